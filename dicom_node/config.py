@@ -1,0 +1,208 @@
+"""The configuration: one YAML file, checked before anything starts.
+
+An unknown key, a wrong type or an impossible value is an error that names file, line, value and
+cure. Relative paths are relative to the file they stand in.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from dicom_node.errors import ConfigError
+
+AETitle = Annotated[
+    str,
+    # PS3.5 6.2, VR AE: at most 16 characters of the default repertoire, no backslash
+    StringConstraints(
+        strip_whitespace=True, min_length=1, max_length=16, pattern=r"^[\x20-\x5b\x5d-\x7e]+$"
+    ),
+]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Caller(_Section):
+    """Who may send: an AE title from a host; ``"*"`` stands for any."""
+
+    ae_title: AETitle
+    host: str = "*"
+
+
+class NodeSettings(_Section):
+    """The Application Entity and its place on disk."""
+
+    ae_title: AETitle = "DICOM_NODE"
+    bind: str = "127.0.0.1"
+    port: Port = 11112
+    data: Path = Field(default=Path("node-data"), strict=False)
+    #: receiver processes that share the port
+    processes: Annotated[int, Field(ge=1, le=64)] = 2
+    callers: tuple[Caller, ...] = Field(default=(), strict=False)
+    #: refuse new objects when less than this is free on the disk of `data`
+    min_free_gib: Annotated[float, Field(ge=0)] = 1.0
+    #: refuse new objects when the inbox holds more than this; null = no limit
+    inbox_quota_gib: Annotated[float, Field(gt=0)] | None = None
+    #: give up on a peer that is silent for so long in the middle of something
+    network_timeout_s: Annotated[float, Field(gt=0)] = 30.0
+    max_associations: Annotated[int, Field(ge=1)] = 40
+
+
+class StudySettings(_Section):
+    """When a study counts as complete."""
+
+    quiet_s: Annotated[float, Field(gt=0)] = 30.0
+
+
+class HarvestSettings(_Section):
+    """What goes into the weak-label store."""
+
+    enabled: bool = True
+    #: which of the two shipped maps of study descriptions: the papers' table, or its correction
+    label_map: Literal["as_printed", "corrected"] = "corrected"
+    #: CSV (study_description, groups) of the site, on top of the shipped map
+    site_labels: Path | None = Field(default=None, strict=False)
+    frames_per_s: Annotated[float, Field(gt=0)] = 3.0
+    max_frames_per_clip: Annotated[int, Field(ge=1)] = 30
+
+
+class InferSettings(_Section):
+    """How models run."""
+
+    threads: Annotated[int, Field(ge=1)] | None = None
+    #: limit of the process that decodes pixels
+    decode_memory_mib: Annotated[int, Field(ge=256)] = 768
+    decode_timeout_s: Annotated[float, Field(gt=0)] = 60.0
+
+
+class Destination(_Section):
+    """Where results go."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,32}$")]
+    kind: Literal["dimse"] = "dimse"
+    ae_title: AETitle
+    host: str
+    port: Port
+    send: tuple[Literal["seg", "sr"], ...] = Field(default=("seg", "sr"), strict=False)
+    timeout_s: Annotated[float, Field(gt=0)] = 30.0
+
+
+class Config(_Section):
+    """The whole configuration."""
+
+    node: NodeSettings = NodeSettings()
+    study: StudySettings = StudySettings()
+    #: folder of .onnx model bundles; null = harvest only
+    bundles: Path | None = Field(default=None, strict=False)
+    harvest: HarvestSettings = HarvestSettings()
+    infer: InferSettings = InferSettings()
+    destinations: tuple[Destination, ...] = Field(default=(), strict=False)
+    #: null = SQLite under node.data; postgresql://... for the jobs of several machines
+    database: str | None = None
+
+
+def load(path: Path) -> Config:
+    """Read and check a configuration file.
+
+    Raises
+    ------
+    ConfigError
+        One line a fault: ``file:line: key: what is wrong; what to do``.
+    """
+    try:
+        tree = yaml.compose(path.read_text("utf-8"), Loader=yaml.SafeLoader)
+        values = yaml.safe_load(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{path}: no such file; name one with --config, or copy deploy/node.yaml"
+        ) from None
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ConfigError(f"{path}: cannot be read ({exc})") from None
+    except yaml.MarkedYAMLError as exc:
+        line = exc.problem_mark.line + 1 if exc.problem_mark else 1
+        raise ConfigError(
+            f"{path}:{line}: not YAML: {exc.problem}; check indentation, brackets and quotes"
+        ) from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}:1: expected sections such as 'node:', found {values!r}")
+    try:
+        config = Config.model_validate(values)
+    except ValidationError as exc:
+        raise ConfigError("\n".join(_faults(exc, path, tree))) from None
+    _check_destinations(config, path)
+    return _absolute(config, path.resolve().parent)
+
+
+def _faults(error: ValidationError, path: Path, tree: yaml.Node | None) -> list[str]:
+    lines = []
+    for fault in error.errors():
+        key = ".".join(str(part) for part in fault["loc"])
+        what = fault["msg"]
+        if fault["type"] == "extra_forbidden":
+            what = f"unknown key; known here: {', '.join(_known_keys(fault['loc'][:-1]))}"
+        elif fault["type"] == "missing":
+            what = "missing; add it"
+        else:
+            what = f"{fault['input']!r} will not do: {what}"
+        lines.append(f"{path}:{_line(tree, fault['loc'])}: {key}: {what}")
+    return lines
+
+
+def _line(node: yaml.Node | None, loc: tuple[int | str, ...]) -> int:
+    """Line of the deepest part of `loc` that stands in the file."""
+    line = 1
+    for part in loc:
+        if isinstance(node, yaml.MappingNode):
+            found = [(k, v) for k, v in node.value if k.value == part]
+            if not found:
+                return line
+            key, node = found[0]
+            line = key.start_mark.line + 1
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
+            node = node.value[part]
+            line = node.start_mark.line + 1
+        else:
+            return line
+    return line
+
+
+def _known_keys(loc: tuple[int | str, ...]) -> list[str]:
+    model: type[BaseModel] = Config
+    nested: dict[str, type[BaseModel]] = {
+        "node": NodeSettings,
+        "study": StudySettings,
+        "harvest": HarvestSettings,
+        "infer": InferSettings,
+        "destinations": Destination,
+        "callers": Caller,
+    }
+    for part in loc:
+        model = nested.get(str(part), model)
+    return sorted(model.model_fields)
+
+
+def _check_destinations(config: Config, path: Path) -> None:
+    names = [destination.name for destination in config.destinations]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(
+                f"{path}: destinations: {name!r} stands {names.count(name)} times; "
+                "give each destination its own name"
+            )
+
+
+def _absolute(config: Config, base: Path) -> Config:
+    harvest = config.harvest
+    return config.model_copy(
+        update={
+            "node": config.node.model_copy(update={"data": base / config.node.data}),
+            "bundles": None if config.bundles is None else base / config.bundles,
+            "harvest": harvest.model_copy(
+                update={"site_labels": harvest.site_labels and base / harvest.site_labels}
+            ),
+        }
+    )

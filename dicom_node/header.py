@@ -1,0 +1,77 @@
+"""Read headers of files that nobody has checked.
+
+Only named attributes are parsed, Pixel Data is never touched, and nothing iterates over the data
+set: iteration is where hostile files explode (stray delimiters, deep nesting).
+"""
+
+import struct
+from collections.abc import Iterable
+from pathlib import Path
+
+from pydicom import dcmread
+from pydicom.dataset import FileDataset
+from pydicom.errors import InvalidDicomError
+
+from dicom_node.errors import UnreadableError
+
+#: What pydicom raises on broken bytes, seen on the malformed files of the test data.
+BROKEN_BYTES = (
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    InvalidDicomError,
+    LookupError,
+    MemoryError,
+    NotImplementedError,
+    OSError,
+    RecursionError,
+    TypeError,
+    ValueError,
+    struct.error,
+)
+
+
+def read_header(path: Path, keywords: Iterable[str]) -> FileDataset:
+    """Read the named attributes of a DICOM file.
+
+    Parameters
+    ----------
+    path : Path
+        A file with preamble and File Meta Information (PS3.10).
+    keywords : iterable of str
+        Attribute keywords; everything else is skipped unparsed.
+
+    Returns
+    -------
+    FileDataset
+        Holds at most the named attributes. Values are parsed on first access and may still raise
+        one of `BROKEN_BYTES`.
+
+    Raises
+    ------
+    UnreadableError
+        When the bytes cannot be parsed. The message never quotes them.
+    """
+    try:
+        return dcmread(path, stop_before_pixels=True, specific_tags=list(keywords))
+    except BROKEN_BYTES as exc:
+        raise UnreadableError(f"not readable as DICOM ({type(exc).__name__})") from None
+
+
+def text(header: FileDataset, keyword: str) -> str:
+    r"""Return an attribute as text, multiple values joined by ``\``, "" when absent.
+
+    Raises
+    ------
+    UnreadableError
+        When the stored bytes do not parse as the attribute's VR.
+    """
+    try:
+        value = header.get(keyword)
+        if value is None:
+            return ""
+        if isinstance(value, str | int | float):
+            return str(value).strip(" \0")
+        return "\\".join(str(v if v is not None else "") for v in value).strip(" \0")
+    except BROKEN_BYTES as exc:
+        raise UnreadableError(f"{keyword} is not readable ({type(exc).__name__})") from None

@@ -1,0 +1,88 @@
+"""Structured logs: one JSON object a line on standard error, never a patient's data.
+
+Fields are an allow-list: a value under any other name is dropped and its name is logged, so that a
+careless call cannot leak an identity.
+"""
+
+import logging
+import sys
+from collections.abc import Mapping, MutableMapping
+from typing import Any
+
+import structlog
+
+#: The names that a log line may carry. UIDs locate a study in the PACS and are no free text.
+ALLOWED = frozenset(
+    {
+        "ae_title",
+        "attempt",
+        "bundle",
+        "bytes",
+        "cause",
+        "count",
+        "counts",
+        "destination",
+        "digest",
+        "event",
+        "file_id",
+        "frames",
+        "host",
+        "instances",
+        "kind",
+        "level",
+        "logger",
+        "objects",
+        "pid",
+        "port",
+        "process",
+        "queue",
+        "reason",
+        "revision",
+        "rule",
+        "seconds",
+        "sop_class_uid",
+        "sop_instance_uid",
+        "stage",
+        "state",
+        "status",
+        "study_instance_uid",
+        "timestamp",
+        "transfer_syntax_uid",
+        "version",
+        "what",
+        "where",
+    }
+)
+
+
+def configure(level: int = logging.INFO) -> None:
+    """Send this process's logs to standard error and silence the libraries below warnings."""
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _allow_listed,
+            structlog.processors.JSONRenderer(ensure_ascii=True),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+    # Library messages can quote data sets: none of them reaches the log.
+    for name in ("pynetdicom", "pydicom", "highdicom"):
+        library = logging.getLogger(name)
+        library.handlers = [logging.NullHandler()]
+        library.propagate = False
+
+
+def get(stage: str) -> Any:
+    """Return the logger of a stage."""
+    return structlog.get_logger(stage=stage)
+
+
+def _allow_listed(_: Any, __: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
+    kept = {key: value for key, value in event.items() if key in ALLOWED}
+    dropped = sorted(set(event) - set(kept))
+    if dropped:
+        kept["what"] = f"dropped fields: {', '.join(dropped)}"
+    return kept

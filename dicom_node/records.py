@@ -1,0 +1,231 @@
+"""The frozen records that cross from one stage to the next.
+
+Frame numbers are 1-based everywhere, as in Referenced Frame Number (0008,1160).
+Pixel boxes are half-open, in source pixels, origin at the top left.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dicom_node.errors import PermanentError
+
+
+class Geometry(StrEnum):
+    """The shape of the probe's field of view; ``UNKNOWN`` is a value, never a guess."""
+
+    LINEAR = "linear"
+    CURVILINEAR = "curvilinear"
+    PHASED = "phased"
+    ENDOCAVITY = "endocavity"
+    VOLUME = "volume"
+    UNKNOWN = "unknown"
+
+
+#: The eight study groups of the weak-label papers, in the order of their bits.
+GROUPS = ("abdomen", "chest", "drainage", "kidney", "liver", "nodule", "soft tissue", "thyroid")
+
+
+class Task(StrEnum):
+    """What a model answers."""
+
+    SEGMENTATION = "segmentation"
+    QUALITY = "quality"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Instance:
+    """One received SOP Instance that the index knows."""
+
+    sop_instance_uid: str
+    sop_class_uid: str
+    series_instance_uid: str
+    study_instance_uid: str
+    transfer_syntax_uid: str
+    #: the node's own name of the file in the inbox
+    file_id: str
+    path: Path
+    #: of the data set as sent, without preamble and File Meta Information
+    sha256: str
+    size_bytes: int
+    received_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Box:
+    """A half-open rectangle in source pixels."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+    @property
+    def width(self) -> int:
+        """Columns inside the box."""
+        return self.right - self.left
+
+    @property
+    def height(self) -> int:
+        """Rows inside the box."""
+        return self.bottom - self.top
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Index of the box into an array of shape (R, C, ...)."""
+        return slice(self.top, self.bottom), slice(self.left, self.right)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageFacts:
+    """What the header says of an image's pixels, read without touching them."""
+
+    rows: int
+    columns: int
+    number_of_frames: int
+    transfer_syntax_uid: str
+    #: the B-mode part of the picture (PS3.3 C.8.5.5), None when the header names none
+    region: Box | None
+    #: row and column spacing in mm, None when the scanner did not calibrate the region
+    spacing_mm: tuple[float, float] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeakLabels:
+    """What the scanner's own words teach about one instance."""
+
+    #: model token of the probe, as "C5-1"; None when no rule spoke
+    probe: str | None
+    geometry: Geometry
+    #: which rule decided the geometry, for the researcher who doubts it
+    geometry_rule: str
+    #: subset of GROUPS; empty when the study description is not mapped
+    groups: frozenset[str]
+    #: whether a study description was there and the map knew it
+    description_mapped: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodedConcept:
+    """A code of PS3.16 or SNOMED CT: (value, scheme, meaning)."""
+
+    value: str
+    scheme: str
+    meaning: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segment:
+    """One label of a segmentation model."""
+
+    #: value in the label map; 0 is background
+    value: int
+    category: CodedConcept
+    type: CodedConcept
+
+
+@dataclass(frozen=True, kw_only=True)
+class Algorithm:
+    """Which model spoke."""
+
+    name: str
+    version: str
+    manufacturer: str
+    #: sha256 of the bundle file, hexadecimal
+    digest: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segmentation:
+    """Label maps of one instance in source geometry."""
+
+    algorithm: Algorithm
+    segments: tuple[Segment, ...]
+    #: frame numbers that were analysed, ascending, length N
+    frames: tuple[int, ...]
+    #: uint8, (N, R, C): Segment.value, 0 = background
+    label_map: NDArray[np.uint8]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the model found nothing in any frame."""
+        return not self.label_map.any()
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameScore:
+    """The view quality of one frame."""
+
+    frame: int
+    #: 0 (not usable) to 4 (best view)
+    score: int
+    #: probability of that score, 0 to 1
+    probability: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class QualityScores:
+    """The view quality of one instance, frame by frame."""
+
+    algorithm: Algorithm
+    scores: tuple[FrameScore, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FailedAnalysis:
+    """A model that should have spoken and could not."""
+
+    algorithm: Algorithm
+    task: Task
+    #: for the reader of the report: what failed, without a patient's data
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Analysis:
+    """Everything the models said of one instance."""
+
+    instance: Instance
+    facts: ImageFacts
+    segmentations: tuple[Segmentation, ...] = ()
+    qualities: tuple[QualityScores, ...] = ()
+    failures: tuple[FailedAnalysis, ...] = ()
+
+
+class ResultKind(StrEnum):
+    """The kinds of objects that the node sends; a destination names those it wants."""
+
+    SEG = "seg"
+    SR = "sr"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """One DICOM object that passed the gate and waits on disk."""
+
+    kind: ResultKind
+    sop_instance_uid: str
+    sop_class_uid: str
+    study_instance_uid: str
+    #: the image it speaks of
+    source_sop_instance_uid: str
+    path: Path
+
+
+def checked_uid(value: str, keyword: str) -> str:
+    """Return `value` when it can be a UID that paths and rows may rely on.
+
+    Raises
+    ------
+    PermanentError
+        When it is empty, longer than 64 characters or holds anything but digits and dots
+        (PS3.5 9.1). Leading zeros and unknown roots pass: PACS hold such UIDs.
+    """
+    if not 1 <= len(value) <= 64 or value.strip("0123456789."):
+        shown = value[:80].encode("unicode_escape").decode()
+        raise PermanentError(f"{keyword} {shown!r} is not a UID: 1 to 64 digits and dots")
+    return value

@@ -1,0 +1,1 @@
+"""Offline training: reads the weak-label store, writes one ``.onnx`` bundle."""
