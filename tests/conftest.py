@@ -1,0 +1,56 @@
+import os
+import shutil
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+#: What to install when a program is missing (Debian's names).
+PACKAGE_OF = {
+    "Orthanc": "orthanc orthanc-dicomweb",
+    "dcmsend": "dcmtk",
+    "storescu": "dcmtk",
+    "storescp": "dcmtk",
+    "echoscu": "dcmtk",
+    "dsrdump": "dcmtk",
+    "dciodvfy": "dicom3tools",
+    "strace": "strace",
+}
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Path:
+    """Folder of real and malformed files; skips where it is absent."""
+    folder = Path(os.environ.get("DICOM_NODE_TEST_DATA", REPOSITORY.parent / "shared" / "data"))
+    if not (folder / "dicom_us").is_dir():
+        pytest.skip(f"no real files at {folder}: set DICOM_NODE_TEST_DATA")
+    return folder
+
+
+@pytest.fixture
+def free_port() -> Callable[[], int]:
+    """Return a function that gives a free port of the loopback interface."""
+
+    def find() -> int:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            return int(probe.getsockname()[1])
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def needs_program() -> Callable[[str], str]:
+    """Return a function that gives a program's path, or skips and says what to install."""
+
+    def find(name: str) -> str:
+        # an active virtual environment hides DCMTK's storescu behind pynetdicom's
+        found = shutil.which(name, path="/usr/bin:/usr/sbin:/usr/local/bin") or shutil.which(name)
+        if found is None:
+            pytest.skip(f"{name} is missing: apt-get install {PACKAGE_OF[name]}")
+        return found
+
+    return find

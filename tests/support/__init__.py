@@ -1,0 +1,1 @@
+"""Small, shipped helpers of the tests; never fakes of our own code."""
