@@ -1,0 +1,5 @@
+"""The way out: results to their destinations, one association a study."""
+
+from dicom_node.deliver.dimse import Outcome, Verdict, echo, send
+
+__all__ = ["Outcome", "Verdict", "echo", "send"]

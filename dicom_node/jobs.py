@@ -1,0 +1,182 @@
+"""Durable jobs: the one module that knows DBOS Transact.
+
+A job is a named chain of stages. Each finished stage is a checkpoint: after kill -9 a job goes on
+with the stage that was running. Stages run at least once, so every stage is idempotent. A job's id
+is derived from what it is about, so handing the same job out twice runs it once.
+"""
+
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dbos import DBOS, DBOSClient, DBOSConfig
+
+from dicom_node.errors import TemporaryError
+
+#: Rows of another version would be stranded by an upgrade: it moves only with incompatible stages.
+APPLICATION_VERSION = "1"
+APPLICATION_NAME = "dicom-node"
+#: A job that took its process down so often is poison and stays parked.
+MAX_RECOVERY_ATTEMPTS = 5
+POLL_S = 0.25
+
+Stage = Callable[[Sequence[str]], dict[str, int]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """One kind of job: its stages in order, and how many may run at once."""
+
+    stages: tuple[tuple[str, Stage], ...]
+    at_once: int
+    #: one at a time for each value of the job's first argument
+    partitioned: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobRow:
+    """One job, as ``status`` shows it."""
+
+    job_id: str
+    kind: str
+    status: str
+    #: name of the error that ended it, "" when none
+    error: str
+
+
+def database_url(path: Path, configured: str | None) -> str:
+    """Return the address of the jobs' database, prepared for use.
+
+    Parameters
+    ----------
+    path : Path
+        SQLite file for a site that configured no database.
+    configured : str or None
+        ``database:`` of the configuration.
+    """
+    if configured is not None:
+        return configured
+    path.touch(mode=0o600)
+    with sqlite3.connect(path) as connection:  # DBOS leaves the slow journal on
+        connection.execute("PRAGMA journal_mode=WAL")
+    connection.close()
+    return f"sqlite:///{path}"
+
+
+class Worker:
+    """Runs jobs in this process's threads until closed.
+
+    Parameters
+    ----------
+    url : str
+        From `database_url`.
+    kinds : mapping of str to Kind
+        Every kind of job that may be found in the database.
+    executor_id : str
+        Stable over restarts: a process takes up the unfinished jobs of its own id.
+    """
+
+    def __init__(self, url: str, kinds: Mapping[str, Kind], *, executor_id: str) -> None:
+        config = DBOSConfig(
+            name=APPLICATION_NAME,
+            system_database_url=url,
+            application_version=APPLICATION_VERSION,
+            executor_id=executor_id,
+            log_level="CRITICAL",  # its messages can quote arguments; ours are in the stages
+        )
+        DBOS(config=config)
+        for name, kind in kinds.items():
+            _register(name, kind)
+        DBOS.listen_queues(list(kinds))
+        DBOS.launch()
+        for name, kind in kinds.items():
+            DBOS.register_queue(
+                name,
+                worker_concurrency=kind.at_once,
+                partition_concurrency=1 if kind.partitioned else None,
+                polling_interval_sec=POLL_S,
+                on_conflict="always_update",
+            )
+
+    def close(self, *, timeout_s: float) -> None:
+        """Let running stages end, at most `timeout_s`; what is left goes on at the next start."""
+        DBOS.destroy(workflow_completion_timeout_sec=int(timeout_s), destroy_registry=True)
+
+
+class Dispatcher:
+    """Hands jobs out; any process may, none is needed to run them.
+
+    Parameters
+    ----------
+    url : str
+        The same database as the worker's; the worker must have made it.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._client = DBOSClient(system_database_url=url)
+
+    def close(self) -> None:
+        """Close the database."""
+        self._client.destroy()
+
+    def enqueue(
+        self, kind: str, job_id: str, arguments: Sequence[str], *, partition: str | None = None
+    ) -> None:
+        """Hand out a job; an id that is known already changes nothing."""
+        options = {
+            "queue_name": kind,
+            "workflow_name": kind,
+            "workflow_id": job_id,
+            "app_version": APPLICATION_VERSION,
+        }
+        if partition is not None:
+            options["queue_partition_key"] = partition
+        self._client.enqueue(options, list(arguments))  # type: ignore[arg-type]
+
+    def unfinished(self) -> list[JobRow]:
+        """Return jobs that wait or run."""
+        return self._rows(["ENQUEUED", "PENDING", "DELAYED"])
+
+    def failed(self) -> list[JobRow]:
+        """Return jobs that ended with an error or were parked as poison."""
+        return self._rows(["ERROR", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"])
+
+    def retry(self, job: JobRow) -> None:
+        """Run a failed job again from its first stage; the failed row goes."""
+        self._client.fork_workflow(job.job_id, 1, queue_name=job.kind)
+        self._client.delete_workflow(job.job_id)
+
+    def _rows(self, status: list[str]) -> list[JobRow]:
+        found = self._client.list_workflows(status=status, load_input=False)
+        return [
+            JobRow(
+                job_id=row.workflow_id,
+                kind=row.name,
+                status=row.status,
+                error=type(row.error).__name__ if row.error else "",
+            )
+            for row in found
+        ]
+
+
+def _register(name: str, kind: Kind) -> None:
+    steps = [
+        DBOS.step(
+            name=f"{name}.{stage_name}",
+            retries_allowed=True,
+            interval_seconds=5.0,
+            max_attempts=6,  # 5 + 10 + 20 + 40 + 80 s: a full disk may be emptied meanwhile
+            should_retry=_is_temporary,
+        )(stage)
+        for stage_name, stage in kind.stages
+    ]
+
+    def chain(arguments: Sequence[str]) -> list[dict[str, int]]:
+        return [step(arguments) for step in steps]
+
+    DBOS.workflow(name=name, max_recovery_attempts=MAX_RECOVERY_ATTEMPTS)(chain)
+
+
+def _is_temporary(error: BaseException) -> bool:
+    return isinstance(error, TemporaryError | OSError)
