@@ -11,6 +11,7 @@ from pathlib import Path
 from pydicom import dcmread
 from pydicom.dataset import FileDataset
 from pydicom.errors import InvalidDicomError
+from pydicom.filereader import read_file_meta_info
 
 from dicom_node.errors import UnreadableError
 
@@ -29,6 +30,8 @@ BROKEN_BYTES = (
     ValueError,
     struct.error,
 )
+#: pydicom inflates such a file as a whole, a thousandfold if its maker wills it, to read one tag.
+DEFLATED = frozenset({"1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.8.1"})
 
 
 def read_header(path: Path, keywords: Iterable[str]) -> FileDataset:
@@ -50,9 +53,11 @@ def read_header(path: Path, keywords: Iterable[str]) -> FileDataset:
     Raises
     ------
     UnreadableError
-        When the bytes cannot be parsed. The message never quotes them.
+        When the bytes cannot be parsed, or are deflated. The message never quotes them.
     """
     try:
+        if read_file_meta_info(path).get("TransferSyntaxUID") in DEFLATED:
+            raise UnreadableError("deflated data sets are not read; send it in another syntax")
         return dcmread(path, stop_before_pixels=True, specific_tags=list(keywords))
     except BROKEN_BYTES as exc:
         raise UnreadableError(f"not readable as DICOM ({type(exc).__name__})") from None
