@@ -1,0 +1,358 @@
+"""The register of studies, series and instances: it remembers, others decide.
+
+Its own SQLite file. It may hold a patient's ID: the file is private to its owner and no value of
+it is ever logged. Whatever it loses is rebuilt from the inbox.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.sqlite import insert
+
+from dicom_node.database import open_sqlite
+from dicom_node.errors import PermanentError
+from dicom_node.records import Instance
+from dicom_node.sop_classes import ULTRASOUND_IMAGES
+
+_METADATA: Final = sa.MetaData()
+
+# times are microseconds since 1970 UTC: they compare, index and survive a change of time zone
+_STUDY: Final = sa.Table(
+    "study",
+    _METADATA,
+    sa.Column("study_instance_uid", sa.String, primary_key=True),
+    sa.Column("patient_id", sa.String, nullable=False),
+    sa.Column("state", sa.String, nullable=False),
+    sa.Column("revision", sa.Integer, nullable=False),
+    sa.Column("first_received_us", sa.Integer, nullable=False),
+    sa.Column("last_received_us", sa.Integer, nullable=False),
+    sa.Column("completed_us", sa.Integer),
+    sa.Column("reason", sa.String, nullable=False),
+    sa.Column("evidence", sa.JSON, nullable=False),
+    sa.Index("study_by_state", "state", "last_received_us"),
+)
+# a Series Instance UID may, wrongly, stand in two studies
+_SERIES: Final = sa.Table(
+    "series",
+    _METADATA,
+    sa.Column("study_instance_uid", sa.ForeignKey(_STUDY.c[0]), primary_key=True),
+    sa.Column("series_instance_uid", sa.String, primary_key=True),
+)
+_INSTANCE: Final = sa.Table(
+    "instance",
+    _METADATA,
+    sa.Column("sop_instance_uid", sa.String, primary_key=True),
+    sa.Column("sop_class_uid", sa.String, nullable=False),
+    sa.Column("series_instance_uid", sa.String, nullable=False),
+    sa.Column("study_instance_uid", sa.ForeignKey(_STUDY.c[0]), nullable=False, index=True),
+    sa.Column("transfer_syntax_uid", sa.String, nullable=False),
+    sa.Column("file_id", sa.String, nullable=False, unique=True),
+    # relative to the folder of the index, so that the data folder may move
+    sa.Column("path", sa.String, nullable=False),
+    sa.Column("sha256", sa.String, nullable=False),
+    sa.Column("size_bytes", sa.Integer, nullable=False),
+    sa.Column("received_us", sa.Integer, nullable=False),
+)
+
+#: values of one IN clause, well under SQLite's limit
+_BATCH: Final = 500
+
+
+class Outcome(StrEnum):
+    """What registering an instance came to."""
+
+    #: a row stands for this file
+    NEW = "new"
+    #: another file with the same data set is known
+    DUPLICATE = "duplicate"
+    #: another file with the same SOP Instance UID and other bytes is known
+    CONFLICT = "conflict"
+
+
+class StudyState(StrEnum):
+    """Whether more instances are expected."""
+
+    OPEN = "open"
+    COMPLETE = "complete"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arrival:
+    """An instance to register, with the identity that only the index may hold."""
+
+    instance: Instance
+    patient_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyRow:
+    """What the index knows of a study."""
+
+    study_instance_uid: str
+    state: StudyState
+    #: how often it was completed; results carry it
+    revision: int
+    instances: int
+    first_received_at: datetime
+    last_received_at: datetime
+    completed_at: datetime | None
+    #: why it was completed last, "" before
+    reason: str
+    evidence: Mapping[str, Any]
+
+
+class Index:
+    """The register in a SQLite file; its folder must exist."""
+
+    def __init__(self, path: Path) -> None:
+        self._folder = path.parent
+        self._engine = open_sqlite(path, _METADATA)
+
+    def close(self) -> None:
+        """Release the file."""
+        self._engine.dispose()
+
+    def register(self, arrivals: Sequence[Arrival]) -> list[Outcome]:
+        """Register instances in one transaction; repeating it changes nothing.
+
+        A new ultrasound image re-opens its study; other objects, as results that the PACS routes
+        back, do not.
+
+        Returns
+        -------
+        list of Outcome
+            One for each arrival, in order.
+        """
+        with self._engine.begin() as connection:
+            uids = [arrival.instance.sop_instance_uid for arrival in arrivals]
+            known = _known(connection, uids)
+            outcomes, new = [], []
+            for arrival in arrivals:
+                instance = arrival.instance
+                identity = (instance.file_id, instance.sha256)
+                if instance.sop_instance_uid not in known:
+                    known[instance.sop_instance_uid] = identity
+                    new.append(arrival)
+                outcomes.append(_outcome(identity, known[instance.sop_instance_uid]))
+            self._insert(connection, new)
+        return outcomes
+
+    def due(self, now: datetime, quiet_s: float) -> list[str]:
+        """Return the open studies for which nothing came for `quiet_s`, oldest first."""
+        limit_us = _us(now - timedelta(seconds=quiet_s))
+        query = (
+            sa.select(_STUDY.c.study_instance_uid)
+            .where(_STUDY.c.state == StudyState.OPEN, _STUDY.c.last_received_us <= limit_us)
+            .order_by(_STUDY.c.last_received_us)
+        )
+        with self._engine.connect() as connection:
+            return list(connection.scalars(query))
+
+    def complete(
+        self, study_uid: str, *, reason: str, evidence: Mapping[str, Any], now: datetime
+    ) -> int:
+        """Complete a study and return its revision; a complete one keeps its revision.
+
+        Parameters
+        ----------
+        reason : str
+            Why now, for the engineer.
+        evidence : mapping
+            What was seen; goes into JSON.
+
+        Raises
+        ------
+        PermanentError
+            When the index has no such study.
+        """
+        is_study = _STUDY.c.study_instance_uid == study_uid
+        with self._engine.begin() as connection:
+            row = connection.execute(sa.select(_STUDY).where(is_study)).one_or_none()
+            if row is None:
+                raise PermanentError(f"no study {study_uid!r} is registered")
+            if row.state == StudyState.COMPLETE:
+                return int(row.revision)
+            values = {
+                "state": StudyState.COMPLETE,
+                "revision": row.revision + 1,
+                "completed_us": _us(now),
+                "reason": reason,
+                "evidence": dict(evidence),
+            }
+            connection.execute(sa.update(_STUDY).where(is_study).values(values))
+            return int(row.revision) + 1
+
+    def instances(self, study_uid: str) -> list[Instance]:
+        """Return the instances of a study in the order of their arrival."""
+        query = (
+            sa.select(_INSTANCE)
+            .where(_INSTANCE.c.study_instance_uid == study_uid)
+            .order_by(_INSTANCE.c.received_us, _INSTANCE.c.file_id)
+        )
+        with self._engine.connect() as connection:
+            return [self._instance(row) for row in connection.execute(query)]
+
+    def find(self, sop_instance_uid: str) -> Instance | None:
+        """Return one instance, None when it is not registered."""
+        query = sa.select(_INSTANCE).where(_INSTANCE.c.sop_instance_uid == sop_instance_uid)
+        with self._engine.connect() as connection:
+            row = connection.execute(query).one_or_none()
+        return None if row is None else self._instance(row)
+
+    def repoint(self, sop_instance_uid: str, *, file_id: str, path: Path) -> None:
+        """Let a row stand for another file with the same data set; its own was lost."""
+        with self._engine.begin() as connection:
+            connection.execute(
+                sa.update(_INSTANCE)
+                .where(_INSTANCE.c.sop_instance_uid == sop_instance_uid)
+                .values(file_id=file_id, path=self._relative(path))
+            )
+
+    def study(self, study_uid: str) -> StudyRow | None:
+        """Return one study, None when it is not registered."""
+        query = _study_rows().where(_STUDY.c.study_instance_uid == study_uid)
+        with self._engine.connect() as connection:
+            row = connection.execute(query).one_or_none()
+        return None if row is None else _study_row(row)
+
+    def studies(self, limit: int) -> list[StudyRow]:
+        """Return the studies that received something last, newest first."""
+        query = _study_rows().order_by(_STUDY.c.last_received_us.desc()).limit(limit)
+        with self._engine.connect() as connection:
+            return [_study_row(row) for row in connection.execute(query)]
+
+    def unknown(self, file_ids: Iterable[str]) -> list[str]:
+        """Return those inbox files, in order, that no row stands for."""
+        wanted = list(file_ids)
+        known: set[str] = set()
+        with self._engine.connect() as connection:
+            for batch in _batches(wanted):
+                query = sa.select(_INSTANCE.c.file_id).where(_INSTANCE.c.file_id.in_(batch))
+                known.update(connection.scalars(query))
+        return [file_id for file_id in wanted if file_id not in known]
+
+    def counts(self) -> dict[str, int]:
+        """Return how much is registered; for a status page, walks the tables."""
+        queries = {
+            "studies_open": sa.select(sa.func.count()).where(_STUDY.c.state == StudyState.OPEN),
+            "studies_complete": sa.select(sa.func.count()).where(
+                _STUDY.c.state == StudyState.COMPLETE
+            ),
+            "series": sa.select(sa.func.count()).select_from(_SERIES),
+            "instances": sa.select(sa.func.count()).select_from(_INSTANCE),
+            "bytes": sa.select(sa.func.coalesce(sa.func.sum(_INSTANCE.c.size_bytes), 0)),
+        }
+        with self._engine.connect() as connection:
+            return {key: connection.scalars(query).one() for key, query in queries.items()}
+
+    def _insert(self, connection: sa.Connection, arrivals: Sequence[Arrival]) -> None:
+        if not arrivals:
+            return
+        for arrival in arrivals:
+            connection.execute(_touch_study(arrival))
+        instances = [arrival.instance for arrival in arrivals]
+        series = {(i.study_instance_uid, i.series_instance_uid) for i in instances}
+        keys = [key.name for key in _SERIES.c]
+        connection.execute(
+            insert(_SERIES).on_conflict_do_nothing(),
+            [dict(zip(keys, pair, strict=True)) for pair in sorted(series)],
+        )
+        connection.execute(sa.insert(_INSTANCE), [self._values(i) for i in instances])
+
+    def _values(self, instance: Instance) -> dict[str, Any]:
+        values = {
+            column.name: getattr(instance, column.name)
+            for column in _INSTANCE.c
+            if column.name not in ("path", "received_us")
+        }
+        return values | {
+            "path": self._relative(instance.path),
+            "received_us": _us(instance.received_at),
+        }
+
+    def _instance(self, row: sa.Row[Any]) -> Instance:
+        values = dict(row._mapping)
+        values["received_at"] = _time(values.pop("received_us"))
+        values["path"] = self._folder / values["path"]
+        return Instance(**values)
+
+    def _relative(self, path: Path) -> str:
+        return str(path.relative_to(self._folder) if path.is_relative_to(self._folder) else path)
+
+
+def _outcome(identity: tuple[str, str], known: tuple[str, str]) -> Outcome:
+    if identity[0] == known[0]:
+        return Outcome.NEW
+    return Outcome.DUPLICATE if identity[1] == known[1] else Outcome.CONFLICT
+
+
+def _known(connection: sa.Connection, uids: list[str]) -> dict[str, tuple[str, str]]:
+    known: dict[str, tuple[str, str]] = {}
+    for batch in _batches(uids):
+        query = sa.select(
+            _INSTANCE.c.sop_instance_uid, _INSTANCE.c.file_id, _INSTANCE.c.sha256
+        ).where(_INSTANCE.c.sop_instance_uid.in_(batch))
+        known.update({uid: (file_id, sha256) for uid, file_id, sha256 in connection.execute(query)})
+    return known
+
+
+def _touch_study(arrival: Arrival) -> sa.Insert:
+    instance = arrival.instance
+    received_us = _us(instance.received_at)
+    statement = insert(_STUDY).values(
+        study_instance_uid=instance.study_instance_uid,
+        patient_id=arrival.patient_id,
+        state=StudyState.OPEN,
+        revision=0,
+        first_received_us=received_us,
+        last_received_us=received_us,
+        reason="",
+        evidence={},
+    )
+    changes: dict[str, Any] = {
+        "first_received_us": sa.func.min(_STUDY.c.first_received_us, received_us),
+        "last_received_us": sa.func.max(_STUDY.c.last_received_us, received_us),
+    }
+    if instance.sop_class_uid in ULTRASOUND_IMAGES:
+        changes["state"] = StudyState.OPEN
+    return statement.on_conflict_do_update(index_elements=[_STUDY.c[0]], set_=changes)
+
+
+def _study_rows() -> sa.Select[Any]:
+    count = (
+        sa.select(sa.func.count())
+        .where(_INSTANCE.c.study_instance_uid == _STUDY.c.study_instance_uid)
+        .scalar_subquery()
+    )
+    return sa.select(_STUDY, count.label("instances"))
+
+
+def _study_row(row: sa.Row[Any]) -> StudyRow:
+    return StudyRow(
+        study_instance_uid=row.study_instance_uid,
+        state=StudyState(row.state),
+        revision=row.revision,
+        instances=row.instances,
+        first_received_at=_time(row.first_received_us),
+        last_received_at=_time(row.last_received_us),
+        completed_at=None if row.completed_us is None else _time(row.completed_us),
+        reason=row.reason,
+        evidence=row.evidence,
+    )
+
+
+def _batches(values: list[str]) -> Iterable[list[str]]:
+    return (values[start : start + _BATCH] for start in range(0, len(values), _BATCH))
+
+
+def _us(moment: datetime) -> int:
+    return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+
+
+def _time(microseconds: int) -> datetime:
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=microseconds)

@@ -1,0 +1,222 @@
+import json
+import multiprocessing
+import os
+import signal
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+import pytest
+
+from dicom_node.errors import InboxFullError, PermanentError, TemporaryError
+from dicom_node.inbox import Disk, Inbox, received_at
+
+
+class RecordingDisk(Disk):
+    """The real file layer that also notes its calls."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def create(self, path: Path) -> BinaryIO:
+        self.calls.append("create")
+        return super().create(path)
+
+    def sync(self, file: BinaryIO) -> None:
+        super().sync(file)
+        self.calls.append("sync")
+
+    def rename(self, source: Path, target: Path) -> None:
+        super().rename(source, target)
+        self.calls.append(f"rename {source.parent.name} {target.parent.name}")
+
+    def sync_folder(self, folder: Path) -> None:
+        super().sync_folder(folder)
+        self.calls.append(f"sync_folder {folder.name}")
+
+
+class FullDisk(Disk):
+    """A file layer on the kernel's own full device."""
+
+    def create(self, path: Path) -> BinaryIO:
+        path.touch()
+        return Path("/dev/full").open("wb")
+
+
+@pytest.fixture
+def inbox(tmp_path: Path) -> Inbox:
+    return Inbox(tmp_path / "inbox", min_free_bytes=0)
+
+
+def receive(inbox: Inbox, data: bytes = b"data") -> str:
+    part = inbox.create()
+    part.write(data)
+    part.commit()
+    return part.file_id
+
+
+def files_under(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*.dcm") if path.is_file()]
+
+
+def test_a_committed_file_waits_under_its_own_id(inbox: Inbox) -> None:
+    file_id = receive(inbox, b"bytes as sent")
+    assert inbox.waiting() == [file_id]
+    assert inbox.path(file_id).read_bytes() == b"bytes as sent"
+
+
+def test_commit_syncs_the_file_before_the_rename_and_the_folder_after_it(tmp_path: Path) -> None:
+    disk = RecordingDisk()
+    inbox = Inbox(tmp_path / "inbox", min_free_bytes=0, disk=disk)
+    disk.calls.clear()
+    receive(inbox)
+    assert disk.calls == ["create", "sync", "rename tmp new", "sync_folder new"]
+
+
+def test_files_wait_in_the_order_of_their_arrival(inbox: Inbox) -> None:
+    ids = [receive(inbox) for _ in range(20)]
+    assert inbox.waiting() == ids
+    assert inbox.waiting(limit=3) == ids[:3]
+    assert [received_at(i) for i in ids] == sorted(received_at(i) for i in ids)
+
+
+def test_a_discarded_part_leaves_nothing(inbox: Inbox) -> None:
+    part = inbox.create()
+    part.write(b"half")
+    part.discard()
+    part.discard()
+    assert files_under(inbox.folder) == []
+    with pytest.raises(TemporaryError):
+        part.write(b"late")
+
+
+def test_a_forgotten_part_leaves_nothing(inbox: Inbox) -> None:
+    part = inbox.create()
+    part.write(b"half")
+    assert files_under(inbox.folder)
+    del part
+    assert files_under(inbox.folder) == []
+
+
+def test_keeping_is_repeatable_and_the_path_follows(inbox: Inbox) -> None:
+    file_id = receive(inbox)
+    kept = inbox.keep(file_id)
+    assert inbox.keep(file_id) == kept == inbox.path(file_id) == inbox.kept_path(file_id)
+    assert inbox.waiting() == []
+    assert [i for folder in inbox.kept() for i in folder] == [file_id]
+
+
+def test_a_quarantined_file_has_a_reason_beside_it(inbox: Inbox) -> None:
+    waiting, kept = receive(inbox), receive(inbox)
+    inbox.keep(kept)
+    for file_id in (waiting, kept):
+        inbox.quarantine(file_id, "StudyInstanceUID is missing")
+    assert inbox.quarantined() == [
+        (waiting, "StudyInstanceUID is missing"),
+        (kept, "StudyInstanceUID is missing"),
+    ]
+    assert inbox.waiting() == []
+    note = json.loads((inbox.folder / "quarantine" / f"{waiting}.json").read_text())
+    assert note["file_id"] == waiting
+
+
+def test_only_an_id_of_our_own_becomes_a_path(inbox: Inbox) -> None:
+    for name in ("../../evil", "", "0" * 23, "A" * 24, "0" * 24 + "\n"):
+        with pytest.raises(PermanentError):
+            inbox.path(name)
+    with pytest.raises(PermanentError, match="holds no file"):
+        inbox.path("0" * 24)
+
+
+def test_everything_is_readable_by_its_owner_alone(inbox: Inbox) -> None:
+    kept = inbox.keep(receive(inbox))
+    for path in (inbox.folder, *inbox.folder.iterdir(), kept, kept.parent):
+        assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
+
+
+def test_below_the_low_water_mark_nothing_new_begins(tmp_path: Path) -> None:
+    inbox = Inbox(tmp_path / "inbox", min_free_bytes=1 << 60)
+    with pytest.raises(InboxFullError, match="min_free_gib"):
+        inbox.create()
+    assert files_under(tmp_path) == []
+
+
+def test_over_its_quota_nothing_new_begins_until_something_leaves(tmp_path: Path) -> None:
+    inbox = Inbox(tmp_path / "inbox", min_free_bytes=0, quota_bytes=1000)
+    file_id = receive(inbox, b"x" * 1000)
+    with pytest.raises(InboxFullError, match="inbox_quota_gib"):
+        inbox.create()
+    inbox.remove_duplicate(file_id)
+    assert inbox.size_bytes == 0
+    receive(inbox)
+
+
+def test_a_growing_file_stops_at_the_quota(tmp_path: Path) -> None:
+    inbox = Inbox(tmp_path / "inbox", min_free_bytes=0, quota_bytes=16 << 20)
+    part = inbox.create()
+    with pytest.raises(InboxFullError):
+        for _ in range(40):
+            part.write(b"x" * (1 << 20))
+    assert part.size_bytes <= 24 << 20
+    part.discard()
+
+
+def test_two_inboxes_on_one_folder_share_the_count(tmp_path: Path) -> None:
+    first = Inbox(tmp_path / "inbox", min_free_bytes=0)
+    second = Inbox(tmp_path / "inbox", min_free_bytes=0)
+    receive(first, b"x" * 10)
+    receive(second, b"x" * 32)
+    assert first.size_bytes == second.size_bytes == 42
+    (tmp_path / "inbox" / "bytes").unlink()
+    assert Inbox(tmp_path / "inbox", min_free_bytes=0).size_bytes == 42
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs the device /dev/full of Linux")
+@pytest.mark.parametrize("size", [10, 1 << 20], ids=["at commit", "at write"])
+def test_a_full_disk_is_an_inbox_full_error_and_leaves_nothing(tmp_path: Path, size: int) -> None:
+    inbox = Inbox(tmp_path / "inbox", min_free_bytes=0, disk=FullDisk())
+    part = inbox.create()
+    with pytest.raises(InboxFullError, match="disk of the inbox is full"):
+        part.write(b"x" * size)
+        part.commit()
+    part.discard()
+    assert files_under(tmp_path) == []
+    assert inbox.size_bytes == 0
+
+
+def test_a_failing_folder_sync_is_no_success_and_leaves_nothing(tmp_path: Path) -> None:
+    class FailingDisk(Disk):
+        def sync_folder(self, folder: Path) -> None:
+            if folder.name == "new":
+                raise OSError(5, "Input/output error")
+
+    inbox = Inbox(tmp_path / "inbox", min_free_bytes=0, disk=FailingDisk())
+    with pytest.raises(TemporaryError, match="Input/output error"):
+        receive(inbox)
+    assert files_under(tmp_path) == []
+
+
+def begin_and_wait(folder: Path, started: Callable[[], None]) -> None:
+    part = Inbox(folder, min_free_bytes=0).create()
+    part.write(b"half")
+    part.flush()
+    started()
+    signal.pause()
+
+
+def test_the_sweep_takes_what_a_killed_writer_left_and_spares_a_living_one(inbox: Inbox) -> None:
+    context = multiprocessing.get_context("spawn")
+    started = context.Event()
+    writer = context.Process(target=begin_and_wait, args=(inbox.folder, started.set))
+    writer.start()
+    assert started.wait(30)
+    mine = inbox.create()
+    assert inbox.sweep() == 0
+    assert writer.pid is not None
+    os.kill(writer.pid, signal.SIGKILL)
+    writer.join(10)
+    assert inbox.sweep() == 1
+    mine.write(b"whole")
+    mine.commit()
+    assert inbox.waiting() == [mine.file_id]
