@@ -1,0 +1,33 @@
+# The front door. Every target makes what it needs on a machine that has Python >= 3.11, pip and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test check format clean
+
+demo: $(READY) ## receive, harvest, train, serve and deliver, in demo/
+	$(BIN)/dicom-node demo --folder demo
+
+test: $(READY) ## every test that this machine can run
+	$(BIN)/python -m pytest
+
+check: $(READY) ## format, lint, types, floors
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY) ## put the code into its form
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean: ## remove what make made
+	rm -rf $(VENV) build dist demo
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("dicom-node needs Python 3.11 or later: make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade "pip>=25.1" # the first with --group (PEP 735)
+	$(BIN)/pip install --constraint constraints.txt --editable . --group dev
+	touch $(READY)

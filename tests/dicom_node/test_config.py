@@ -1,0 +1,89 @@
+from pathlib import Path
+
+import pytest
+
+from dicom_node import config
+from dicom_node.errors import ConfigError
+
+WHOLE = """\
+node:
+  ae_title: DICOM_NODE
+  bind: 127.0.0.1
+  port: 11112
+  data: ./node-data
+  processes: 2
+  callers:
+    - {ae_title: ORTHANC, host: 127.0.0.1}
+study:
+  quiet_s: 30
+bundles: ./bundles
+harvest: {enabled: true}
+destinations:
+  - {name: pacs, kind: dimse, ae_title: ORTHANC, host: 127.0.0.1, port: 4242, send: [seg, sr]}
+database: null
+"""
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "node.yaml"
+    path.write_text(text)
+    return path
+
+
+def fault(folder: Path, text: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        config.load(written(folder, text))
+    return str(caught.value)
+
+
+def test_the_contract_of_the_design_is_accepted(tmp_path: Path) -> None:
+    found = config.load(written(tmp_path, WHOLE))
+    assert found.node.callers[0].ae_title == "ORTHANC"
+    assert found.destinations[0].send == ("seg", "sr")
+
+
+def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
+    found = config.load(written(tmp_path, WHOLE))
+    assert found.node.data == tmp_path / "node-data"
+    assert found.bundles == tmp_path / "bundles"
+
+
+def test_nobody_may_send_by_default(tmp_path: Path) -> None:
+    assert config.load(written(tmp_path, "node: {}\n")).node.callers == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "words"),
+    [
+        ("node:\n  prot: 11112\n", 2, ("node.prot", "unknown key", "port")),
+        ("node:\n  port: eleven\n", 2, ("node.port", "'eleven'", "integer")),
+        ("node:\n  port: 70000\n", 2, ("node.port", "70000", "65535")),
+        ("node:\n  ae_title: FAR_TOO_LONG_AE_TITLE\n", 2, ("ae_title", "16 characters")),
+        ("node:\n  callers:\n    - {host: a}\n", 3, ("node.callers.0.ae_title", "missing")),
+        ("study:\n  quiet_s: -1\n", 2, ("study.quiet_s", "-1", "greater than 0")),
+        ("destinations:\n  - name: a b\n", 2, ("destinations.0.name", "'a b'")),
+        ("node: [\n", 2, ("not YAML",)),
+        ("just words\n", 1, ("expected sections",)),
+    ],
+)
+def test_a_fault_names_file_line_value_and_cure(
+    tmp_path: Path, text: str, line: int, words: tuple[str, ...]
+) -> None:
+    message = fault(tmp_path, text)
+    assert f"node.yaml:{line}:" in message
+    assert all(word in message for word in words), message
+
+
+def test_every_fault_is_named_at_once(tmp_path: Path) -> None:
+    message = fault(tmp_path, "node:\n  prot: 1\nstudy:\n  quiet: 2\n")
+    assert len(message.splitlines()) == 2
+
+
+def test_two_destinations_of_one_name_are_refused(tmp_path: Path) -> None:
+    one = "  - {name: pacs, ae_title: A, host: h, port: 104}\n"
+    assert "'pacs' stands 2 times" in fault(tmp_path, f"destinations:\n{one}{one}")
+
+
+def test_a_missing_file_says_how_to_get_one(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--config"):
+        config.load(tmp_path / "absent.yaml")

@@ -1,0 +1,56 @@
+"""A storage SCP on loopback that answers as it is told."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from pydicom.dataset import Dataset
+from pydicom.uid import ExplicitVRLittleEndian
+from pynetdicom import AE, evt
+
+from dicom_node.config import Destination
+
+
+@dataclass
+class Pacs:
+    """What the SCP got, and how it answers."""
+
+    destination: Destination
+    #: status for the next object, asked for each
+    answer: Callable[[Dataset], int] = lambda _: 0x0000
+    received: list[Dataset] = field(default_factory=list)
+    associations: int = 0
+
+
+@contextmanager
+def pacs(port: int, *sop_classes: str, ae_title: str = "PACS") -> Iterator[Pacs]:
+    """Run a storage SCP that accepts these SOP classes."""
+    ae = AE(ae_title=ae_title)
+    ae.require_called_aet = True
+    for sop_class in (*sop_classes, "1.2.840.10008.1.1"):
+        ae.add_supported_context(sop_class, [ExplicitVRLittleEndian])
+    state = Pacs(
+        destination=Destination(
+            name="pacs", ae_title="PACS", host="127.0.0.1", port=port, timeout_s=5.0
+        )
+    )
+
+    def store(event: evt.Event) -> int:
+        dataset = event.dataset
+        status = state.answer(dataset)
+        if status == 0:
+            state.received.append(dataset)
+        return status
+
+    def accepted(_: evt.Event) -> None:
+        state.associations += 1
+
+    server = ae.start_server(
+        ("127.0.0.1", port),
+        block=False,
+        evt_handlers=[(evt.EVT_C_STORE, store), (evt.EVT_ACCEPTED, accepted)],
+    )
+    try:
+        yield state
+    finally:
+        server.shutdown()
