@@ -1,0 +1,21 @@
+"""The weak-label store: what the scanner taught, without anyone's identity.
+
+A folder that can be copied to a training machine: ``catalogue.db`` (SQLite), ``frames/`` and
+``masks/`` (8-bit grey PNG). Nothing here knows DICOM.
+"""
+
+from dicom_node.store.audit import Finding, audit
+from dicom_node.store.records import NewFrame, StoredFrame, StoreInfo
+from dicom_node.store.split import SPLITS, split_of
+from dicom_node.store.weak_labels import WeakLabelStore
+
+__all__ = [
+    "SPLITS",
+    "Finding",
+    "NewFrame",
+    "StoreInfo",
+    "StoredFrame",
+    "WeakLabelStore",
+    "audit",
+    "split_of",
+]

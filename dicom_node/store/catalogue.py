@@ -1,0 +1,153 @@
+"""The tables of ``catalogue.db``.
+
+A frame is known by its pixels: where another instance, or a frozen cine, shows the same pixels
+again, only a row of `sightings` is added.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.sqlite import insert
+
+from dicom_node.records import GROUPS, Geometry
+from dicom_node.store.records import NewFrame, StoredFrame
+from dicom_node.store.split import split_of
+
+metadata = sa.MetaData()
+
+instances = sa.Table(
+    "instances",
+    metadata,
+    sa.Column("instance", sa.String, primary_key=True),
+    sa.Column("series", sa.String, nullable=False),
+    sa.Column("study", sa.String, nullable=False, index=True),
+    sa.Column("patient", sa.String, nullable=False, index=True),
+    sa.Column("split", sa.String, nullable=False),
+    sa.Column("rows", sa.Integer, nullable=False),
+    sa.Column("columns", sa.Integer, nullable=False),
+    sa.Column("left", sa.Integer, nullable=False),
+    sa.Column("top", sa.Integer, nullable=False),
+    sa.Column("right", sa.Integer, nullable=False),
+    sa.Column("bottom", sa.Integer, nullable=False),
+    sa.Column("probe", sa.String),
+    sa.Column("geometry", sa.String, nullable=False),
+    sa.Column("geometry_rule", sa.String, nullable=False),
+    #: bit i stands for records.GROUPS[i]
+    sa.Column("groups", sa.Integer, nullable=False),
+    sa.Column("description", sa.String, index=True),
+    sa.Column("row_spacing_mm", sa.Float),
+    sa.Column("column_spacing_mm", sa.Float),
+    sa.Column("burned_in_annotation", sa.Boolean, nullable=False),
+)
+
+frames = sa.Table(
+    "frames",
+    metadata,
+    sa.Column("frame_id", sa.String, primary_key=True),
+    sa.Column("instance", sa.ForeignKey("instances.instance"), nullable=False, index=True),
+    sa.Column("frame_number", sa.Integer, nullable=False),
+    sa.Column("height", sa.Integer, nullable=False),
+    sa.Column("width", sa.Integer, nullable=False),
+    sa.Column("size_bytes", sa.Integer, nullable=False),
+    sa.Column("quality", sa.Integer),
+    sa.Column("mask_digest", sa.String),
+    sa.Column("mask_bytes", sa.Integer, nullable=False, server_default="0"),
+)
+
+sightings = sa.Table(
+    "sightings",
+    metadata,
+    sa.Column("instance", sa.ForeignKey("instances.instance"), primary_key=True),
+    sa.Column("frame_number", sa.Integer, primary_key=True),
+    sa.Column("frame_id", sa.ForeignKey("frames.frame_id"), nullable=False, index=True),
+)
+
+
+def put(connection: sa.Connection, frame: NewFrame, frame_id: str, size_bytes: int) -> None:
+    """Add the rows of a frame; rows that are there stay as they are."""
+    connection.execute(insert(instances).values(_instance_row(frame)).on_conflict_do_nothing())
+    connection.execute(
+        insert(frames)
+        .values(
+            frame_id=frame_id,
+            instance=frame.instance,
+            frame_number=frame.frame_number,
+            height=frame.crop.height,
+            width=frame.crop.width,
+            size_bytes=size_bytes,
+        )
+        .on_conflict_do_nothing()
+    )
+    connection.execute(
+        sightings.insert().values(
+            instance=frame.instance, frame_number=frame.frame_number, frame_id=frame_id
+        )
+    )
+
+
+def sighting(connection: sa.Connection, instance: str, frame_number: int) -> str | None:
+    """Return the id of the frame that an instance shows under a number, None when unknown."""
+    return connection.scalar(
+        sa.select(sightings.c.frame_id).where(
+            sightings.c.instance == instance, sightings.c.frame_number == frame_number
+        )
+    )
+
+
+def stored_frame(row: Any) -> StoredFrame:
+    """Return the record of a row of `frames` joined with `instances`."""
+    spacing = row.row_spacing_mm, row.column_spacing_mm
+    return StoredFrame(
+        frame_id=row.frame_id,
+        patient=row.patient,
+        study=row.study,
+        series=row.series,
+        instance=row.instance,
+        frame_number=row.frame_number,
+        probe=row.probe,
+        geometry=Geometry(row.geometry),
+        groups=from_bits(row.groups),
+        spacing_mm=None if None in spacing else spacing,
+        height=row.height,
+        width=row.width,
+        quality=row.quality,
+        has_mask=row.mask_digest is not None,
+        split=row.split,
+        burned_in_annotation=row.burned_in_annotation,
+    )
+
+
+def to_bits(groups: Iterable[str]) -> int:
+    """Return study groups as bits."""
+    return sum(1 << GROUPS.index(group) for group in groups)
+
+
+def from_bits(bits: int) -> frozenset[str]:
+    """Return the study groups of bits."""
+    return frozenset(group for place, group in enumerate(GROUPS) if bits >> place & 1)
+
+
+def _instance_row(frame: NewFrame) -> dict[str, Any]:
+    spacing = frame.spacing_mm or (None, None)
+    return {
+        "instance": frame.instance,
+        "series": frame.series,
+        "study": frame.study,
+        "patient": frame.patient,
+        "split": split_of(frame.patient),
+        "rows": frame.rows,
+        "columns": frame.columns,
+        "left": frame.crop.left,
+        "top": frame.crop.top,
+        "right": frame.crop.right,
+        "bottom": frame.crop.bottom,
+        "probe": frame.probe,
+        "geometry": frame.geometry.value,
+        "geometry_rule": frame.geometry_rule,
+        "groups": to_bits(frame.groups),
+        "description": frame.description,
+        "row_spacing_mm": spacing[0],
+        "column_spacing_mm": spacing[1],
+        "burned_in_annotation": frame.burned_in_annotation,
+    }

@@ -1,0 +1,121 @@
+"""The frozen records that go into the store and come out of it."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dicom_node.errors import StoreError
+from dicom_node.records import GROUPS, Box, Geometry, Task
+
+#: What text the catalogue may hold. A pseudonym is hexadecimal, and a probe token needs a letter
+#: and a digit: names, dates and UIDs pass neither.
+PSEUDONYM: Final = re.compile(r"[0-9a-f]{16,64}")
+PROBE: Final = re.compile(r"(?=.*[A-Z])(?=.*[0-9])[A-Z0-9][A-Z0-9 ./+-]{0,23}")
+RULE: Final = re.compile(r"[a-z0-9][a-z0-9 -]{0,63}")
+BEST_QUALITY: Final = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewFrame:
+    """One frame on its way into the store.
+
+    Raises
+    ------
+    StoreError
+        When a field could identify somebody or does not fit the others.
+    """
+
+    #: uint8, (H, W): the frame cut to `crop`, native resolution
+    pixels: NDArray[np.uint8]
+    #: pseudonyms, 16 to 64 hexadecimal digits
+    patient: str
+    study: str
+    series: str
+    instance: str
+    #: 1-based
+    frame_number: int
+    #: size of the source image in pixels
+    rows: int
+    columns: int
+    #: which part of the source image `pixels` is
+    crop: Box
+    #: model token of the probe
+    probe: str | None = None
+    geometry: Geometry = Geometry.UNKNOWN
+    geometry_rule: str = "none"
+    groups: frozenset[str] = frozenset()
+    #: pseudonym of the normalised study description, so that a new map can be applied later
+    description: str | None = None
+    #: row and column spacing in mm
+    spacing_mm: tuple[float, float] | None = None
+    #: False only when the scanner said that no text is burned in
+    burned_in_annotation: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("patient", "study", "series", "instance"):
+            _need(PSEUDONYM.fullmatch(getattr(self, name)), f"{name} is no pseudonym")
+        for name, form in (("description", PSEUDONYM), ("probe", PROBE), ("geometry_rule", RULE)):
+            value = getattr(self, name)
+            _need(value is None or form.fullmatch(value), f"{name} is no token")
+        _need(self.groups <= set(GROUPS), f"groups are not a part of {', '.join(GROUPS)}")
+        _need(self.frame_number >= 1, f"frame number {self.frame_number} is below 1")
+        _need(self.pixels.dtype == np.uint8, f"pixels are {self.pixels.dtype}, not uint8")
+        size = (self.crop.height, self.crop.width)
+        _need(self.pixels.shape == size, f"pixels are {self.pixels.shape}, the crop is {size}")
+        _need(
+            0 <= self.crop.left < self.crop.right <= self.columns
+            and 0 <= self.crop.top < self.crop.bottom <= self.rows,
+            f"{self.crop} leaves the image of {self.rows} rows and {self.columns} columns",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredFrame:
+    """One frame of the store; its pixels come from `WeakLabelStore.pixels`."""
+
+    #: SHA-256 of the pixels and their shape, hexadecimal
+    frame_id: str
+    #: pseudonyms
+    patient: str
+    study: str
+    series: str
+    instance: str
+    #: 1-based
+    frame_number: int
+    probe: str | None
+    geometry: Geometry
+    groups: frozenset[str]
+    #: row and column spacing in mm
+    spacing_mm: tuple[float, float] | None
+    height: int
+    width: int
+    #: label of a reader, 0 (not usable) to 4 (best view)
+    quality: int | None
+    has_mask: bool
+    #: train, validation or test
+    split: str
+    burned_in_annotation: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreInfo:
+    """How much of what is in the store; all counts are frames unless named."""
+
+    frames: int
+    instances: int
+    patients: int
+    by_geometry: Mapping[Geometry, int]
+    by_group: Mapping[str, int]
+    by_split: Mapping[str, int]
+    labelled: Mapping[Task, int]
+    #: of frames and masks
+    size_bytes: int
+
+
+def _need(holds: object, fault: str) -> None:
+    if not holds:
+        raise StoreError(f"the frame does not go into the store: {fault}")

@@ -1,0 +1,99 @@
+import sqlite3
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, PngImagePlugin
+
+from dicom_node.errors import StoreError
+from dicom_node.store import WeakLabelStore, audit
+from tests.support.frames import new_frame, speckle
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Return a store with a frame, a mask and a quality."""
+    folder = tmp_path / "store"
+    with WeakLabelStore(folder) as store:
+        store.add_frame(new_frame(probe="L12-5", description="9" * 32))
+        store.add_label("d" * 32, 1, quality=2, mask=np.ones((40, 60), np.uint8))
+    return folder
+
+
+def _edit(folder: Path, statement: str, *values: str) -> None:
+    connection = sqlite3.connect(folder / "catalogue.db")
+    connection.execute(statement, values)
+    connection.commit()
+    connection.close()
+
+
+def test_a_store_that_was_only_used_is_clean(folder: Path) -> None:
+    assert audit(folder) == []
+
+
+@pytest.mark.parametrize("planted", ["DOE^JANE", "20200131", "1.2.840.113619.2.21.848", "Jane Doe"])
+@pytest.mark.parametrize("column", ["probe", "study", "description", "geometry_rule", "rows"])
+def test_a_planted_name_date_or_uid_is_found_and_not_repeated(
+    folder: Path, planted: str, column: str
+) -> None:
+    if (column, planted) == ("geometry_rule", "20200131"):
+        planted = "DOE^JANE"  # a rule may be a number
+    if (column, planted) == ("rows", "20200131"):
+        planted = "2020-01-31"  # an integer column turns digits into a number
+    _edit(folder, f"UPDATE instances SET {column} = ?", planted)  # noqa: S608
+    (finding,) = audit(folder)
+    assert finding.where == f"catalogue.db instances.{column}, row 1"
+    assert planted not in finding.what
+
+
+def test_a_table_or_column_of_somebody_else_is_found(folder: Path) -> None:
+    _edit(folder, "CREATE TABLE patients (name TEXT)")
+    _edit(folder, "INSERT INTO patients VALUES (?)", "Doe^Jane")
+    _edit(folder, "ALTER TABLE frames ADD COLUMN note TEXT")
+    _edit(folder, "UPDATE frames SET note = ?", "seen by Dr. Doe")
+    assert {finding.where for finding in audit(folder)} == {
+        "catalogue.db",
+        "catalogue.db patients.name, row 1",
+        "catalogue.db frames.note, row 1",
+    }
+
+
+def test_a_file_that_the_catalogue_does_not_name_is_found(folder: Path) -> None:
+    (folder / "frames" / "Doe_Jane.dcm").write_bytes(b"DICM")
+    Image.fromarray(speckle()).save(folder / "masks" / f"{'0' * 64}.png")
+    places = sorted(finding.where for finding in audit(folder))
+    assert places == ["file frames/...", f"file masks/{'0' * 64}.png"]
+
+
+def test_text_in_a_picture_is_found(folder: Path) -> None:
+    (path,) = (folder / "frames").rglob("*.png")
+    words = PngImagePlugin.PngInfo()
+    words.add_text("Patient", "Doe^Jane")
+    with Image.open(path) as image:
+        image.load()
+        image.save(path, pnginfo=words)
+    assert [finding.what for finding in audit(folder)] == ["carries more than pixels"]
+
+
+def test_bytes_behind_a_picture_are_found(folder: Path) -> None:
+    (path,) = (folder / "frames").rglob("*.png")
+    path.write_bytes(path.read_bytes() + b"Doe^Jane")
+    assert [finding.what for finding in audit(folder)] == ["carries more than pixels"]
+
+
+def test_changed_missing_and_broken_pictures_are_found(folder: Path) -> None:
+    (frame,) = (folder / "frames").rglob("*.png")
+    (mask,) = (folder / "masks").rglob("*.png")
+    Image.fromarray(speckle(seed=9)).save(frame)
+    mask.unlink()
+    assert [finding.what for finding in audit(folder)] == [
+        "its pixels do not fit its digest",
+        "missing; harvest it again",
+    ]
+    frame.write_bytes(b"no picture")
+    assert "not readable as PNG" in [finding.what for finding in audit(folder)]
+
+
+def test_a_folder_without_a_store_says_so(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="no store here"):
+        audit(tmp_path)

@@ -1,0 +1,174 @@
+import hashlib
+import stat
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dicom_node.errors import StoreError, TemporaryError
+from dicom_node.records import Box, Geometry, Task
+from dicom_node.store import SPLITS, WeakLabelStore, split_of
+from tests.support.frames import new_frame, speckle
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> WeakLabelStore:
+    return WeakLabelStore(tmp_path / "store")
+
+
+def _patient(number: int) -> str:
+    return hashlib.sha256(str(number).encode()).hexdigest()[:32]
+
+
+def test_a_frame_comes_back_as_it_went_in(store: WeakLabelStore) -> None:
+    frame = new_frame(
+        probe="C5-1",
+        geometry=Geometry.CURVILINEAR,
+        groups=frozenset({"liver", "abdomen"}),
+        spacing_mm=(0.25, 0.5),
+        burned_in_annotation=False,
+    )
+    frame_id = store.add_frame(frame)
+    (stored,) = store.frames()
+    assert stored.frame_id == frame_id
+    assert np.array_equal(store.pixels(frame_id), frame.pixels)
+    assert (stored.probe, stored.geometry, stored.spacing_mm) == (
+        "C5-1",
+        Geometry.CURVILINEAR,
+        (0.25, 0.5),
+    )
+    assert stored.groups == {"liver", "abdomen"}
+    assert (stored.height, stored.width, stored.frame_number) == (40, 60, 1)
+    assert (stored.quality, stored.has_mask, stored.burned_in_annotation) == (None, False, False)
+
+
+def test_the_same_frame_twice_is_stored_once(store: WeakLabelStore) -> None:
+    first, version = store.add_frame(new_frame()), store.version()
+    assert store.add_frame(new_frame()) == first
+    assert (len(store.frames()), store.version()) == (1, version)
+
+
+def test_equal_pixels_of_another_instance_keep_their_first_patient(store: WeakLabelStore) -> None:
+    first = store.add_frame(new_frame())
+    again = new_frame(instance="e" * 32, patient="f" * 32)
+    assert store.add_frame(again) == first
+    (stored,) = store.frames()
+    assert stored.patient == "a" * 32
+    assert store.crop_of("e" * 32) == again.crop
+    store.add_label("e" * 32, 1, quality=3)
+    assert store.frames()[0].quality == 3
+
+
+def test_other_pixels_under_the_same_frame_number_are_refused(store: WeakLabelStore) -> None:
+    store.add_frame(new_frame(seed=0))
+    with pytest.raises(StoreError, match="share one SOP Instance UID"):
+        store.add_frame(new_frame(seed=1))
+
+
+def test_labels_attach_to_the_frame_and_move_the_version(store: WeakLabelStore) -> None:
+    frame_id, before = store.add_frame(new_frame()), store.version()
+    mask = (speckle(seed=5) > 128).astype(np.uint8)
+    store.add_label("d" * 32, 1, quality=4)
+    store.add_label("d" * 32, 1, mask=mask)
+    (stored,) = store.frames(labelled=Task.SEGMENTATION)
+    assert (stored.quality, stored.has_mask) == (4, True)
+    assert np.array_equal(store.mask(frame_id), mask)
+    assert store.frames(labelled=Task.QUALITY) == [stored]
+    assert store.version() != before
+
+
+def test_a_label_that_does_not_fit_is_refused(store: WeakLabelStore) -> None:
+    store.add_frame(new_frame())
+    with pytest.raises(StoreError, match="quality 5"):
+        store.add_label("d" * 32, 1, quality=5)
+    with pytest.raises(StoreError, match="the mask is"):
+        store.add_label("d" * 32, 1, mask=np.zeros((3, 3), np.uint8))
+    with pytest.raises(StoreError, match="harvest it first"):
+        store.add_label("d" * 32, 2, quality=1)
+    with pytest.raises(StoreError, match="harvest it first"):
+        store.crop_of("e" * 32)
+
+
+def test_the_version_does_not_depend_on_the_order_of_arrival(tmp_path: Path) -> None:
+    names = []
+    for seeds in ((1, 2, 3), (3, 1, 2)):
+        with WeakLabelStore(tmp_path / str(seeds)) as store:
+            for seed in seeds:
+                store.add_frame(new_frame(seed=seed, frame_number=seed))
+            names.append(store.version())
+    assert names[0] == names[1]
+
+
+def test_a_patient_is_in_one_split_and_the_shares_are_kept() -> None:
+    splits = [split_of(_patient(number)) for number in range(4000)]
+    shares = {split: splits.count(split) / len(splits) for split in SPLITS}
+    assert shares == pytest.approx({"train": 0.70, "validation": 0.15, "test": 0.15}, abs=0.02)
+    assert splits == [split_of(_patient(number)) for number in range(4000)]
+
+
+def test_frames_can_be_asked_for_by_split(store: WeakLabelStore) -> None:
+    for number in range(12):
+        token = _patient(number)
+        store.add_frame(new_frame(seed=number, patient=token, study=token, instance=token))
+    by_split = {split: store.frames(split=split) for split in SPLITS}
+    assert sum(len(found) for found in by_split.values()) == 12
+    assert all(f.split == split == split_of(f.patient) for split in SPLITS for f in by_split[split])
+    with pytest.raises(StoreError, match="no split"):
+        store.frames(split="holdout")
+
+
+def test_info_counts_what_is_there(store: WeakLabelStore, tmp_path: Path) -> None:
+    store.add_frame(new_frame(seed=0, geometry=Geometry.LINEAR, groups=frozenset({"thyroid"})))
+    store.add_frame(new_frame(seed=1, frame_number=2, geometry=Geometry.LINEAR))
+    store.add_label("d" * 32, 2, quality=0)
+    info = store.info()
+    assert (info.frames, info.instances, info.patients) == (2, 1, 1)
+    assert info.by_geometry[Geometry.LINEAR] == 2
+    assert info.labelled == {Task.SEGMENTATION: 0, Task.QUALITY: 1}
+    on_disk = sum(path.stat().st_size for path in (tmp_path / "store" / "frames").rglob("*.png"))
+    assert info.size_bytes == on_disk > 0
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"patient": "Doe^Jane"},
+        {"study": "1.2.840.113619.2.1"},
+        {"probe": "DOE JANE"},
+        {"probe": "20200131"},
+        {"probe": "1.2.840.10008"},
+        {"description": "US LIVER"},
+        {"geometry_rule": "Dr. Doe"},
+        {"groups": frozenset({"heart"})},
+        {"frame_number": 0},
+        {"crop": Box(left=0, top=0, right=60, bottom=41)},
+        {"rows": 40},
+    ],
+)
+def test_what_could_identify_or_does_not_fit_is_refused(fields: dict[str, object]) -> None:
+    with pytest.raises(StoreError):
+        new_frame(**fields)
+
+
+def test_a_disk_that_does_not_take_the_frame_is_a_passing_error(
+    store: WeakLabelStore, tmp_path: Path
+) -> None:
+    (tmp_path / "store" / "frames").write_text("in the way")
+    with pytest.raises(TemporaryError, match="cannot be written"):
+        store.add_frame(new_frame())
+    assert store.frames() == []
+
+
+def test_a_damaged_picture_is_named_not_returned(store: WeakLabelStore, tmp_path: Path) -> None:
+    frame_id = store.add_frame(new_frame())
+    (path,) = (tmp_path / "store" / "frames").rglob("*.png")
+    path.write_bytes(path.read_bytes()[:60])
+    with pytest.raises(StoreError, match="store audit"):
+        store.pixels(frame_id)
+
+
+def test_only_the_owner_can_open_the_store(store: WeakLabelStore, tmp_path: Path) -> None:
+    store.add_frame(new_frame())
+    folder = tmp_path / "store"
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert stat.S_IMODE((folder / "catalogue.db").stat().st_mode) == 0o600
