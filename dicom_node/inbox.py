@@ -116,14 +116,16 @@ class Inbox:
         InboxFullError
             When the disk is below its low-water mark or the quota is reached.
         """
-        free = shutil.disk_usage(self.folder).free
+        with _disk_errors():
+            free = shutil.disk_usage(self.folder).free
+            held = self._meter.read()
         if free < self._min_free_bytes:
             raise InboxFullError(
                 f"{free} bytes free, {self._min_free_bytes} wanted: free disk space "
                 "or lower node.min_free_gib"
             )
         quota = self._quota_bytes
-        if quota is not None and self._meter.read() + extra_bytes >= quota:
+        if quota is not None and held + extra_bytes >= quota:
             raise InboxFullError(
                 f"the inbox holds its quota of {quota} bytes: remove studies "
                 "or raise node.inbox_quota_gib"
