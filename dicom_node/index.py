@@ -29,12 +29,19 @@ _STUDY: Final = sa.Table(
     sa.Column("patient_id", sa.String, nullable=False),
     sa.Column("state", sa.String, nullable=False),
     sa.Column("revision", sa.Integer, nullable=False),
+    # the revision that was worked on to its end
+    sa.Column("finished", sa.Integer, nullable=False),
     sa.Column("first_received_us", sa.Integer, nullable=False),
     sa.Column("last_received_us", sa.Integer, nullable=False),
     sa.Column("completed_us", sa.Integer),
     sa.Column("reason", sa.String, nullable=False),
     sa.Column("evidence", sa.JSON, nullable=False),
     sa.Index("study_by_state", "state", "last_received_us"),
+    sa.Index(
+        "study_unfinished",
+        "study_instance_uid",
+        sqlite_where=sa.text("state = 'complete' AND finished < revision"),
+    ),
 )
 # a Series Instance UID may, wrongly, stand in two studies
 _SERIES: Final = sa.Table(
@@ -97,6 +104,8 @@ class StudyRow:
     state: StudyState
     #: how often it was completed; results carry it
     revision: int
+    #: the revision that was worked on to its end, 0 before
+    finished: int
     instances: int
     first_received_at: datetime
     last_received_at: datetime
@@ -186,6 +195,28 @@ class Index:
             }
             connection.execute(sa.update(_STUDY).where(is_study).values(values))
             return int(row.revision) + 1
+
+    def unfinished(self) -> list[tuple[str, int]]:
+        """Return (study, revision) of the complete studies whose work has not ended."""
+        query = sa.select(_STUDY.c.study_instance_uid, _STUDY.c.revision).where(
+            sa.text("state = 'complete' AND finished < revision")
+        )
+        with self._engine.connect() as connection:
+            return [(study, revision) for study, revision in connection.execute(query)]
+
+    def finish(self, study_uid: str, revision: int) -> None:
+        """Note that this revision was worked on to its end; repeating it does no harm."""
+        with self._engine.begin() as connection:
+            connection.execute(
+                sa.update(_STUDY)
+                .where(_STUDY.c.study_instance_uid == study_uid, _STUDY.c.finished < revision)
+                .values(finished=revision)
+            )
+
+    def is_finished(self, study_uid: str) -> bool:
+        """Whether the study is registered, complete, and worked on to its end."""
+        row = self.study(study_uid)
+        return row is not None and row.state is StudyState.COMPLETE and row.finished == row.revision
 
     def instances(self, study_uid: str) -> list[Instance]:
         """Return the instances of a study in the order of their arrival."""
@@ -309,6 +340,7 @@ def _touch_study(arrival: Arrival) -> sa.Insert:
         patient_id=arrival.patient_id,
         state=StudyState.OPEN,
         revision=0,
+        finished=0,
         first_received_us=received_us,
         last_received_us=received_us,
         reason="",
@@ -337,6 +369,7 @@ def _study_row(row: sa.Row[Any]) -> StudyRow:
         study_instance_uid=row.study_instance_uid,
         state=StudyState(row.state),
         revision=row.revision,
+        finished=row.finished,
         instances=row.instances,
         first_received_at=_time(row.first_received_us),
         last_received_at=_time(row.last_received_us),
