@@ -188,8 +188,8 @@ class Inbox:
         return target
 
     def remove_duplicate(self, file_id: str) -> None:
-        """Delete a waiting file whose bytes the inbox already keeps under another id."""
-        path = self._new / self.kept_path(file_id).name
+        """Delete a file whose bytes the inbox keeps under another id."""
+        path = self.path(file_id)
         size = path.stat().st_size
         path.unlink()
         self._meter.add(-size)

@@ -1,0 +1,226 @@
+"""From the inbox to the index: read each waiting file's header and register it.
+
+Safe to kill at any moment: a file leaves ``new/`` only after its row is committed, and a row that
+stands already is found again.
+"""
+
+import hashlib
+import struct
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from pydicom.dataset import FileDataset
+from pydicom.filereader import read_file_meta_info
+
+from dicom_node import log
+from dicom_node.errors import PermanentError, UnreadableError
+from dicom_node.header import BROKEN_BYTES, read_header, text
+from dicom_node.inbox import Inbox, received_at
+from dicom_node.index import Arrival, Index, Outcome
+from dicom_node.records import Instance, checked_uid
+
+_UIDS: Final = ("SOPInstanceUID", "SOPClassUID", "StudyInstanceUID", "SeriesInstanceUID")
+_KEYWORDS: Final = (*_UIDS, "PatientID", "SpecificCharacterSet")
+#: Inflating such a data set may take any amount of memory; the receiver accepts none.
+_DEFLATED: Final = frozenset(
+    {"1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"}
+)
+#: (0002,0000) UL, length 4: File Meta Information begins with its own length (PS3.10 7.1)
+_GROUP_LENGTH: Final = b"DICM\x02\x00\x00\x00UL\x04\x00"
+_BATCH: Final = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegisterCounts:
+    """What became of the waiting files."""
+
+    new: int = 0
+    duplicates: int = 0
+    #: same SOP Instance UID, other bytes: the later file is in quarantine
+    conflicts: int = 0
+    #: not usable: in quarantine
+    unreadable: int = 0
+
+    @property
+    def total(self) -> int:
+        """Files that left the waiting line."""
+        return sum(self.as_dict().values())
+
+    def as_dict(self) -> dict[str, int]:
+        """Return the counts by name."""
+        return asdict(self)
+
+
+def register_waiting(
+    inbox: Inbox, index: Index, *, now: datetime, limit: int = _BATCH
+) -> RegisterCounts:
+    """Register the files that wait longest; one bad file stops no other.
+
+    Parameters
+    ----------
+    inbox : Inbox
+    index : Index
+    now : datetime
+        No arrival is dated later, so that a clock that was set back holds no study open.
+    limit : int
+        How many files at most, in one transaction.
+    """
+    return _register(inbox, index, inbox.waiting(limit), now)
+
+
+def rebuild(inbox: Inbox, index: Index) -> int:
+    """Adopt the kept files that the index does not know; at start-up, cheap when none is missing.
+
+    Returns
+    -------
+    int
+        How many files were adopted or put into quarantine.
+    """
+    inbox.recount()
+    now = datetime.now(UTC)
+    found = 0
+    for file_ids in inbox.kept():
+        orphans = index.unknown(file_ids)
+        for start in range(0, len(orphans), _BATCH):
+            found += _register(inbox, index, orphans[start : start + _BATCH], now).total
+    return found
+
+
+def _register(inbox: Inbox, index: Index, file_ids: Sequence[str], now: datetime) -> RegisterCounts:
+    arrivals = []
+    unreadable = 0
+    for file_id in file_ids:
+        try:
+            arrivals.append(_arrival(inbox, file_id, now))
+        except UnreadableError as exc:
+            unreadable += _put_aside(inbox, file_id, str(exc))
+    outcomes = index.register(arrivals)
+    # from here on the rows stand: what a crash leaves undone is done at the next call
+    settled = Counter(
+        outcome
+        for arrival, outcome in zip(arrivals, outcomes, strict=True)
+        if _SETTLE[outcome](inbox, index, arrival.instance)
+    )
+    return RegisterCounts(
+        new=settled[Outcome.NEW],
+        duplicates=settled[Outcome.DUPLICATE],
+        conflicts=settled[Outcome.CONFLICT],
+        unreadable=unreadable,
+    )
+
+
+def _arrival(inbox: Inbox, file_id: str, now: datetime) -> Arrival:
+    try:
+        path = inbox.path(file_id)
+    except PermanentError:
+        raise UnreadableError("the file vanished from the inbox") from None
+    with warnings.catch_warnings():
+        # pydicom's warnings quote values
+        warnings.simplefilter("ignore")
+        header, transfer_syntax_uid = _header(path)
+        uids = {keyword: _uid(header, keyword) for keyword in _UIDS}
+        patient_id = _patient_id(header)
+        if uids["SOPInstanceUID"] != _meta_uid(header):
+            raise UnreadableError("SOPInstanceUID is not the one of the C-STORE command")
+    sha256, size_bytes = _digest(path)
+    instance = Instance(
+        sop_instance_uid=uids["SOPInstanceUID"],
+        sop_class_uid=uids["SOPClassUID"],
+        series_instance_uid=uids["SeriesInstanceUID"],
+        study_instance_uid=uids["StudyInstanceUID"],
+        transfer_syntax_uid=transfer_syntax_uid,
+        file_id=file_id,
+        path=inbox.kept_path(file_id),
+        sha256=sha256,
+        size_bytes=size_bytes,
+        received_at=min(received_at(file_id), now),
+    )
+    return Arrival(instance=instance, patient_id=patient_id)
+
+
+def _header(path: Path) -> tuple[FileDataset, str]:
+    try:
+        transfer_syntax_uid = str(read_file_meta_info(path).TransferSyntaxUID)
+    except BROKEN_BYTES as exc:
+        raise UnreadableError(f"no File Meta Information ({type(exc).__name__})") from None
+    if transfer_syntax_uid in _DEFLATED:
+        raise UnreadableError("the transfer syntax is deflated, which the node does not take")
+    return read_header(path, _KEYWORDS), transfer_syntax_uid
+
+
+def _uid(header: FileDataset, keyword: str) -> str:
+    value = text(header, keyword)
+    if not value:
+        raise UnreadableError(f"{keyword} is missing")
+    try:
+        return checked_uid(value, keyword)
+    except PermanentError:  # whose message shows the value, which may be anything
+        raise UnreadableError(f"{keyword} is not a UID: 1 to 64 digits and dots") from None
+
+
+def _meta_uid(header: FileDataset) -> str:
+    try:
+        return str(header.file_meta.MediaStorageSOPInstanceUID)
+    except BROKEN_BYTES:
+        return ""
+
+
+def _patient_id(header: FileDataset) -> str:
+    try:
+        return text(header, "PatientID")
+    except UnreadableError:
+        return ""
+
+
+def _digest(path: Path) -> tuple[str, int]:
+    """Return SHA-256 and size in bytes of the data set alone."""
+    with path.open("rb") as file:
+        start = file.read(128 + len(_GROUP_LENGTH) + 4)
+        if start[128:-4] != _GROUP_LENGTH:
+            raise UnreadableError("File Meta Information does not begin with its length")
+        file.seek(struct.unpack("<L", start[-4:])[0], 1)
+        offset = file.tell()
+        digest = hashlib.file_digest(file, "sha256")
+        return digest.hexdigest(), file.tell() - offset
+
+
+def _keep(inbox: Inbox, _: Index, instance: Instance) -> bool:
+    inbox.keep(instance.file_id)
+    return True
+
+
+def _drop(inbox: Inbox, index: Index, instance: Instance) -> bool:
+    known = index.find(instance.sop_instance_uid)
+    if known is not None and known.path.exists():
+        inbox.remove_duplicate(instance.file_id)
+    else:  # never delete the only copy: the row's own file is gone
+        index.repoint(instance.sop_instance_uid, file_id=instance.file_id, path=instance.path)
+        inbox.keep(instance.file_id)
+    return True
+
+
+def _keep_apart(inbox: Inbox, _: Index, instance: Instance) -> bool:
+    reason = f"{instance.sop_instance_uid} is known with other bytes"
+    return _put_aside(inbox, instance.file_id, reason)
+
+
+_SETTLE: Final = {
+    Outcome.NEW: _keep,
+    Outcome.DUPLICATE: _drop,
+    Outcome.CONFLICT: _keep_apart,
+}
+
+
+def _put_aside(inbox: Inbox, file_id: str, reason: str) -> bool:
+    try:
+        inbox.quarantine(file_id, reason)
+    except (OSError, PermanentError) as exc:
+        log.get("register").error("not_put_aside", file_id=file_id, cause=type(exc).__name__)
+        return False
+    log.get("register").warning("quarantined", file_id=file_id, reason=reason)
+    return True
