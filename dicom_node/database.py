@@ -32,6 +32,11 @@ def open_sqlite(path: Path, metadata: sa.MetaData) -> sa.Engine:
     return engine
 
 
+def for_reading(engine: sa.Engine) -> sa.Engine:
+    """Return the same database for statements that only read: they wait for no writer."""
+    return engine.execution_options(only_reads=True)
+
+
 def _prepare(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
     connection.isolation_level = None  # SQLAlchemy's own BEGIN below, not sqlite3's
     cursor = connection.cursor()
@@ -41,4 +46,5 @@ def _prepare(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
 
 
 def _begin(connection: sa.Connection) -> Any:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    only_reads = connection.get_execution_options().get("only_reads", False)
+    connection.exec_driver_sql("BEGIN" if only_reads else "BEGIN IMMEDIATE")

@@ -14,7 +14,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
 
-from dicom_node.database import open_sqlite
+from dicom_node.database import for_reading, open_sqlite
 from dicom_node.errors import PermanentError
 from dicom_node.records import Instance
 from dicom_node.sop_classes import ULTRASOUND_IMAGES
@@ -121,6 +121,7 @@ class Index:
     def __init__(self, path: Path) -> None:
         self._folder = path.parent
         self._engine = open_sqlite(path, _METADATA)
+        self._reads = for_reading(self._engine)
 
     def close(self) -> None:
         """Release the file."""
@@ -159,7 +160,7 @@ class Index:
             .where(_STUDY.c.state == StudyState.OPEN, _STUDY.c.last_received_us <= limit_us)
             .order_by(_STUDY.c.last_received_us)
         )
-        with self._engine.connect() as connection:
+        with self._reads.connect() as connection:
             return list(connection.scalars(query))
 
     def complete(
@@ -201,7 +202,7 @@ class Index:
         query = sa.select(_STUDY.c.study_instance_uid, _STUDY.c.revision).where(
             sa.text("state = 'complete' AND finished < revision")
         )
-        with self._engine.connect() as connection:
+        with self._reads.connect() as connection:
             return [(study, revision) for study, revision in connection.execute(query)]
 
     def finish(self, study_uid: str, revision: int) -> None:
@@ -225,13 +226,13 @@ class Index:
             .where(_INSTANCE.c.study_instance_uid == study_uid)
             .order_by(_INSTANCE.c.received_us, _INSTANCE.c.file_id)
         )
-        with self._engine.connect() as connection:
+        with self._reads.connect() as connection:
             return [self._instance(row) for row in connection.execute(query)]
 
     def find(self, sop_instance_uid: str) -> Instance | None:
         """Return one instance, None when it is not registered."""
         query = sa.select(_INSTANCE).where(_INSTANCE.c.sop_instance_uid == sop_instance_uid)
-        with self._engine.connect() as connection:
+        with self._reads.connect() as connection:
             row = connection.execute(query).one_or_none()
         return None if row is None else self._instance(row)
 
@@ -247,21 +248,21 @@ class Index:
     def study(self, study_uid: str) -> StudyRow | None:
         """Return one study, None when it is not registered."""
         query = _study_rows().where(_STUDY.c.study_instance_uid == study_uid)
-        with self._engine.connect() as connection:
+        with self._reads.connect() as connection:
             row = connection.execute(query).one_or_none()
         return None if row is None else _study_row(row)
 
     def studies(self, limit: int) -> list[StudyRow]:
         """Return the studies that received something last, newest first."""
         query = _study_rows().order_by(_STUDY.c.last_received_us.desc()).limit(limit)
-        with self._engine.connect() as connection:
+        with self._reads.connect() as connection:
             return [_study_row(row) for row in connection.execute(query)]
 
     def unknown(self, file_ids: Iterable[str]) -> list[str]:
         """Return those inbox files, in order, that no row stands for."""
         wanted = list(file_ids)
         known: set[str] = set()
-        with self._engine.connect() as connection:
+        with self._reads.connect() as connection:
             for batch in _batches(wanted):
                 query = sa.select(_INSTANCE.c.file_id).where(_INSTANCE.c.file_id.in_(batch))
                 known.update(connection.scalars(query))
@@ -278,7 +279,7 @@ class Index:
             "instances": sa.select(sa.func.count()).select_from(_INSTANCE),
             "bytes": sa.select(sa.func.coalesce(sa.func.sum(_INSTANCE.c.size_bytes), 0)),
         }
-        with self._engine.connect() as connection:
+        with self._reads.connect() as connection:
             return {key: connection.scalars(query).one() for key, query in queries.items()}
 
     def _insert(self, connection: sa.Connection, arrivals: Sequence[Arrival]) -> None:

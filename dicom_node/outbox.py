@@ -16,7 +16,7 @@ from pathlib import Path
 import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
 
-from dicom_node.database import open_sqlite
+from dicom_node.database import for_reading, open_sqlite
 from dicom_node.records import Result, ResultKind
 
 #: 30 s, doubled after each failure, at most 10 minutes, for ever: a PACS may be down for days.
@@ -108,6 +108,7 @@ class Outbox:
 
     def __init__(self, path: Path, results: Path) -> None:
         self._engine = open_sqlite(path, _metadata)
+        self._reads = for_reading(self._engine)
         self._results = results
 
     def close(self) -> None:
@@ -173,7 +174,7 @@ class Outbox:
         found = sa.select(_analysed.c.models).where(
             _analysed.c.sop_instance_uid == sop_instance_uid, _analysed.c.models == models
         )
-        with self._engine.begin() as connection:
+        with self._reads.connect() as connection:
             return connection.execute(found).first() is not None
 
     def due(self, now: datetime) -> list[Errand]:
@@ -191,7 +192,7 @@ class Outbox:
             .group_by(_result.c.study_instance_uid, _delivery.c.destination)
             .order_by(sa.func.min(_delivery.c.due_at))
         )
-        with self._engine.begin() as connection:
+        with self._reads.connect() as connection:
             return [
                 Errand(study_instance_uid=study, destination=destination, lease=lease)
                 for study, destination, lease in connection.execute(query)
@@ -214,7 +215,7 @@ class Outbox:
             .where(self._of(errand))
             .order_by(_result.c.kind, _result.c.sop_instance_uid)
         )
-        with self._engine.begin() as connection:
+        with self._reads.connect() as connection:
             return [_to_result(row, self._results) for row in connection.execute(query)]
 
     def delivered(
@@ -288,13 +289,13 @@ class Outbox:
         )
         if states:
             query = query.where(_delivery.c.state.in_([state.value for state in states]))
-        with self._engine.begin() as connection:
+        with self._reads.connect() as connection:
             return [_to_row(row) for row in connection.execute(query)]
 
     def counts(self) -> dict[DeliveryState, int]:
         """Return how many rows are in each state."""
         query = sa.select(_delivery.c.state, sa.func.count()).group_by(_delivery.c.state)
-        with self._engine.begin() as connection:
+        with self._reads.connect() as connection:
             found = {DeliveryState(state): count for state, count in connection.execute(query)}
         return {state: found.get(state, 0) for state in DeliveryState}
 
