@@ -42,6 +42,12 @@ SOME_SUCCEEDED_WITHOUT_FINDINGS: Final = _dcm(
 SOME_SUCCEEDED_WITH_FINDINGS: Final = _dcm("111244", "Not all algorithms succeeded; with findings")
 NONE_SUCCEEDED: Final = _dcm("111245", "No algorithms succeeded; without findings")
 
+# TID 1500 row 12: the container of statements about the whole report
+QUALITATIVE_EVALUATIONS: Final = CodedConcept(
+    value="C0034375", scheme="UMLS", meaning="Qualitative Evaluations"
+)
+COMMENT: Final = _dcm("121106", "Comment")
+
 PROBABILITY: Final = _dcm("122157", "Probability")
 
 VIEW_QUALITY: Final = CodedConcept(

@@ -9,9 +9,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pydicom import dcmread
-from pydicom.dataset import FileDataset
+from pydicom.dataset import Dataset, FileDataset
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_file_meta_info
+from pydicom.valuerep import PersonName
 
 from dicom_node.errors import UnreadableError
 
@@ -63,7 +64,7 @@ def read_header(path: Path, keywords: Iterable[str]) -> FileDataset:
         raise UnreadableError(f"not readable as DICOM ({type(exc).__name__})") from None
 
 
-def text(header: FileDataset, keyword: str) -> str:
+def text(header: Dataset, keyword: str) -> str:
     r"""Return an attribute as text, multiple values joined by ``\``, "" when absent.
 
     Raises
@@ -75,7 +76,7 @@ def text(header: FileDataset, keyword: str) -> str:
         value = header.get(keyword)
         if value is None:
             return ""
-        if isinstance(value, str | int | float):
+        if isinstance(value, str | int | float | PersonName):
             return str(value).strip(" \0")
         return "\\".join(str(v if v is not None else "") for v in value).strip(" \0")
     except BROKEN_BYTES as exc:

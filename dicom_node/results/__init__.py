@@ -1,0 +1,10 @@
+"""From analyses to DICOM objects: SEG and SR, checked before they may leave.
+
+One SEG for each image and segmentation model that found something, one SR for each image that sums
+up every model. Each object is alone in its series: viewers show only the last of several.
+"""
+
+from dicom_node.results.installation import Installation, open_installation
+from dicom_node.results.write import write_results
+
+__all__ = ["Installation", "open_installation", "write_results"]

@@ -1,0 +1,186 @@
+"""What the models said of one image, as a TID 1500 Measurement Report (PS3.16)."""
+
+from typing import Final
+
+import highdicom as hd
+from highdicom import sr
+from pydicom.dataset import Dataset
+from pydicom.sr.codedict import codes as dicom_codes
+
+from dicom_node import codes
+from dicom_node.records import (
+    Algorithm,
+    Analysis,
+    CodedConcept,
+    FailedAnalysis,
+    Segmentation,
+)
+from dicom_node.results.groups import measurement_groups
+from dicom_node.results.installation import Installation
+from dicom_node.results.parts import (
+    UNICODE,
+    concept,
+    equipment,
+    finish,
+    series_description,
+    shortened,
+    stand_in,
+    writer,
+)
+from dicom_node.results.source import Source
+from dicom_node.results.uids import derived_uid
+
+_SERIES_NUMBER: Final = 9002
+_COMMENT_LENGTH: Final = 1024
+
+#: CID 6047 by (something failed, something was found)
+_OUTCOMES: Final = {
+    (False, False): codes.ALL_SUCCEEDED_WITHOUT_FINDINGS,
+    (False, True): codes.ALL_SUCCEEDED_WITH_FINDINGS,
+    (True, False): codes.SOME_SUCCEEDED_WITHOUT_FINDINGS,
+    (True, True): codes.SOME_SUCCEEDED_WITH_FINDINGS,
+}
+
+
+def report_uid(analysis: Analysis) -> str:
+    """Return the SOP Instance UID of an analysis' SR.
+
+    It follows from the image, the models, and how each of them ended: a model that fails today and
+    succeeds tomorrow gives two reports, of which no PACS takes the second for a duplicate.
+    """
+    ends = [
+        f"{s.algorithm.digest} {'empty' if s.is_empty else 'found'}" for s in analysis.segmentations
+    ]
+    ends += [f"{q.algorithm.digest} scored" for q in analysis.qualities]
+    ends += [f"{f.algorithm.digest} failed" for f in analysis.failures]
+    return derived_uid("sr", analysis.instance.sop_instance_uid, *sorted(ends))
+
+
+def outcome(analysis: Analysis) -> CodedConcept:
+    """Return how the analysis ended, a code of CID 6047; a quality score is no finding."""
+    if not analysis.segmentations and not analysis.qualities:
+        return codes.NONE_SUCCEEDED
+    found = any(not segmentation.is_empty for segmentation in analysis.segmentations)
+    return _OUTCOMES[bool(analysis.failures), found]
+
+
+def build_report(source: Source, analysis: Analysis, installation: Installation) -> Dataset:
+    """Write an analysis as a Comprehensive 3D SR.
+
+    Parameters
+    ----------
+    source : Source
+        The image.
+    analysis : Analysis
+        At least one model succeeded or failed.
+    installation : Installation
+        Who writes.
+    """
+    image = stand_in(source)
+    uid = report_uid(analysis)
+    algorithms = algorithms_of(analysis)
+    content = sr.MeasurementReport(
+        observation_context=_observer(installation),
+        procedure_reported=concept(codes.IMAGING_PROCEDURE),
+        imaging_measurements=measurement_groups(source, analysis, uid),
+        referenced_images=[image] if source.facts.rows else None,
+    )
+    content[0].ContentSequence.append(_summary(analysis))
+    report = sr.Comprehensive3DSR(
+        evidence=[image],
+        content=content,
+        series_instance_uid=derived_uid("series", uid),
+        series_number=_SERIES_NUMBER,
+        sop_instance_uid=uid,
+        instance_number=1,
+        is_complete=True,  # and UNVERIFIED: no person has seen it
+        is_final=True,
+        series_description=series_description("report", algorithms, source),
+        coding_schemes=[
+            hd.coding_schemes.CodingSchemeIdentificationItem(
+                designator=codes.PRIVATE_SCHEME,
+                name=codes.PRIVATE_SCHEME_NAME,
+                responsible_organization=installation.manufacturer,
+            )
+        ],
+        contributing_equipment=equipment(algorithms),
+        specific_character_set=UNICODE,
+        **writer(installation),
+    )
+    finish(report, source)
+    return report
+
+
+def algorithms_of(analysis: Analysis) -> list[Algorithm]:
+    """Return the models that spoke or should have spoken, in the order of the report."""
+    spoken = [quality.algorithm for quality in analysis.qualities]
+    spoken += [segmentation.algorithm for segmentation in analysis.segmentations]
+    spoken += [failure.algorithm for failure in analysis.failures]
+    return list(dict.fromkeys(spoken))
+
+
+def _observer(installation: Installation) -> sr.ObservationContext:
+    return sr.ObservationContext(
+        observer_device_context=sr.ObserverContext(
+            observer_type=dicom_codes.DCM.Device,
+            observer_identifying_attributes=sr.DeviceObserverIdentifyingAttributes(
+                uid=installation.uid,
+                name=installation.manufacturer,
+                manufacturer_name=installation.manufacturer,
+                model_name=installation.manufacturer,
+                serial_number=installation.serial,
+            ),
+        )
+    )
+
+
+def _summary(analysis: Analysis) -> sr.ContainerContentItem:
+    """TID 1500 row 12: how it went as a whole, and a sentence for the reader on each model."""
+    container = sr.ContainerContentItem(
+        name=concept(codes.QUALITATIVE_EVALUATIONS),
+        relationship_type=sr.RelationshipTypeValues.CONTAINS,
+    )
+    container.ContentSequence = sr.ContentSequence(
+        [
+            sr.CodeContentItem(
+                name=concept(codes.FINDINGS_SUMMARY),
+                value=concept(outcome(analysis)),
+                relationship_type=sr.RelationshipTypeValues.CONTAINS,
+            ),
+            *(_comment(sentence) for sentence in sentences(analysis)),
+        ]
+    )
+    return container
+
+
+def sentences(analysis: Analysis) -> list[str]:
+    """Say in words what each segmentation found and why each failure failed."""
+    said = [_found(segmentation) for segmentation in analysis.segmentations]
+    return said + [_failed(failure) for failure in analysis.failures]
+
+
+def _found(segmentation: Segmentation) -> str:
+    model = f"{segmentation.algorithm.name} {segmentation.algorithm.version}"
+    analysed = f"frames analysed: {len(segmentation.frames)}"
+    found = {
+        segment.type.meaning: int((segmentation.label_map == segment.value).any((1, 2)).sum())
+        for segment in segmentation.segments
+    }
+    words = ", ".join(f"{meaning} in {count}" for meaning, count in found.items() if count)
+    return shortened(
+        f"{model}: {words or 'nothing found; looked for ' + ', '.join(found)}; {analysed}",
+        _COMMENT_LENGTH,
+    )
+
+
+def _failed(failure: FailedAnalysis) -> str:
+    model = f"{failure.algorithm.name} {failure.algorithm.version}"
+    return shortened(f"{model}: {failure.task.value} failed: {failure.reason}", _COMMENT_LENGTH)
+
+
+def _comment(sentence: str) -> sr.TextContentItem:
+    return sr.TextContentItem(
+        name=concept(codes.COMMENT),
+        value=sentence,
+        relationship_type=sr.RelationshipTypeValues.CONTAINS,
+    )
