@@ -45,7 +45,7 @@ def pacs(port: int, *sop_classes: str, ae_title: str = "PACS") -> Iterator[Pacs]
     def accepted(_: evt.Event) -> None:
         state.associations += 1
 
-    server = ae.start_server(
+    ae.start_server(
         ("127.0.0.1", port),
         block=False,
         evt_handlers=[(evt.EVT_C_STORE, store), (evt.EVT_ACCEPTED, accepted)],
@@ -53,4 +53,4 @@ def pacs(port: int, *sop_classes: str, ae_title: str = "PACS") -> Iterator[Pacs]
     try:
         yield state
     finally:
-        server.shutdown()
+        ae.shutdown()
