@@ -1,0 +1,150 @@
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from pydicom.encaps import encapsulate
+
+from dicom_node.errors import NodeError, PixelError
+from dicom_node.pixels.decode import decode
+from dicom_node.pixels.facts import read_facts
+from dicom_node.pixels.sandbox import PixelSandbox
+from tests.support.frames import changed, pydicom_file, saved, ultrasound
+
+GOOD = pydicom_file("examples_ybr_color.dcm")
+MEBIBYTE = 2**20
+
+
+@pytest.fixture
+def sandbox() -> Iterator[PixelSandbox]:
+    with PixelSandbox(memory_mib=512, timeout_s=30) as sandbox:
+        yield sandbox
+
+
+def _still_works(sandbox: PixelSandbox) -> None:
+    ((number, frame),) = sandbox.frames(GOOD, [7])
+    assert (number, frame.shape) == (7, (240, 320))
+
+
+def test_the_sandbox_gives_what_decoding_gives(sandbox: PixelSandbox) -> None:
+    here = dict(decode(GOOD, [1, 2, 30]))
+    there = dict(sandbox.frames(GOOD, [1, 2, 30]))
+    assert list(there) == [1, 2, 30]
+    assert all(np.array_equal(here[number], there[number]) for number in here)
+
+
+def test_one_process_serves_many_files_and_leaves_with_the_context() -> None:
+    with PixelSandbox(memory_mib=512, timeout_s=30) as sandbox:
+        _still_works(sandbox)
+        first = sandbox.pid
+        _still_works(sandbox)
+        assert sandbox.pid == first
+    assert first is not None
+    assert not psutil.pid_exists(first)
+
+
+def test_a_file_that_cannot_be_decoded_says_why(sandbox: PixelSandbox, tmp_path: Path) -> None:
+    path = changed("examples_rgb_color.dcm", tmp_path / "a.dcm", PixelData=b"\0\0")
+    with pytest.raises(PixelError, match="holds 2 bytes"):
+        list(sandbox.frames(path, [1]))
+    _still_works(sandbox)
+    with pytest.raises(PixelError, match="FileNotFoundError"):
+        list(sandbox.frames(tmp_path / "none.dcm", [1]))
+    _still_works(sandbox)
+
+
+def test_an_abandoned_cine_does_not_leak_into_the_next_file(sandbox: PixelSandbox) -> None:
+    for number, _ in sandbox.frames(GOOD, range(1, 31)):
+        if number == 3:
+            break
+    _still_works(sandbox)
+
+
+def test_a_killed_decoder_is_replaced(sandbox: PixelSandbox) -> None:
+    _still_works(sandbox)
+    assert sandbox.pid is not None
+    os.kill(sandbox.pid, signal.SIGKILL)
+    psutil.Process(sandbox.pid).wait(10)
+    _still_works(sandbox)
+
+
+def test_a_decoder_that_dies_over_a_file_is_reported_and_replaced(sandbox: PixelSandbox) -> None:
+    frames = sandbox.frames(GOOD, range(1, 31))
+    next(frames)
+    assert sandbox.pid is not None
+    os.kill(sandbox.pid, signal.SIGKILL)
+    with pytest.raises(PixelError, match="died"):
+        list(frames)
+    _still_works(sandbox)
+
+
+@pytest.mark.slow
+def test_a_decoder_that_hangs_is_stopped_and_replaced() -> None:
+    with PixelSandbox(memory_mib=512, timeout_s=2) as sandbox:
+        _still_works(sandbox)
+        assert sandbox.pid is not None
+        hanging = sandbox.pid
+        os.kill(hanging, signal.SIGSTOP)
+        with pytest.raises(PixelError, match="within 2 s"):
+            list(sandbox.frames(GOOD, [1]))
+        assert not psutil.pid_exists(hanging)
+        _still_works(sandbox)
+
+
+def test_an_image_larger_than_the_limit_is_refused_and_memory_stays_bounded(tmp_path: Path) -> None:
+    # a forged RLE header: nothing in the codestream states its size
+    rle = b"\x01\0\0\0\x40\0\0\0" + b"\0" * 56 + b"\x81\0" * 64
+    data_set = ultrasound(np.zeros((1, 20, 20), np.uint8), Rows=65535, Columns=65535)
+    data_set.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.5"
+    data_set.PixelData = encapsulate([rle])
+    path = saved(data_set, tmp_path / "a.dcm")
+    with PixelSandbox(memory_mib=256, timeout_s=60) as sandbox:
+        with pytest.raises(PixelError):
+            list(sandbox.frames(path, [1]))
+        _still_works(sandbox)
+        assert sandbox.pid is not None
+        assert psutil.Process(sandbox.pid).memory_info().rss < 256 * MEBIBYTE
+
+
+def test_a_long_cine_needs_the_memory_of_one_frame(tmp_path: Path) -> None:
+    cine = np.zeros((120, 1000, 1000), np.uint8)
+    path = saved(ultrasound(cine), tmp_path / "a.dcm")
+    with PixelSandbox(memory_mib=512, timeout_s=60) as sandbox:
+        peak = 0
+        for _ in sandbox.frames(path, range(1, 121)):
+            assert sandbox.pid is not None
+            peak = max(peak, psutil.Process(sandbox.pid).memory_info().rss)
+    assert peak < 110 * MEBIBYTE
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="memory maps are read from /proc")
+def test_the_decoder_loads_neither_onnxruntime_nor_torch(sandbox: PixelSandbox) -> None:
+    _still_works(sandbox)
+    loaded = {part.path for part in psutil.Process(sandbox.pid).memory_maps()}
+    assert any("numpy" in path for path in loaded)
+    assert not any("onnxruntime" in path or "torch" in path for path in loaded)
+
+
+@pytest.mark.data
+@pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
+def test_no_malformed_file_disturbs_the_next_good_one(
+    sandbox: PixelSandbox, test_data: Path
+) -> None:
+    peak, decoded = 0, []
+    for path in sorted((test_data / "dicom_bad").glob("*.dcm")):
+        try:
+            count = read_facts(path).number_of_frames
+            for _ in sandbox.frames(path, range(1, min(count, 100) + 1)):
+                pass
+            decoded.append(path.name)
+        except NodeError:
+            pass
+        _still_works(sandbox)
+        assert sandbox.pid is not None
+        peak = max(peak, psutil.Process(sandbox.pid).memory_info().rss)
+    assert peak < 1024 * MEBIBYTE
+    assert "US_stray_seqdelim_DIRW0007.dcm" in decoded
+    assert not {"US_jpegxl.dcm", "jpeg_sof_65500.dcm", "dims_65535.dcm"} & set(decoded)
