@@ -13,7 +13,9 @@ What is inside the graph and what is not, so that training and serving cannot di
 * output of a quality model: float32, (N, 4), ordinal probabilities P(score > 0) ... P(score > 3).
 """
 
+import ctypes
 import hashlib
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -169,9 +171,7 @@ class Bundle:
             options.intra_op_num_threads = threads
         try:
             content = path.read_bytes()
-            self.session = ort.InferenceSession(
-                content, options, providers=ort.get_available_providers()
-            )
+            self.session = ort.InferenceSession(content, options, providers=_providers())
         except OSError as exc:
             raise BundleError(f"{path.name}: cannot be read ({exc.strerror})") from None
         except ONNXRUNTIME_ERRORS as exc:
@@ -190,6 +190,20 @@ def digest(content: bytes, recorded: str) -> str:
         The digest that stands in the manifest, 64 hexadecimal characters.
     """
     return hashlib.sha256(content.replace(recorded.encode(), NO_DIGEST.encode(), 1)).hexdigest()
+
+
+def _providers() -> list[str]:
+    """Return the CPU, and CUDA before it where the machine has a driver for it.
+
+    onnxruntime-gpu offers everything that it was built with, and complains loudly on standard
+    output about each provider that the machine does not have.
+    """
+    try:
+        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return ["CPUExecutionProvider"]
+    wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
+    return [name for name in wanted if name in ort.get_available_providers()]
 
 
 def _manifest(name: str, content: bytes, session: ort.InferenceSession) -> Manifest:
