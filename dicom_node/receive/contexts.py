@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Final
 
+from pydicom.config import IGNORE
 from pydicom.uid import UID
 from pynetdicom.presentation import PresentationContext, build_context
 
@@ -81,7 +82,7 @@ def is_storage(sop_class_uid: str) -> bool:
     standard does not know: modalities keep raw volumes and measurements in private ones.
     """
     try:
-        uid = UID(checked_uid(sop_class_uid, "Abstract Syntax"))
+        uid = UID(checked_uid(sop_class_uid, "Abstract Syntax"), IGNORE)
     except PermanentError:
         return False
     if uid.name == uid:  # pydicom knows no name for it

@@ -8,6 +8,7 @@ durable; all other messages take pynetdicom's way.
 import threading
 import time
 
+from pydicom.config import IGNORE
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 from pynetdicom.association import Association
@@ -111,9 +112,9 @@ class StreamingDimse(DIMSEServiceProvider):
         response.MessageIDBeingRespondedTo = self._message_id
         response.Status = status.code
         # optional in a response: pynetdicom encodes no UID that breaks PS3.5 9.1
-        if UID(storing.command.sop_class_uid).is_valid:
+        if UID(storing.command.sop_class_uid, IGNORE).is_valid:
             response.AffectedSOPClassUID = storing.command.sop_class_uid
-        if UID(storing.command.sop_instance_uid).is_valid:
+        if UID(storing.command.sop_instance_uid, IGNORE).is_valid:
             response.AffectedSOPInstanceUID = storing.command.sop_instance_uid
         if status.comment:
             response.ErrorComment = status.comment  # type: ignore[assignment]  # a str (0000,0902)

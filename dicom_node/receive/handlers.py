@@ -42,6 +42,13 @@ def is_listed(callers: Sequence[Caller], ae_title: str, address: str) -> bool:
     )
 
 
+def wake(assoc: Association) -> None:
+    """End the wait for an A-ASSOCIATE request that will not come."""
+    if not assoc.is_established:
+        # what pynetdicom itself takes for the end of its time-out
+        assoc.dul.to_user_queue.put(None)  # type: ignore[arg-type]
+
+
 def _is_host(host: str, address: str) -> bool:
     if host == ANY:
         return True
@@ -108,3 +115,4 @@ def _on_end(event: evt.Event) -> None:
     dimse = event.assoc.dimse
     if isinstance(dimse, StreamingDimse):
         dimse.discard()
+    wake(event.assoc)

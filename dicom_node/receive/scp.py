@@ -13,11 +13,13 @@ from dicom_node.errors import NodeError
 from dicom_node.inbox import Inbox
 from dicom_node.receive.contexts import VERIFICATION
 from dicom_node.receive.dimse import StreamingDimse
-from dicom_node.receive.handlers import ANY, handlers
+from dicom_node.receive.handlers import ANY, handlers, wake
 from dicom_node.receive.server import MAXIMUM_PDU_BYTES, NodeServer
 
 #: On stop an association that is quiet for so long counts as finished.
 _IDLE_S: Final = 1.0
+#: How often the listener and the receiver look whether they shall end.
+_POLL_S: Final = 0.1
 
 
 class Flag(Protocol):
@@ -26,8 +28,8 @@ class Flag(Protocol):
     def set(self) -> None:
         """Raise the flag."""
 
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait for the flag; False after `timeout` seconds without it."""
+    def is_set(self) -> bool:
+        """Whether the flag is raised."""
 
 
 def run_receiver(
@@ -60,12 +62,15 @@ def run_receiver(
     _warn_of_wildcards(settings)
     ae = _application_entity(settings)
     server = _server(ae, settings, inbox)
-    listener = threading.Thread(target=server.serve_forever, name="listener", daemon=True)
+    listener = threading.Thread(
+        target=server.serve_forever, args=(_POLL_S,), name="listener", daemon=True
+    )
     listener.start()
     log.get("receive").info("listening", host=settings.bind, port=settings.port)
     ready.set()
-    while listener.is_alive() and not stop.wait(1.0):
-        pass
+    # no wait() on the flag: a process killed in it would hang whoever raises the flag later
+    while listener.is_alive() and not stop.is_set():
+        listener.join(_POLL_S)
     if not listener.is_alive():
         raise NodeError(f"the listener on port {settings.port} ended by itself")
     server.stop_accepting()
@@ -136,3 +141,4 @@ def _end(assoc: Association) -> None:
     if assoc.is_alive() and connection is not None:
         connection._shutdown_socket()  # wakes a reader that waits for the rest of a PDU
     assoc.kill()
+    wake(assoc)
