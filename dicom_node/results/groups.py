@@ -21,7 +21,7 @@ from dicom_node.records import (
     ImageFacts,
     Segmentation,
 )
-from dicom_node.results.parts import concept, stand_in
+from dicom_node.results.parts import check_frames, concept, stand_in
 from dicom_node.results.source import Source
 from dicom_node.results.uids import derived_uid
 
@@ -45,10 +45,16 @@ def measurement_groups(source: Source, analysis: Analysis, uid: str) -> list[Gro
         What the models said of it.
     uid : str
         SOP Instance UID of the report; Tracking Unique Identifiers (112040,DCM) follow from it.
+
+    Raises
+    ------
+    ResultError
+        When a score is of a frame that the image does not have.
     """
     groups = []
     row = 0
     for quality in analysis.qualities:
+        check_frames([score.frame for score in quality.scores], source.facts)
         maker = _GroupMaker(source, quality.algorithm, uid, row)
         groups += [_score_group(maker, score) for score in quality.scores]
         row += 1

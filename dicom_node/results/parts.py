@@ -1,6 +1,6 @@
 """What SEG and SR have in common: the stand-in for the source, codes, equipment, references."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import highdicom as hd
@@ -8,7 +8,8 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sr.codedict import codes as dicom_codes
 from pydicom.uid import UID
 
-from dicom_node.records import Algorithm, CodedConcept
+from dicom_node.errors import ResultError
+from dicom_node.records import Algorithm, CodedConcept, ImageFacts
 from dicom_node.results.installation import Installation
 from dicom_node.results.source import Source
 from dicom_node.results.uids import derived_uid
@@ -61,6 +62,14 @@ def finish(dataset: Dataset, source: Source) -> None:
         setattr(dataset, keyword, value or None)
     if referenced_class(source) != stand_in(source).SOPClassUID:
         _restore_class(dataset, source)
+
+
+def check_frames(frames: Sequence[int], facts: ImageFacts) -> None:
+    """Raise ResultError unless the frame numbers ascend and the image has them."""
+    if list(frames) != sorted({*frames} & {*range(1, facts.number_of_frames + 1)}):
+        raise ResultError(
+            f"frame numbers {[*frames]} must ascend and lie in 1..{facts.number_of_frames}"
+        )
 
 
 def concept(code: CodedConcept) -> hd.sr.CodedConcept:

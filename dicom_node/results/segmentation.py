@@ -22,6 +22,7 @@ from dicom_node.records import Algorithm, ImageFacts, Segment, Segmentation
 from dicom_node.results.installation import Installation
 from dicom_node.results.parts import (
     UNICODE,
+    check_frames,
     concept,
     equipment,
     finish,
@@ -121,10 +122,7 @@ def segment_numbers(facts: ImageFacts, segmentation: Segmentation) -> NDArray[np
     expected = (len(frames), facts.rows, facts.columns)
     if labels.dtype != np.uint8 or labels.shape != expected:
         raise ResultError(f"label map {labels.dtype} {labels.shape} must be uint8 {expected}")
-    if list(frames) != sorted({*frames} & {*range(1, facts.number_of_frames + 1)}):
-        raise ResultError(
-            f"frame numbers {frames} must ascend and lie in 1..{facts.number_of_frames}"
-        )
+    check_frames(frames, facts)
     number_of = np.full(256, 255, dtype=np.uint8)
     number_of[0] = 0
     for number, segment in enumerate(segmentation.segments, 1):
