@@ -1,0 +1,58 @@
+"""Heads: from features to the logits of a task."""
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+#: Ordinal bits of the view quality: score > 0, > 1, > 2, > 3.
+ORDINAL_BITS = 4
+
+
+class SegmentationHead(nn.Module):
+    """A 1x1 convolution to one channel a class, at the size of the input.
+
+    Parameters
+    ----------
+    inputs : int
+        Channels of the decoder's map.
+    classes : int
+        Background included.
+    """
+
+    def __init__(self, inputs: int, classes: int) -> None:
+        super().__init__()
+        self.classify = nn.Conv2d(inputs, classes, kernel_size=1)
+
+    def forward(self, decoded: Tensor, size: tuple[int, int]) -> Tensor:
+        """Map (N, `inputs`, h, w) to logits (N, `classes`, H, W), `size` being (H, W)."""
+        logits = self.classify(decoded)  # (N, classes, h, w)
+        return functional.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+
+
+class OrdinalHead(nn.Module):
+    """1x1 convolution, dropout, global average pooling, fully connected layer, ordinal bits.
+
+    The quality head of the weak-label papers; its width and dropout rate are not printed there and
+    are this project's choice. A score s is the bits (s > 0, s > 1, s > 2, s > 3).
+
+    Parameters
+    ----------
+    inputs : int
+        Channels of the encoder's coarsest features.
+    hidden : int
+        Channels after the 1x1 convolution.
+    dropout : float
+        Part of the activations that training switches off.
+    """
+
+    def __init__(self, inputs: int, hidden: int = 256, dropout: float = 0.5) -> None:
+        super().__init__()
+        self.squeeze = nn.Conv2d(inputs, hidden, kernel_size=1)
+        self.dropout = nn.Dropout(dropout)
+        self.score = nn.Linear(hidden, ORDINAL_BITS)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map (N, `inputs`, h, w) to the logits of the bits, (N, 4)."""
+        hidden = self.dropout(functional.relu(self.squeeze(features)))  # (N, hidden, h, w)
+        pooled = hidden.mean(dim=(2, 3))  # (N, hidden)
+        logits: Tensor = self.score(pooled)
+        return logits

@@ -1,0 +1,39 @@
+"""U-Net: the organ that each pixel shows."""
+
+from torch import Tensor, nn
+
+from models.decoders import UNetDecoder
+from models.encoders import Encoder
+from models.heads import SegmentationHead
+from models.layers import ZScore
+
+
+class UNet(nn.Module):
+    """Segmentation network from grey bytes to class logits.
+
+    Parameters
+    ----------
+    encoder : Encoder
+        An `nn.Module` as well; its weights may come from pretraining.
+    classes : int
+        Background included.
+    """
+
+    def __init__(self, encoder: Encoder, classes: int) -> None:
+        super().__init__()
+        self.normalise = ZScore()
+        self.encoder = encoder
+        self.decoder = UNetDecoder(encoder.channels)
+        self.head = SegmentationHead(self.decoder.out_channels, classes)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Map uint8 (N, 1, H, W) to logits (N, classes, H, W); channel 0 is background."""
+        grey = self.normalise(frames)  # (N, 1, H, W)
+        filled = grey.expand(-1, self.encoder.in_channels, -1, -1)  # (N, in_channels, H, W)
+        decoded = self.decoder(self.encoder(filled))  # (N, out_channels, H/s_0, W/s_0)
+        logits: Tensor = self.head(decoded, (frames.shape[-2], frames.shape[-1]))
+        return logits
+
+    def probabilities(self, frames: Tensor) -> Tensor:
+        """Map uint8 (N, 1, H, W) to probabilities (N, classes, H, W) that sum to 1 over classes."""
+        return self(frames).softmax(dim=1)  # type: ignore[no-any-return]

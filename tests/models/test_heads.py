@@ -1,0 +1,16 @@
+import torch
+
+from models.heads import ORDINAL_BITS, OrdinalHead, SegmentationHead
+
+
+def test_the_segmentation_head_gives_one_channel_a_class_at_the_size_of_the_input() -> None:
+    assert SegmentationHead(6, 3)(torch.zeros(2, 6, 8, 12), (16, 24)).shape == (2, 3, 16, 24)
+
+
+def test_the_ordinal_head_gives_four_bits_and_drops_out_only_in_training() -> None:
+    torch.manual_seed(0)
+    head, features = OrdinalHead(5), torch.randn(2, 5, 4, 6)
+    assert head(features).shape == (2, ORDINAL_BITS) == (2, 4)
+    assert not torch.equal(head(features), head(features))
+    head.eval()
+    assert torch.equal(head(features), head(features))

@@ -1,0 +1,28 @@
+import torch
+
+from models.layers import ConvBlock, UpBlock, ZScore
+
+
+def test_z_score_gives_each_frame_zero_mean_and_unit_deviation() -> None:
+    frames = torch.randint(0, 256, (3, 1, 20, 30), dtype=torch.uint8)
+    frames[1] //= 4  # a dim frame ends like a bright one
+    scaled = ZScore()(frames)
+    assert scaled.dtype == torch.float32
+    for frame in scaled:
+        assert abs(float(frame.mean())) < 1e-4
+        assert abs(float(frame.std(correction=0)) - 1) < 1e-4
+
+
+def test_z_score_survives_a_frame_of_one_grey() -> None:
+    assert torch.equal(
+        ZScore()(torch.full((1, 1, 8, 8), 7, dtype=torch.uint8)).abs().max(), torch.tensor(0.0)
+    )
+
+
+def test_conv_block_rounds_odd_sizes_up() -> None:
+    assert ConvBlock(2, 5, stride=2)(torch.zeros(1, 2, 9, 12)).shape == (1, 5, 5, 6)
+
+
+def test_up_block_doubles_and_cuts_to_the_skip() -> None:
+    block = UpBlock(inputs=6, skip=4, outputs=3)
+    assert block(torch.zeros(2, 6, 5, 6), torch.zeros(2, 4, 9, 12)).shape == (2, 3, 9, 12)
