@@ -95,6 +95,17 @@ def sighting(connection: sa.Connection, instance: str, frame_number: int) -> str
     )
 
 
+def fits(connection: sa.Connection, frame: NewFrame) -> bool:
+    """Whether size and crop of a frame are those of its instance, where that is known."""
+    place = [instances.c[name] for name in ("rows", "columns", "left", "top", "right", "bottom")]
+    known = connection.execute(
+        sa.select(*place).where(instances.c.instance == frame.instance)
+    ).one_or_none()
+    crop = frame.crop
+    stated = frame.rows, frame.columns, crop.left, crop.top, crop.right, crop.bottom
+    return known is None or tuple(known) == stated
+
+
 def stored_frame(row: Any) -> StoredFrame:
     """Return the record of a row of `frames` joined with `instances`."""
     spacing = row.row_spacing_mm, row.column_spacing_mm

@@ -66,7 +66,7 @@ def read(path: Path) -> NDArray[np.uint8]:
     try:
         with Image.open(path, formats=("PNG",)) as image:
             return np.array(image.convert("L"))
-    except (OSError, SyntaxError, ValueError) as exc:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as exc:
         raise StoreError(
             f"{path.name}: cannot be read from the store ({type(exc).__name__}); "
             "run 'dicom-node store audit'"

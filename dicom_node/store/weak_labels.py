@@ -59,7 +59,7 @@ class WeakLabelStore:
         Raises
         ------
         StoreError
-            When the instance showed other pixels under this frame number before.
+            When the instance had another size or crop before, or other pixels under this number.
         TemporaryError
             When the disk does not take it.
         """
@@ -77,9 +77,10 @@ class WeakLabelStore:
     def _is_sighted(self, frame: NewFrame, frame_id: str) -> bool:
         with self._engine.begin() as connection:
             known = catalogue.sighting(connection, frame.instance, frame.frame_number)
-        if known not in (None, frame_id):
+            fits = catalogue.fits(connection, frame)
+        if not fits or known not in (None, frame_id):
             raise StoreError(
-                f"instance {frame.instance}, frame {frame.frame_number}: stored with other pixels; "
+                f"instance {frame.instance}, frame {frame.frame_number}: stored with another picture; "
                 "two objects share one SOP Instance UID, correct the source"
             )
         return known is not None

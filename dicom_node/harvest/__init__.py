@@ -1,0 +1,31 @@
+"""From received ultrasound to de-identified frames with weak labels.
+
+Only the pixels of the B-mode region, a model token, a geometry, group bits and keyed pseudonyms go
+into the store. The scanner's raw words stay in the node's private ``harvest.db``.
+"""
+
+from dicom_node.harvest.descriptions import DescriptionMap, load_map
+from dicom_node.harvest.harvester import HarvestCount, Skip, harvest_instance
+from dicom_node.harvest.labels import weak_labels
+from dicom_node.harvest.opening import Harvester, import_labels, open_harvester
+from dicom_node.harvest.private import PrivateNotes
+from dicom_node.harvest.pseudonyms import PseudonymKey, open_key
+from dicom_node.harvest.supervised import ImportCount, RowFault, attach_labels
+
+__all__ = [
+    "DescriptionMap",
+    "HarvestCount",
+    "Harvester",
+    "ImportCount",
+    "PrivateNotes",
+    "PseudonymKey",
+    "RowFault",
+    "Skip",
+    "attach_labels",
+    "harvest_instance",
+    "import_labels",
+    "load_map",
+    "open_harvester",
+    "open_key",
+    "weak_labels",
+]

@@ -1,0 +1,126 @@
+"""The node's private notes: the scanners' raw words, so that a site can map what it meets.
+
+Study Description can carry a name and Transducer Data a serial number: this file stays on the node,
+outside the store, readable by its owner alone.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.sqlite import insert
+
+from dicom_node.database import open_sqlite
+from dicom_node.harvest.descriptions import DescriptionMap, normalised
+from dicom_node.harvest.transducer import resolve
+from dicom_node.harvest.words import Words
+
+_metadata = sa.MetaData()
+#: One row a study, so that a count is a number of studies and a repeated harvest counts once.
+_descriptions = sa.Table(
+    "descriptions",
+    _metadata,
+    sa.Column("description", sa.String, primary_key=True),
+    sa.Column("study_instance_uid", sa.String, primary_key=True),
+)
+_transducers = sa.Table(
+    "transducers",
+    _metadata,
+    sa.Column("manufacturer", sa.String, primary_key=True),
+    sa.Column("model_name", sa.String, primary_key=True),
+    sa.Column("transducer_data", sa.String, primary_key=True),
+    sa.Column("transducer_type", sa.String, primary_key=True),
+    sa.Column("study_instance_uid", sa.String, primary_key=True),
+)
+#: Longer text is no LO (PS3.5 6.2) and is cut.
+MOST_CHARACTERS = 512
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeenDescription:
+    """A study description as it was met, without differences of case and space."""
+
+    description: str
+    studies: int
+    is_mapped: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeenTransducer:
+    """What a scanner said of its probe, and the rule that speaks for it today."""
+
+    manufacturer: str
+    model_name: str
+    transducer_data: str
+    transducer_type: str
+    studies: int
+    #: ``none`` where no rule speaks
+    rule: str
+
+
+class PrivateNotes:
+    """The file ``harvest.db``.
+
+    Parameters
+    ----------
+    path : Path
+        Outside the store; its folder must exist.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._engine = open_sqlite(path, _metadata)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._engine.dispose()
+
+    def record(self, words: Words, study_instance_uid: str) -> None:
+        """Note the words of one instance; the same words of the same study count once."""
+        with self._engine.begin() as connection:
+            description = normalised(words.study_description)[:MOST_CHARACTERS]
+            if description:
+                connection.execute(
+                    insert(_descriptions)
+                    .values(description=description, study_instance_uid=study_instance_uid)
+                    .on_conflict_do_nothing()
+                )
+            connection.execute(
+                insert(_transducers)
+                .values(
+                    manufacturer=words.manufacturer[:MOST_CHARACTERS],
+                    model_name=words.model_name[:MOST_CHARACTERS],
+                    transducer_data=words.transducer_data[:MOST_CHARACTERS],
+                    transducer_type=words.transducer_type[:MOST_CHARACTERS],
+                    study_instance_uid=study_instance_uid,
+                )
+                .on_conflict_do_nothing()
+            )
+
+    def descriptions(self, label_map: DescriptionMap) -> list[SeenDescription]:
+        """Return the study descriptions, most frequent first; says which `label_map` knows."""
+        studies = sa.func.count().label("studies")
+        column = _descriptions.c.description
+        query = sa.select(column, studies).group_by(column).order_by(studies.desc(), column)
+        with self._engine.begin() as connection:
+            return [
+                SeenDescription(
+                    description=row.description,
+                    studies=row.studies,
+                    is_mapped=label_map.groups(row.description) is not None,
+                )
+                for row in connection.execute(query)
+            ]
+
+    def transducers(self) -> list[SeenTransducer]:
+        """Return what scanners said of their probes, most frequent first."""
+        studies = sa.func.count().label("studies")
+        columns = [column for column in _transducers.c if column.name != "study_instance_uid"]
+        query = sa.select(*columns, studies).group_by(*columns).order_by(studies.desc(), *columns)
+        with self._engine.begin() as connection:
+            rows = [dict(row) for row in connection.execute(query).mappings()]
+        return [
+            SeenTransducer(
+                **row, rule=resolve(**{name: row[name] for name in row if name != "studies"}).rule
+            )
+            for row in rows
+        ]

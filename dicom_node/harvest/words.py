@@ -1,0 +1,80 @@
+"""What the harvest reads of a header, once."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydicom.dataset import FileDataset
+
+from dicom_node.header import read_header, text
+
+#: Field of `Words` to attribute keyword.
+KEYWORDS = {
+    "patient_id": "PatientID",
+    "manufacturer": "Manufacturer",
+    "model_name": "ManufacturerModelName",
+    "transducer_data": "TransducerData",
+    "transducer_type": "TransducerType",
+    "study_description": "StudyDescription",
+    "burned_in_annotation": "BurnedInAnnotation",
+}
+#: The ways to say how fast a cine runs, best first (PS3.3 C.7.6.5): what their value turns into
+#: seconds a frame, as (factor, power). Frame Time is in ms, the others in frames per second.
+FRAME_RATES = {
+    "FrameTime": (0.001, 1),
+    "CineRate": (1.0, -1),
+    "RecommendedDisplayFrameRate": (1.0, -1),
+}
+#: What lies outside is a mistake, in seconds.
+FRAME_TIMES_S = (0.0005, 60.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Words:
+    """Text of a header, "" where absent. Private: never logged, never stored as it is."""
+
+    patient_id: str
+    manufacturer: str
+    model_name: str
+    transducer_data: str
+    transducer_type: str
+    study_description: str
+    burned_in_annotation: str
+    #: None when the header does not say
+    frame_time_s: float | None
+
+    @property
+    def may_show_text(self) -> bool:
+        """Whether text may be burned in: only an explicit NO denies it (PS3.3 C.7.6.1)."""
+        return self.burned_in_annotation.upper() != "NO"
+
+
+def read_words(path: Path) -> Words:
+    """Read the words of a file.
+
+    Raises
+    ------
+    UnreadableError
+        When the bytes are not readable as DICOM.
+    """
+    header = read_header(path, [*KEYWORDS.values(), *FRAME_RATES, "FrameTimeVector"])
+    found = {field: text(header, keyword) for field, keyword in KEYWORDS.items()}
+    return Words(**found, frame_time_s=_frame_time_s(header))
+
+
+def _frame_time_s(header: FileDataset) -> float | None:
+    for keyword, (factor, power) in FRAME_RATES.items():
+        value = _number(text(header, keyword))
+        frame_time_s = factor * value**power if value else 0.0
+        if FRAME_TIMES_S[0] <= frame_time_s <= FRAME_TIMES_S[1]:
+            return float(frame_time_s)
+    # increments in ms, the first one 0: their mean
+    increments = [_number(part) or 0.0 for part in text(header, "FrameTimeVector").split("\\")[1:]]
+    mean_s = sum(increments) / 1000 / max(1, len(increments))
+    return mean_s if FRAME_TIMES_S[0] <= mean_s <= FRAME_TIMES_S[1] else None
+
+
+def _number(value: str) -> float | None:
+    try:
+        return float(value)
+    except ValueError:
+        return None
