@@ -35,6 +35,7 @@ from dicom_node.results.source import Source
 from dicom_node.results.uids import derived_uid
 
 _SERIES_NUMBER: Final = 9001
+_NO_SEGMENT: Final = -1
 _ORIENTATION: Final = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 #: Written where the scanner calibrated nothing; Content Description says so.
 _NOMINAL_SPACING_MM: Final = (1.0, 1.0)
@@ -123,14 +124,19 @@ def segment_numbers(facts: ImageFacts, segmentation: Segmentation) -> NDArray[np
     if labels.dtype != np.uint8 or labels.shape != expected:
         raise ResultError(f"label map {labels.dtype} {labels.shape} must be uint8 {expected}")
     check_frames(frames, facts)
-    number_of = np.full(256, 255, dtype=np.uint8)
+    number_of = np.full(256, _NO_SEGMENT)
     number_of[0] = 0
     for number, segment in enumerate(segmentation.segments, 1):
         number_of[segment.value] = number
-    numbers = number_of[labels]
-    if numbers.max(initial=0) > len(segmentation.segments):
+    values = np.array(sorted({value for plane in labels for value in _values(plane)}), dtype=int)
+    if (number_of[values] == _NO_SEGMENT).any():
         raise ResultError("the label map holds values that no segment of the model has")
-    return numbers
+    # most models number their labels so, and a long cine is not copied for nothing
+    return labels if (number_of[values] == values).all() else number_of.astype(np.uint8)[labels]
+
+
+def _values(plane: NDArray[np.uint8]) -> list[int]:
+    return np.flatnonzero(np.bincount(plane.ravel(), minlength=256)).tolist()
 
 
 def _descriptions(segmentation: Segmentation) -> list[hd.seg.SegmentDescription]:

@@ -5,9 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pydicom import dcmread
 
 from dicom_node.errors import PermanentError
-from dicom_node.records import Analysis, Result, ResultKind
+from dicom_node.records import Analysis, CodedConcept, Result, ResultKind
 from dicom_node.results import write_results
 from tests.support.analyses import (
     CINE,
@@ -17,6 +18,7 @@ from tests.support.analyses import (
     analysis_of,
     emptied,
     failure,
+    named,
     pydicom_file,
 )
 from tests.support.validators import dciodvfy_errors, pixelmed_errors, without_illegal_uids
@@ -79,9 +81,30 @@ def test_every_shape_of_a_report_has_no_errors_in_dciodvfy(tmp_path: Path) -> No
 def test_every_shape_of_a_report_has_no_errors_in_pixelmed(tmp_path: Path) -> None:
     written = written_for(kinds_of_reports(), tmp_path)
     reports = [path for path, result in written.items() if result.kind is ResultKind.SR]
-    found = pixelmed_errors(reports)
-    assert list(found) == reports
+    broken = tmp_path / "broken.dcm"
+    with_other_procedure(reports[0], broken)
+    found = pixelmed_errors([*reports, broken])
+    assert list(found) == [*reports, broken]
+    assert found.pop(broken), "the validator must be able to fail"
     assert {path.parent.name: errors for path, errors in found.items() if errors} == {}
+
+
+def with_other_procedure(report: Path, target: Path) -> None:
+    """Copy a report with a Procedure Reported that is not of CID 100."""
+    dataset = dcmread(report)
+    procedure = CodedConcept(value="121058", scheme="DCM", meaning="Procedure reported")
+    (item,) = named(dataset, procedure)
+    item.ConceptCodeSequence[0].CodeValue = "45036003"
+    dataset.save_as(target)
+
+
+def test_dciodvfy_finds_what_is_missing(tmp_path: Path) -> None:
+    analysis = analysis_of(pydicom_file(STILL))
+    for result in write_results(analysis, tmp_path, installation=INSTALLATION):
+        dataset = dcmread(result.path)
+        del dataset.Modality
+        dataset.save_as(result.path)
+        assert any("Modality" in error for error in dciodvfy_errors(result.path))
 
 
 @pytest.mark.data
