@@ -6,12 +6,14 @@ is derived from what it is about, so handing the same job out twice runs it once
 """
 
 import sqlite3
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from dbos import DBOS, DBOSClient, DBOSConfig
 
+from dicom_node import log
 from dicom_node.errors import TemporaryError
 
 #: Rows of another version would be stranded by an upgrade: it moves only with incompatible stages.
@@ -173,7 +175,18 @@ def _register(name: str, kind: Kind) -> None:
     ]
 
     def chain(arguments: Sequence[str]) -> list[dict[str, int]]:
-        return [step(arguments) for step in steps]
+        try:
+            return [step(arguments) for step in steps]
+        except Exception as exc:
+            # its message may quote a data set: the log gets the kind and the place
+            place = traceback.extract_tb(exc.__traceback__)[-1]
+            log.get("jobs").error(
+                "job failed",
+                what=name,
+                cause=type(exc).__name__,
+                where=f"{Path(place.filename).name}:{place.lineno}",
+            )
+            raise
 
     DBOS.workflow(name=name, max_recovery_attempts=MAX_RECOVERY_ATTEMPTS)(chain)
 

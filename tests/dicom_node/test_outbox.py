@@ -85,9 +85,7 @@ def test_the_backoff_doubles_up_to_its_limit(outbox: Outbox, tmp_path: Path) -> 
     owe(outbox, result("1.1", tmp_path))
     delays = []
     for _ in range(8):
-        outbox.postpone(
-            "1.1", "pacs", status=0xA700, reason="full", now=NOW, rng=random.Random(0)
-        )
+        outbox.postpone("1.1", "pacs", status=0xA700, reason="full", now=NOW, rng=random.Random(0))
         [row] = outbox.rows(DeliveryState.WAITING)
         delays.append((row.due_at - NOW).total_seconds())
     jitter = delays[0] / FIRST_RETRY_S

@@ -1,0 +1,122 @@
+"""``dicom-node check``: prove the configuration before the night."""
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import typer
+
+from dicom_node.bundle import Bundle
+from dicom_node.cli.options import DEFAULT_CONFIG, AsJson, ConfigFile, load, print_json, print_table
+from dicom_node.config import Config
+from dicom_node.deliver import echo
+from dicom_node.errors import BundleError, ConfigError
+
+#: (what was checked, fault or "", what was found)
+Finding = tuple[str, str, str]
+
+
+def check(config: ConfigFile = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
+    """Check configuration, disk, bundles and destinations; exit status 1 on any fault.
+
+    Example: dicom-node check --config node.yaml
+    """
+    try:
+        settings = load(config)
+    except ConfigError as exc:
+        findings: list[Finding] = [("configuration", str(exc), "")]
+    else:
+        findings = [("configuration", "", str(config))]
+        for look in LOOKS:
+            findings += look(settings)
+    if as_json:
+        print_json([{"what": w, "fault": f, "found": d} for w, f, d in findings])
+    else:
+        print_table(
+            "Check",
+            ["", "what", "found"],
+            [
+                ["fault" if fault else "good", what, fault or found]
+                for what, fault, found in findings
+            ],
+            empty="",
+        )
+    if any(fault for _, fault, _ in findings):
+        raise typer.Exit(1)
+
+
+def _callers(config: Config) -> list[Finding]:
+    callers = config.node.callers
+    if not callers:
+        fault = "nobody may send: list the PACS under node.callers"
+        return [("callers", fault, "")]
+    shown = ", ".join(f"{caller.ae_title}@{caller.host}" for caller in callers)
+    return [("callers", "", shown)]
+
+
+def _disk(config: Config) -> list[Finding]:
+    folder = _nearest(config.node.data)
+    free_gib = shutil.disk_usage(folder).free / 2**30
+    if free_gib < config.node.min_free_gib:
+        fault = (
+            f"{free_gib:.1f} GiB free, objects are refused below {config.node.min_free_gib:g}; "
+            "free space or lower node.min_free_gib"
+        )
+        return [("disk", fault, "")]
+    return [("disk", "", f"{free_gib:.1f} GiB free")]
+
+
+def _fsync(config: Config) -> list[Finding]:
+    try:
+        with tempfile.TemporaryFile(dir=_nearest(config.node.data)) as file:
+            start = time.perf_counter()
+            for _ in range(10):
+                file.write(b"\0" * 4096)
+                file.flush()
+                os.fsync(file.fileno())
+    except OSError as exc:
+        return [("fsync", f"{config.node.data} cannot be written ({exc.strerror})", "")]
+    return [("fsync", "", f"{(time.perf_counter() - start) * 100:.1f} ms each")]
+
+
+def _bundles(config: Config) -> list[Finding]:
+    if config.bundles is None:
+        return [("bundles", "", "none configured: harvest only")]
+    if not config.bundles.is_dir():
+        return [("bundles", f"{config.bundles} is no folder; make it or set bundles: null", "")]
+    findings: list[Finding] = []
+    for path in sorted(config.bundles.glob("*.onnx")):
+        try:
+            manifest = Bundle(path).manifest
+        except BundleError as exc:
+            findings.append((f"bundle {path.name}", str(exc), ""))
+        else:
+            findings.append((f"bundle {path.name}", "", f"{manifest.name} {manifest.version}"))
+    return findings or [("bundles", "", f"{config.bundles} is empty: harvest only")]
+
+
+def _destinations(config: Config) -> list[Finding]:
+    return [
+        (
+            f"destination {destination.name}",
+            echo(destination, calling_ae_title=config.node.ae_title),
+            f"{destination.ae_title}@{destination.host}:{destination.port} answers C-ECHO",
+        )
+        for destination in config.destinations
+    ]
+
+
+LOOKS: tuple[Callable[[Config], list[Finding]], ...] = (
+    _callers,
+    _disk,
+    _fsync,
+    _bundles,
+    _destinations,
+)
+
+
+def _nearest(path: Path) -> Path:
+    return path if path.exists() else _nearest(path.parent)

@@ -1,0 +1,63 @@
+"""``dicom-node status``: what was received, what became of it, what is owed."""
+
+from typing import Any
+
+from dicom_node.cli.options import DEFAULT_CONFIG, AsJson, ConfigFile, load, print_json, print_table
+from dicom_node.cli.queue import open_jobs, open_outbox
+from dicom_node.config import Config
+from dicom_node.index import Index
+from dicom_node.node import Layout, open_inbox
+
+#: How many studies the screen shows.
+LATEST = 20
+
+
+def status(config: ConfigFile = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
+    """Show counts and the latest studies.
+
+    Example: dicom-node status --config node.yaml --json
+    """
+    found = _collect(load(config))
+    if as_json:
+        print_json(found)
+        return
+    counts = [[key.replace("_", " "), str(value)] for key, value in found["counts"].items()]
+    print_table("Counts", ["what", "count"], counts, empty="")
+    print_table(
+        "Latest studies",
+        ["study", "instances", "state", "revision", "why"],
+        [[str(value) for value in study.values()] for study in found["studies"]],
+        empty="no study yet",
+    )
+
+
+def _collect(config: Config) -> dict[str, Any]:
+    layout = Layout(config.node.data)
+    outbox, jobs = open_outbox(config), open_jobs(config)
+    index, inbox = Index(layout.index), open_inbox(config)
+    failed = jobs.failed()
+    found = {
+        "counts": {
+            **index.counts(),
+            "quarantined": len(inbox.quarantined()),
+            "waiting_to_be_registered": len(inbox.waiting()),
+            "jobs_unfinished": len(jobs.unfinished()),
+            "jobs_failed": len(failed),
+            **{f"deliveries_{state.value}": n for state, n in outbox.counts().items()},
+        },
+        "failed_jobs": [{"job": job.job_id, "error": job.error} for job in failed],
+        "studies": [
+            {
+                "study_instance_uid": row.study_instance_uid,
+                "instances": row.instances,
+                "state": row.state.value,
+                "revision": row.revision,
+                "reason": row.reason,
+            }
+            for row in index.studies(LATEST)
+        ],
+    }
+    index.close()
+    jobs.close()
+    outbox.close()
+    return found

@@ -1,0 +1,60 @@
+"""``dicom-node store``: what the weak-label store holds, and whether it could identify anybody."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import typer
+
+from dicom_node.cli.options import DEFAULT_CONFIG, AsJson, ConfigFile, load, print_json, print_table
+from dicom_node.errors import ConfigError
+from dicom_node.node import Layout
+from dicom_node.store import WeakLabelStore, audit
+
+app = typer.Typer(help="The de-identified weak-label store.")
+
+
+@app.command()
+def info(config: ConfigFile = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
+    """Count what is in the store.
+
+    Example: dicom-node store info --config node.yaml
+    """
+    with WeakLabelStore(_folder(config)) as store:
+        found = asdict(store.info())
+    if as_json:
+        print_json(found)
+        return
+    rows = []
+    for key, value in found.items():
+        if isinstance(value, dict):
+            rows += [[f"{key} {part}".replace("_", " "), str(n)] for part, n in value.items()]
+        else:
+            rows.append([key.replace("_", " "), str(value)])
+    print_table("Store", ["what", "count"], rows, empty="")
+
+
+@app.command("audit")
+def look_through(config: ConfigFile = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
+    """Scan the store for anything that could identify; exit status 1 when there is something.
+
+    Example: dicom-node store audit --config node.yaml
+    """
+    findings = audit(_folder(config))
+    if as_json:
+        print_json([asdict(finding) for finding in findings])
+    else:
+        print_table(
+            "Audit",
+            ["where", "what"],
+            [[finding.where, finding.what] for finding in findings],
+            empty="nothing found that could identify anybody",
+        )
+    if findings:
+        raise typer.Exit(1)
+
+
+def _folder(config: Path) -> Path:
+    folder = Layout(load(config).node.data).store
+    if not folder.is_dir():
+        raise ConfigError(f"{folder}: no store yet; harvest studies with 'dicom-node serve' first")
+    return folder

@@ -1,0 +1,82 @@
+"""The worker: registers, completes, runs jobs; everything but receiving."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from multiprocessing.synchronize import Event
+
+from dicom_node import log
+from dicom_node.config import Config
+from dicom_node.harvest import open_harvester
+from dicom_node.index import Index
+from dicom_node.infer import Models
+from dicom_node.jobs import Dispatcher, Worker, database_url
+from dicom_node.node.layout import Layout, open_inbox
+from dicom_node.node.locks import locked
+from dicom_node.outbox import Outbox
+from dicom_node.pipeline import Dispatch, Parts, job_kinds
+from dicom_node.pixels.sandbox import PixelSandbox
+from dicom_node.register import rebuild
+from dicom_node.results import open_installation
+
+#: How often the worker looks for new files, quiet studies and due deliveries.
+SWEEP_S = 0.25
+#: Running stages get so long to end; what is left goes on at the next start.
+DRAIN_S = 10.0
+
+
+def run_worker(config: Config, ready: Event, stop: Event) -> None:
+    """Work until `stop` is set."""
+    layout = Layout(config.node.data)
+    with ExitStack() as stack:
+        # the worker of a killed supervisor may still be draining
+        stack.enter_context(locked(layout.data / "worker.lock", wait_for_it=True))
+        parts = stack.enter_context(open_parts(config))
+        adopted = rebuild(parts.inbox, parts.index)
+        url = database_url(layout.jobs, config.database)
+        worker = Worker(url, job_kinds(parts), executor_id="node-0")
+        stack.callback(worker.close, timeout_s=DRAIN_S)
+        dispatcher = Dispatcher(url)
+        stack.callback(dispatcher.close)
+        dispatch = Dispatch(parts, dispatcher)
+        log.get("node").info(
+            "worker ready",
+            counts={
+                "orphans_adopted": adopted,
+                "jobs_resumed": len(dispatcher.unfinished()),
+                "models": len(parts.models.current()),
+            },
+        )
+        ready.set()
+        while not stop.wait(SWEEP_S):
+            while dispatch.register() and not stop.is_set():
+                pass
+            dispatch.complete()
+            dispatch.deliver()
+
+
+@contextmanager
+def open_parts(config: Config) -> Iterator[Parts]:
+    """Open everything that the stages work with, and close it again."""
+    layout = Layout(config.node.data)
+    layout.results.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        index = Index(layout.index)
+        stack.callback(index.close)
+        outbox = Outbox(layout.outbox, layout.results)
+        stack.callback(outbox.close)
+        sandbox = stack.enter_context(
+            PixelSandbox(
+                memory_mib=config.infer.decode_memory_mib, timeout_s=config.infer.decode_timeout_s
+            )
+        )
+        yield Parts(
+            config=config,
+            inbox=open_inbox(config),
+            index=index,
+            outbox=outbox,
+            harvester=stack.enter_context(open_harvester(config.harvest, layout.data, sandbox)),
+            models=Models(config.bundles, threads=config.infer.threads),
+            sandbox=sandbox,
+            installation=open_installation(layout.data / "installation.json"),
+            results=layout.results,
+        )

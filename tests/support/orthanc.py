@@ -1,0 +1,117 @@
+"""A real Orthanc on loopback, as a hospital's small PACS."""
+
+import json
+import os
+import subprocess
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dicom_node.config import Destination
+from tests.support.nodes import until
+
+
+@dataclass(frozen=True)
+class Orthanc:
+    """A running Orthanc that knows the node as modality ``NODE``."""
+
+    dicom_port: int
+    http_port: int
+
+    @property
+    def destination(self) -> Destination:
+        return Destination(
+            name="orthanc", ae_title="ORTHANC", host="127.0.0.1", port=self.dicom_port
+        )
+
+    def get(self, path: str) -> Any:
+        return json.loads(self._call(urllib.request.Request(self._url(path))))
+
+    def post(self, path: str, body: bytes) -> Any:
+        return json.loads(self._call(urllib.request.Request(self._url(path), data=body)))
+
+    def upload(self, path: Path) -> str:
+        """Store a file; return Orthanc's name of the instance."""
+        return str(self.post("/instances", path.read_bytes())["ID"])
+
+    def push(self, *instances: str) -> dict[str, Any]:
+        """Send instances to the node by C-STORE, as they are."""
+        body = {"Resources": instances, "Synchronous": True, "Permissive": True}
+        found: dict[str, Any] = self.post("/modalities/NODE/store", json.dumps(body).encode())
+        return found
+
+    def studies(self) -> dict[str, dict[str, str]]:
+        """Return SOP Instance UID -> SOP Class UID of each study by its Study Instance UID."""
+        found: dict[str, dict[str, str]] = {}
+        for study in self.get("/studies?expand"):
+            instances = self.get(f"/studies/{study['ID']}/instances?expand")
+            found[study["MainDicomTags"]["StudyInstanceUID"]] = {
+                one["MainDicomTags"]["SOPInstanceUID"]: self.get(
+                    f"/instances/{one['ID']}/metadata?expand"
+                )["SopClassUid"]
+                for one in instances
+            }
+        return found
+
+    def _url(self, path: str) -> str:
+        return f"http://127.0.0.1:{self.http_port}{path}"
+
+    def _call(self, request: urllib.request.Request) -> bytes:
+        with urllib.request.urlopen(request, timeout=120) as response:
+            return bytes(response.read())
+
+
+@contextmanager
+def orthanc(
+    program: str, folder: Path, free_port: Callable[[], int], *, node_port: int
+) -> Iterator[Orthanc]:
+    """Run Orthanc with its data under `folder`."""
+    running = Orthanc(dicom_port=free_port(), http_port=free_port())
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = {
+        "Name": "PACS",
+        "StorageDirectory": str(folder / "db"),
+        "IndexDirectory": str(folder / "db"),
+        "DicomAet": "ORTHANC",
+        "DicomPort": running.dicom_port,
+        "HttpPort": running.http_port,
+        "RemoteAccessAllowed": False,
+        "AuthenticationEnabled": False,
+        "DicomCheckCalledAet": False,
+        "DicomAlwaysAllowStore": True,
+        "DicomAlwaysAllowEcho": True,
+        "StorageCompression": False,
+        "OverwriteInstances": True,
+        "SaveJobs": False,
+        "DicomModalities": {
+            "NODE": {
+                "AET": "NODE",
+                "Host": "127.0.0.1",
+                "Port": node_port,
+                "AllowTranscoding": False,
+            }
+        },
+    }
+    (folder / "orthanc.json").write_text(json.dumps(settings))
+    # DCMTK leaves Nagle on: without this each C-STORE waits 44 ms
+    environment = {**os.environ, "TCP_NODELAY": "1"}
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [program, str(folder / "orthanc.json")], stdout=log, stderr=log, env=environment
+        )
+    try:
+        until(lambda: _answers(running), why=(folder / "log").read_text())
+        yield running
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+def _answers(running: Orthanc) -> bool:
+    try:
+        return bool(running.get("/system"))
+    except OSError:
+        return False
