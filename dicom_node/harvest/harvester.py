@@ -1,4 +1,9 @@
-"""One instance into the store: region, sampled frames, weak labels, pseudonyms."""
+"""One instance into the store: region, sampled frames, weak labels, pseudonyms.
+
+What lies outside the B-mode region never enters the store. Text that a scanner burned into the
+region itself does: such frames can only be told by ``burned_in_annotation``, which is true unless
+the scanner denied it.
+"""
 
 from collections import Counter
 from collections.abc import Mapping

@@ -106,7 +106,7 @@ def _files(folder: Path, expected: dict[Path, str]) -> Iterator[Finding]:
 
 def _place(folder: Path, path: Path) -> str:
     """Return a file's place, with a name that is no token left out: it may be a person's."""
-    known = re.fullmatch(r"[0-9a-f]{64}\.png(\.\d+\.part)?", path.name)
+    known = re.fullmatch(r"[0-9a-f]{64}\.png(\.\d+-\d+\.part)?", path.name)
     return (path if known else path.parent / "...").relative_to(folder).as_posix()
 
 

@@ -5,6 +5,7 @@ import os
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
+from threading import get_ident
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +35,7 @@ def write(path: Path, pixels: NDArray[np.uint8]) -> int:
     """
     encoded = BytesIO()
     Image.fromarray(pixels).save(encoded, "PNG", optimize=False)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    part = path.with_name(f"{path.name}.{os.getpid()}-{get_ident()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with part.open("wb") as file:

@@ -80,7 +80,7 @@ class WeakLabelStore:
             fits = catalogue.fits(connection, frame)
         if not fits or known not in (None, frame_id):
             raise StoreError(
-                f"instance {frame.instance}, frame {frame.frame_number}: stored with another picture; "
+                f"instance {frame.instance}, frame {frame.frame_number}: stored with other pixels; "
                 "two objects share one SOP Instance UID, correct the source"
             )
         return known is not None

@@ -1,5 +1,6 @@
 """Frames and ultrasound files for tests: made here, or shipped with pydicom."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
-from dicom_node.records import Box
+from dicom_node.records import Box, Instance
 from dicom_node.store import NewFrame
 
 US_IMAGE = "1.2.840.10008.5.1.4.1.1.6.1"
@@ -132,3 +133,20 @@ def changed(name: str, path: Path, **fields: Any) -> Path:
         else:
             setattr(data_set, keyword, value)
     return saved(data_set, path)
+
+
+def instance_of(path: Path) -> Instance:
+    """Return the record of a file as the index would have it."""
+    header = dcmread(path, stop_before_pixels=True)
+    return Instance(
+        sop_instance_uid=str(header.SOPInstanceUID),
+        sop_class_uid=str(header.SOPClassUID),
+        series_instance_uid=str(header.SeriesInstanceUID),
+        study_instance_uid=str(header.StudyInstanceUID),
+        transfer_syntax_uid=str(header.file_meta.TransferSyntaxUID),
+        file_id=path.stem,
+        path=path,
+        sha256="0" * 64,
+        size_bytes=path.stat().st_size,
+        received_at=datetime.now(UTC),
+    )

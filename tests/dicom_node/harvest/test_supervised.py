@@ -1,0 +1,115 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dicom_node.errors import StoreError
+from dicom_node.harvest import PseudonymKey, attach_labels, import_labels, open_key
+from dicom_node.records import Box, Task
+from dicom_node.store import WeakLabelStore
+from tests.support.frames import new_frame, speckle
+
+KEY = PseudonymKey(b"k" * 32)
+UID = "1.2.3.4"
+CROP = Box(left=10, top=5, right=70, bottom=45)
+HEADER = "sop_instance_uid,frame,quality,mask\n"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[WeakLabelStore]:
+    with WeakLabelStore(tmp_path / "store") as store:
+        for number in (1, 2, 3):
+            store.add_frame(
+                new_frame(
+                    instance=KEY.token("instance", UID), frame_number=number, seed=number, crop=CROP
+                )
+            )
+        yield store
+
+
+def _mask(path: Path, mode: str = "L", rows: int = 60, columns: int = 90) -> np.ndarray:
+    labels = (speckle(rows, columns, seed=3) % 3).astype(np.uint8)
+    image = Image.fromarray(labels)
+    if mode == "P":
+        image.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0])
+    elif mode != "L":
+        image = image.convert(mode)
+    image.save(path)
+    return labels
+
+
+def _csv(folder: Path, *rows: str) -> Path:
+    path = folder / "labels.csv"
+    path.write_text(HEADER + "".join(f"{row}\n" for row in rows), "utf-8")
+    return path
+
+
+@pytest.mark.parametrize("mode", ["L", "P"])
+def test_a_mask_in_source_geometry_is_cropped_as_the_frame_was(
+    store: WeakLabelStore, tmp_path: Path, mode: str
+) -> None:
+    labels = _mask(tmp_path / "mask.png", mode)
+    count = attach_labels(_csv(tmp_path, f"{UID},2,4,mask.png"), store=store, key=KEY)
+    assert (count.imported, count.faults) == (1, ())
+    (frame,) = store.frames(labelled=Task.SEGMENTATION)
+    assert (frame.frame_number, frame.quality) == (2, 4)
+    assert np.array_equal(store.mask(frame.frame_id), labels[CROP.slices])
+
+
+def test_quality_alone_is_enough(store: WeakLabelStore, tmp_path: Path) -> None:
+    count = attach_labels(_csv(tmp_path, f"{UID},1,0,", f"{UID},3,2,"), store=store, key=KEY)
+    assert count.imported == 2
+    assert [frame.quality for frame in store.frames(labelled=Task.QUALITY)] == [0, 2]
+
+
+@pytest.mark.parametrize(
+    ("row", "fault"),
+    [
+        ("9.9.9,1,3,", "harvest it first"),
+        (f"{UID},7,3,", "harvest it first"),
+        (f"{UID},1,5,", "quality 5"),
+        (f"{UID},one,3,", "frame is not a whole number"),
+        (f"{UID},-1,3,", "frame is not a whole number"),
+        (f"{UID},1,,", "neither quality nor mask"),
+        (f"{UID},1,,small.png", "the mask is L, 40 x 60; expected grey or indexed, 60 x 90"),
+        (f"{UID},1,,colour.png", "the mask is RGB"),
+        (f"{UID},1,,none.png", "cannot be read"),
+        (f"{UID},1,,labels.csv", "cannot be read"),
+        (f"{UID},1,,../mask.png", "outside the CSV's folder"),
+        ("", "neither quality nor mask"),
+        ("Doe^Jane,1,3,", "harvest it first"),
+    ],
+)
+def test_a_bad_row_is_named_and_costs_itself_only(
+    store: WeakLabelStore, tmp_path: Path, row: str, fault: str
+) -> None:
+    _mask(tmp_path / "small.png", rows=40, columns=60)
+    _mask(tmp_path / "colour.png", "RGB")
+    path = _csv(tmp_path, f"{UID},1,1,", row or ",,,", f"{UID},2,2,")
+    count = attach_labels(path, store=store, key=KEY)
+    assert count.imported == 2
+    (found,) = count.faults
+    assert found.row == 3
+    assert fault in found.reason
+    assert "Doe" not in found.reason
+
+
+def test_a_file_that_is_no_such_csv_is_refused(store: WeakLabelStore, tmp_path: Path) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text("uid,score\n1,2\n")
+    with pytest.raises(StoreError, match="no column 'sop_instance_uid'"):
+        attach_labels(path, store=store, key=KEY)
+    with pytest.raises(StoreError, match="cannot be read"):
+        attach_labels(tmp_path / "none.csv", store=store, key=KEY)
+
+
+def test_the_data_folder_of_a_node_is_enough(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with WeakLabelStore(data / "store") as store:
+        token = open_key(data / "pseudonym.key").token("instance", UID)
+        store.add_frame(new_frame(instance=token))
+    assert import_labels(_csv(tmp_path, f"{UID},1,3,"), data=data).imported == 1
+    with WeakLabelStore(data / "store") as store:
+        assert store.frames()[0].quality == 3
