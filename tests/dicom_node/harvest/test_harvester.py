@@ -1,4 +1,3 @@
-import os
 import re
 import stat
 from collections.abc import Iterator
@@ -227,7 +226,9 @@ def test_unmapped_descriptions_are_listed_by_how_often_they_come(
 
 @pytest.mark.data
 @pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
-def test_every_real_image_with_a_region_is_harvested(harvester: Harvester, test_data: Path) -> None:
+def test_every_real_image_with_a_region_is_harvested(
+    harvester: Harvester, test_data: Path, tmp_path: Path
+) -> None:
     total: dict[str, int] = {}
     for path in sorted((test_data / "dicom_us").glob("*.dcm")):
         if "Rows" in dcmread(path, stop_before_pixels=True):
@@ -237,7 +238,7 @@ def test_every_real_image_with_a_region_is_harvested(harvester: Harvester, test_
     assert total.pop("refused") == 4
     assert set(total) == {"frames stored", "already stored", "duplicate", "no region"}
     assert total["frames stored"] == len(harvester.store.frames()) == 25
-    assert audit(harvester.store.folder) == []
+    assert audit(tmp_path / "data" / "store") == []
 
 
 def test_the_store_of_the_real_files_holds_no_word_of_theirs(
@@ -249,4 +250,3 @@ def test_the_store_of_the_real_files_holds_no_word_of_theirs(
         path.read_bytes() for path in (tmp_path / "data" / "store").rglob("*") if path.is_file()
     )
     assert not re.search(rb"1\.2\.840|UNUSED|Philips|CX50|SonoSite", content)
-    assert os.path.getsize(tmp_path / "data" / "harvest.db") > 0

@@ -1,6 +1,7 @@
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
@@ -33,11 +34,15 @@ def test_a_key_is_made_once_and_only_its_owner_reads_it(tmp_path: Path) -> None:
 
 def test_many_who_come_first_share_one_key(tmp_path: Path) -> None:
     path = tmp_path / "pseudonym.key"
-    path.touch()
-    path.unlink()
-    with ThreadPoolExecutor(1) as pool:
-        tokens = {key.token("study", "1") for key in pool.map(lambda _: open_key(path), range(8))}
-    assert len(tokens) == 1
+    together = Barrier(8)
+
+    def come(_: int) -> str:
+        together.wait(10)
+        return open_key(path).token("study", "1")
+
+    with ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(come, range(8)))) == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["pseudonym.key"]
 
 
 def test_a_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
