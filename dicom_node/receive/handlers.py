@@ -46,7 +46,7 @@ def wake(assoc: Association) -> None:
     """End the wait for an A-ASSOCIATE request that will not come."""
     if not assoc.is_established:
         # what pynetdicom itself takes for the end of its time-out
-        assoc.dul.to_user_queue.put(None)  # type: ignore[arg-type]
+        assoc.dul.to_user_queue.put(None)
 
 
 def _is_host(host: str, address: str) -> bool:
