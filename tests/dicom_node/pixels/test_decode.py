@@ -1,13 +1,13 @@
 import struct
-import warnings
 from pathlib import Path
 
+import gdcm
 import numpy as np
 import pytest
 from PIL import Image
 from pydicom import dcmread, dcmwrite
 from pydicom.encaps import encapsulate, generate_frames
-from pydicom.uid import RLELossless
+from pydicom.uid import UID, JPEG2000Lossless, JPEGLSLossless, RLELossless
 
 from dicom_node.errors import PixelError
 from dicom_node.pixels.decode import decode
@@ -110,14 +110,40 @@ def test_a_palette_gives_the_grey_of_its_colours(tmp_path: Path, big_endian: boo
     assert np.array_equal(grey.ravel(), np.arange(4096) >> 4)
 
 
-def test_run_length_encoding_is_lossless(tmp_path: Path) -> None:
+@pytest.mark.parametrize("bits", [8, 12])
+@pytest.mark.parametrize(
+    ("uid", "plugin"),
+    [(RLELossless, "pydicom"), (JPEGLSLossless, "pyjpegls"), (JPEG2000Lossless, "pylibjpeg")],
+)
+def test_a_lossless_cine_is_what_it_was(tmp_path: Path, uid: UID, plugin: str, bits: int) -> None:
     cine = np.stack([speckle(seed=seed) for seed in range(2)])
-    data_set = ultrasound(cine)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        data_set.compress(RLELossless, encoding_plugin="pydicom")
+    stored = cine if bits == 8 else cine.astype(np.uint16) << 4
+    data_set = ultrasound(stored, BitsStored=bits, HighBit=bits - 1)
+    data_set.compress(uid, encoding_plugin=plugin)
     path = saved(data_set, tmp_path / "a.dcm")
-    assert all(np.array_equal(frame, cine[number - 1]) for number, frame in decode(path, [1, 2]))
+    frames = dict(decode(path, [1, 2]))
+    assert all(np.array_equal(frames[number], cine[number - 1]) for number in (1, 2))
+
+
+@pytest.mark.parametrize("colour", [False, True])
+@pytest.mark.parametrize("process", ["JPEGLosslessProcess14", "JPEGLosslessProcess14_1"])
+def test_a_lossless_jpeg_is_what_it_was(tmp_path: Path, process: str, colour: bool) -> None:
+    grey = speckle()
+    pixels = np.stack([grey, grey[::-1], grey[:, ::-1]], axis=-1) if colour else grey
+    plain, jpeg = saved(ultrasound(pixels[None]), tmp_path / "a.dcm"), tmp_path / "b.dcm"
+    reader = gdcm.ImageReader()
+    reader.SetFileName(str(plain))
+    assert reader.Read()
+    change = gdcm.ImageChangeTransferSyntax()
+    change.SetTransferSyntax(gdcm.TransferSyntax(getattr(gdcm.TransferSyntax, process)))
+    change.SetInput(reader.GetImage())
+    assert change.Change()
+    writer = gdcm.ImageWriter()
+    writer.SetFile(reader.GetFile())
+    writer.SetImage(change.GetOutput())
+    writer.SetFileName(str(jpeg))
+    assert writer.Write()
+    assert np.array_equal(_one(jpeg), _luma(pixels) if colour else grey)
 
 
 def _with_frames(path: Path, frames: list[bytes], **fields: object) -> Path:

@@ -1,13 +1,15 @@
 import hashlib
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import numpy as np
 import pytest
 
 from dicom_node.errors import StoreError, TemporaryError
 from dicom_node.records import Box, Geometry, Task
-from dicom_node.store import SPLITS, WeakLabelStore, split_of
+from dicom_node.store import SPLITS, WeakLabelStore, audit, split_of
 from tests.support.frames import new_frame, speckle
 
 
@@ -172,3 +174,21 @@ def test_only_the_owner_can_open_the_store(store: WeakLabelStore, tmp_path: Path
     folder = tmp_path / "store"
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert stat.S_IMODE((folder / "catalogue.db").stat().st_mode) == 0o600
+
+
+def test_several_writers_share_one_store(tmp_path: Path) -> None:
+    folder = tmp_path / "store"
+    WeakLabelStore(folder).close()
+    together = Barrier(4)
+
+    def write(_: int) -> list[str]:
+        together.wait(10)
+        with WeakLabelStore(folder) as store:
+            return [store.add_frame(new_frame(seed=n, frame_number=n)) for n in range(1, 9)]
+
+    with ThreadPoolExecutor(4) as pool:
+        ids = list(pool.map(write, range(4)))
+    assert ids[0] == ids[1] == ids[2] == ids[3]
+    with WeakLabelStore(folder) as store:
+        assert [frame.frame_id for frame in store.frames()] == ids[0]
+    assert audit(folder) == []
