@@ -5,7 +5,7 @@
 
 import sys
 
-from rich.console import Console
+import typer
 
 from dicom_node.cli.app import app
 from dicom_node.errors import ConfigError, NodeError
@@ -26,4 +26,4 @@ def main() -> None:
 
 
 def _complain(error: NodeError) -> None:
-    Console(stderr=True, highlight=False).print(f"dicom-node: {error}", style="red", markup=False)
+    typer.secho(f"dicom-node: {error}", fg=typer.colors.RED, err=True)

@@ -118,7 +118,7 @@ def _frame_faults(seg: Seg, source: Source, segmentation: Segmentation) -> list[
     expected = segment_numbers(source.facts, segmentation)  # (N, R, C)
     cine = source.facts.number_of_frames > 1
     found = {
-        (item.SegmentIdentificationSequence[0].ReferencedSegmentNumber, *_reference(reference))
+        (_segment_number(seg, item), *_reference(reference))
         for item in seg.PerFrameFunctionalGroupsSequence
         for derivation in item.DerivationImageSequence
         for reference in derivation.SourceImageSequence
@@ -132,6 +132,14 @@ def _frame_faults(seg: Seg, source: Source, segmentation: Segmentation) -> list[
     if found != wanted or seg.NumberOfFrames != len(wanted):
         return ["references to frames of the source"]
     return [] if _same_pixels(seg, source, segmentation.frames, expected) else ["PixelData"]
+
+
+def _segment_number(seg: Seg, item: Dataset) -> int:
+    """Return the segment of a frame; an only segment stands in the shared groups."""
+    holder = (
+        item if "SegmentIdentificationSequence" in item else seg.SharedFunctionalGroupsSequence[0]
+    )
+    return int(holder.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
 
 
 def _same_pixels(

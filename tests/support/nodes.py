@@ -18,7 +18,6 @@ from pynetdicom import AE
 from pynetdicom.presentation import build_context
 
 from dicom_node.config import Config, Destination, load
-from dicom_node.deliver import echo
 from dicom_node.index import Index
 from dicom_node.node import Layout
 from dicom_node.outbox import Outbox
@@ -72,15 +71,12 @@ class Node:
             self.process = subprocess.Popen(
                 command, stdout=output, stderr=output, start_new_session=True
             )
-        address = Destination(
-            name="node", ae_title="NODE", host="127.0.0.1", port=self.port, timeout_s=2.0
-        )
-        until(lambda: self._answers(address), why=self.log)
+        until(self._is_ready, why=self.log)
 
-    def _answers(self, address: Destination) -> bool:
+    def _is_ready(self) -> bool:
         assert self.process is not None
         assert self.process.poll() is None, self.log
-        return echo(address, calling_ae_title="TESTER") == "" and '"ready"' in self.log
+        return '"event": "ready"' in self._logs[-1].read_text()
 
     def stop(self) -> int:
         assert self.process is not None
