@@ -232,10 +232,14 @@ class Inbox:
         return sum(_remove_if_unlocked(path) for path in self._tmp.iterdir())
 
     def recount(self) -> int:
-        """Count the bytes anew, as a start-up does; a walk over every file."""
+        """Count the bytes anew, as a start-up does; a walk over every file.
+
+        What arrives during the walk may count twice, never not at all.
+        """
+        before = self._meter.read()
         places = (self._new, self._quarantine, *self._kept.iterdir())
         total = sum(_size(path) for folder in places for path in folder.glob("*.dcm"))
-        self._meter.set(total)
+        self._meter.add(total - before)
         return total
 
 
@@ -355,10 +359,6 @@ class _Meter:
     def add(self, count: int) -> None:
         with self._locked() as handle:
             os.pwrite(handle, struct.pack("<q", _number(handle) + count), 0)
-
-    def set(self, count: int) -> None:
-        with self._locked() as handle:
-            os.pwrite(handle, struct.pack("<q", count), 0)
 
     @contextmanager
     def _locked(self) -> Iterator[int]:

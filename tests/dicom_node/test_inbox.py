@@ -172,6 +172,14 @@ def test_two_inboxes_on_one_folder_share_the_count(tmp_path: Path) -> None:
     assert Inbox(tmp_path / "inbox", min_free_bytes=0).size_bytes == 42
 
 
+def test_a_recount_finds_what_changed_behind_the_back(inbox: Inbox) -> None:
+    gone, kept = receive(inbox, b"x" * 10), receive(inbox, b"x" * 32)
+    inbox.keep(kept)
+    inbox.path(gone).unlink()
+    assert inbox.size_bytes == 42
+    assert inbox.recount() == inbox.size_bytes == 32
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs the device /dev/full of Linux")
 @pytest.mark.parametrize("size", [10, 1 << 20], ids=["at commit", "at write"])
 def test_a_full_disk_is_an_inbox_full_error_and_leaves_nothing(tmp_path: Path, size: int) -> None:

@@ -233,6 +233,21 @@ def test_an_aborted_transfer_leaves_nothing(running: Receiver, ending: bytes) ->
     assert running.received() == []
 
 
+def test_a_transfer_that_stalls_is_given_up_and_leaves_nothing(
+    inbox: Inbox, free_port: Callable[[], int]
+) -> None:
+    with (
+        receiver(settings_for(free_port(), network_timeout_s=0.5), inbox) as running,
+        RawPeer(running.port) as peer,
+    ):
+        peer.associate()
+        peer.send(p_data(3, store_command(b"1.2.3")) + p_data(0, SMALL))
+        assert eventually(running.unfinished)
+        assert peer.read()[0] == ABORT
+        assert eventually(lambda: not running.unfinished())
+    assert running.received() == []
+
+
 @pytest.mark.parametrize(
     "message",
     [
