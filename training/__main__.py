@@ -21,7 +21,7 @@ from dicom_node.bundle import Code, Input, Label, Manifest, Parity, Provenance, 
 from dicom_node.errors import ConfigError, NodeError
 from dicom_node.records import GROUPS, CodedConcept, Geometry, Task
 from training import checkpoint
-from training.config import FinetuneSettings
+from training.config import PRESETS, FinetuneSettings, Preset
 from training.export import write_bundle
 from training.finetune import ORGANS, Finetuned, finetune
 from training.progress import reporting
@@ -66,11 +66,14 @@ def finetune_command(  # noqa: PLR0913 (one parameter an option)
         Path, typer.Option("--config", "-c", help="The node whose store is meant without --store.")
     ] = Path("node.yaml"),
     name: Annotated[str | None, typer.Option(help="Name of the model: a-z, 0-9, -.")] = None,
-    epochs: Annotated[int, typer.Option(help="Passes over the training frames.")] = 40,
+    preset: Annotated[
+        Preset, typer.Option(help="Input size and epochs, where not given by themselves.")
+    ] = Preset.FULL,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training frames.")] = None,
     batch_size: Annotated[int, typer.Option(help="Frames a step.")] = 8,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
-    height: Annotated[int, typer.Option(help="Rows of the network's input.")] = 256,
-    width: Annotated[int, typer.Option(help="Columns of the network's input.")] = 384,
+    height: Annotated[int | None, typer.Option(help="Rows of the network's input.")] = None,
+    width: Annotated[int | None, typer.Option(help="Columns of the network's input.")] = None,
     workers: Annotated[int, typer.Option(help="Processes that read frames.")] = 0,
     start: Annotated[
         Path | None, typer.Option(help="Weights (.pt) of an earlier run to start from.")
@@ -90,15 +93,16 @@ def finetune_command(  # noqa: PLR0913 (one parameter an option)
     Example: python -m training finetune --store node-data/store --task segmentation
     --out bundles/liver-kidney.onnx
     """
+    scale = PRESETS[preset, task]
     settings = FinetuneSettings(
         # the node keeps its store there
         store=store or config.load(node).node.data / "store",
         task=task,
-        epochs=epochs,
+        epochs=scale.epochs if epochs is None else epochs,
         batch_size=batch_size,
         seed=seed,
-        height=height,
-        width=width,
+        height=scale.height if height is None else height,
+        width=scale.width if width is None else width,
         workers=workers,
         start=start,
     )

@@ -1,13 +1,45 @@
 """The settings of a run: frozen, and complete enough to repeat it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
+from types import MappingProxyType
+from typing import Final
 
 from dicom_node.errors import ConfigError
 from dicom_node.records import Task
 
 #: Strides of the deepest features: a smaller input leaves them nothing.
 SMALLEST_INPUT_PX = 64
+
+
+class Preset(StrEnum):
+    """Named sizes of a run."""
+
+    FULL = "full"
+    DEMO = "demo"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """How large a network's input is and how often it sees each frame."""
+
+    height: int
+    width: int
+    epochs: int
+
+
+#: ``full`` has the papers' 256 x 384 (rows and columns, in our reading); ``demo`` is what two
+#: cores train in about a minute on 200 phantoms, both tasks together.
+PRESETS: Final[Mapping[tuple[Preset, Task], Scale]] = MappingProxyType(
+    {
+        (Preset.FULL, Task.SEGMENTATION): Scale(height=256, width=384, epochs=40),
+        (Preset.FULL, Task.QUALITY): Scale(height=256, width=384, epochs=40),
+        (Preset.DEMO, Task.SEGMENTATION): Scale(height=128, width=192, epochs=16),
+        (Preset.DEMO, Task.QUALITY): Scale(height=128, width=192, epochs=32),
+    }
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -88,12 +88,13 @@ def finetune(
         )
         network.load_state_dict(best)
         scores = _scores(fabric, network, objective, loaders)
+        sample = _sample(loaders["validation"])
     return Finetuned(
         network=network.cpu().eval(),
         metrics=scores,
         store_version=version,
         training_frames=len(splits["train"]),
-        sample=_sample(loaders["validation"]),
+        sample=sample,
     )
 
 

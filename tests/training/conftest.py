@@ -17,3 +17,9 @@ def phantom_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("phantoms") / "store"
     fill_store(folder, cohort(seed=0, patients=16))
     return folder
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> None:
+    """Tiny networks are faster on one thread, all the more where tests share the cores."""
+    pytest.importorskip("torch").set_num_threads(1)

@@ -117,3 +117,21 @@ def test_masks_without_an_organ_are_named(tmp_path: Path) -> None:
 def test_impossible_settings_say_what_would_do(change: dict[str, int], word: str) -> None:
     with pytest.raises(ConfigError, match=word):
         replace(settings(Path("store")), **change)
+
+
+@pytest.mark.slow
+def test_organs_are_learned_from_few_phantoms(phantom_store: Path) -> None:
+    wanted = replace(
+        settings(phantom_store, Task.SEGMENTATION), epochs=15, learning_rate=5e-3, encoder_width=8
+    )
+    scores = tuned(wanted).metrics
+    # an answer of background alone would have 0, one of liver alone 0.5 at most
+    assert scores["validation_dice"] > 0.6, scores
+
+
+@pytest.mark.slow
+def test_the_view_quality_is_learned_from_few_phantoms(phantom_store: Path) -> None:
+    wanted = replace(settings(phantom_store), epochs=30, learning_rate=5e-3, encoder_width=8)
+    scores = tuned(wanted).metrics
+    # saying the same score always would be off by more than 1 on average
+    assert scores["validation_absolute_error"] < 0.8, scores

@@ -9,6 +9,7 @@ from dicom_node.phantom.study import cohort
 from dicom_node.records import Task
 from tests.support.phantoms import fill_store
 from training.__main__ import main
+from training.config import PRESETS, Preset
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SMALL = ("--epochs", "1", "--height", "64", "--width", "96")
@@ -48,17 +49,26 @@ def test_a_run_leaves_a_bundle_that_says_where_it_comes_from(
     assert {"validation_dice", "test_dice"} <= manifest.metrics.keys()
 
 
+def test_presets_hold_a_scale_for_every_task() -> None:
+    assert set(PRESETS) == {(preset, task) for preset in Preset for task in Task}
+    full = PRESETS[Preset.FULL, Task.QUALITY]
+    assert (full.height, full.width) == (256, 384)
+
+
 @pytest.mark.slow
 def test_the_store_of_a_node_is_found_through_its_configuration(tmp_path: Path) -> None:
     fill_store(tmp_path / "data" / "store", cohort(seed=0, patients=12))
     (tmp_path / "node.yaml").write_text("node: {data: data}\n")
     out = tmp_path / "quality.onnx"
     done = command(
-        "finetune", "--config", tmp_path / "node.yaml", "--task", "quality", "--out", out, *SMALL
+        *("finetune", "--config", tmp_path / "node.yaml", "--task", "quality", "--out", out),
+        *("--preset", "demo", "--epochs", "1"),
     )
     assert done.returncode == 0, done.stderr
     manifest = Bundle(out).manifest
     assert (manifest.name, manifest.labels) == ("view-quality", ())
+    assert (manifest.input.height, manifest.input.width) == (128, 192)
+    assert "epochs=1 " in manifest.provenance.recipe
     assert not manifest.routing.groups
     assert not manifest.routing.geometries
 
