@@ -236,6 +236,13 @@ class Index:
             row = connection.execute(query).one_or_none()
         return None if row is None else self._instance(row)
 
+    def replace(self, arrival: Arrival) -> None:
+        """Let another file with the same SOP Instance UID and other bytes take the row."""
+        uid = arrival.instance.sop_instance_uid
+        with self._engine.begin() as connection:
+            connection.execute(sa.delete(_INSTANCE).where(_INSTANCE.c.sop_instance_uid == uid))
+            self._insert(connection, [arrival])
+
     def repoint(self, sop_instance_uid: str, *, file_id: str, path: Path) -> None:
         """Let a row stand for another file with the same data set; its own was lost."""
         with self._engine.begin() as connection:

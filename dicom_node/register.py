@@ -12,8 +12,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
+from pydicom import dcmread
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import FileDataset
 from pydicom.filereader import read_file_meta_info
 
@@ -33,6 +35,17 @@ _DEFLATED: Final = frozenset(
 #: (0002,0000) UL, length 4: File Meta Information begins with its own length (PS3.10 7.1)
 _GROUP_LENGTH: Final = b"DICM\x02\x00\x00\x00UL\x04\x00"
 _BATCH: Final = 256
+_PIXEL_KEYWORDS: Final = (
+    "Rows",
+    "Columns",
+    "NumberOfFrames",
+    "SamplesPerPixel",
+    "BitsAllocated",
+    "PhotometricInterpretation",
+    "PixelData",
+)
+#: longer values are passed over, Pixel Data above all
+_DEFER_BYTES: Final = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +54,8 @@ class RegisterCounts:
 
     new: int = 0
     duplicates: int = 0
-    #: same SOP Instance UID, other bytes: the later file is in quarantine
+    #: same SOP Instance UID, other bytes: the later file is in quarantine, or the earlier one
+    #: where its pixels are incomplete and the later file's are not
     conflicts: int = 0
     #: not usable: in quarantine
     unreadable: int = 0
@@ -104,7 +118,7 @@ def _register(inbox: Inbox, index: Index, file_ids: Sequence[str], now: datetime
     settled = Counter(
         outcome
         for arrival, outcome in zip(arrivals, outcomes, strict=True)
-        if _SETTLE[outcome](inbox, index, arrival.instance)
+        if _SETTLE[outcome](inbox, index, arrival)
     )
     return RegisterCounts(
         new=settled[Outcome.NEW],
@@ -189,12 +203,13 @@ def _digest(path: Path) -> tuple[str, int]:
         return digest.hexdigest(), file.tell() - offset
 
 
-def _keep(inbox: Inbox, _: Index, instance: Instance) -> bool:
-    inbox.keep(instance.file_id)
+def _keep(inbox: Inbox, _: Index, arrival: Arrival) -> bool:
+    inbox.keep(arrival.instance.file_id)
     return True
 
 
-def _drop(inbox: Inbox, index: Index, instance: Instance) -> bool:
+def _drop(inbox: Inbox, index: Index, arrival: Arrival) -> bool:
+    instance = arrival.instance
     known = index.find(instance.sop_instance_uid)
     if known is not None and known.path.exists():
         inbox.remove_duplicate(instance.file_id)
@@ -204,9 +219,38 @@ def _drop(inbox: Inbox, index: Index, instance: Instance) -> bool:
     return True
 
 
-def _keep_apart(inbox: Inbox, _: Index, instance: Instance) -> bool:
-    reason = f"{instance.sop_instance_uid} is known with other bytes"
-    return _put_aside(inbox, instance.file_id, reason)
+def _keep_apart(inbox: Inbox, index: Index, arrival: Arrival) -> bool:
+    uid, file_id = arrival.instance.sop_instance_uid, arrival.instance.file_id
+    known = index.find(uid)
+    if known is None or _is_whole(known.path) or not _is_whole(inbox.path(file_id)):
+        return _put_aside(inbox, file_id, f"{uid} is known with other bytes")
+    # a damaged file came first: it must not keep the whole one out
+    index.replace(arrival)
+    inbox.keep(file_id)
+    return _put_aside(inbox, known.file_id, f"{uid} came again with complete pixels")
+
+
+def _is_whole(path: Path) -> bool:
+    """Tell whether there is as much Pixel Data as the header promises; decodes nothing."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            header = dcmread(path, defer_size=_DEFER_BYTES, specific_tags=list(_PIXEL_KEYWORDS))
+            pixels = cast(RawDataElement, header.get_item("PixelData", keep_deferred=True))
+            if header.file_meta.TransferSyntaxUID.is_compressed:
+                return pixels.length == 0xFFFFFFFF
+            end = pixels.value_tell + pixels.length
+            return 0 < _native_bytes(header) <= pixels.length and end <= path.stat().st_size
+    except BROKEN_BYTES:
+        return False
+
+
+def _native_bytes(header: FileDataset) -> int:
+    count = int(header.Rows) * int(header.Columns) * int(header.get("NumberOfFrames") or 1)
+    # PS3.3 C.7.6.3.1.2: YBR_FULL_422 stores two samples where the others store three
+    is_halved = header.get("PhotometricInterpretation") == "YBR_FULL_422"
+    samples = 2 if is_halved else int(header.get("SamplesPerPixel") or 1)
+    return count * samples * int(header.BitsAllocated) // 8
 
 
 _SETTLE: Final = {

@@ -118,6 +118,41 @@ def test_other_bytes_under_a_known_uid_are_put_aside(
     assert inbox.quarantined() == [(other, "1.2.3.4 is known with other bytes")]
 
 
+@pytest.mark.parametrize(
+    ("name", "cut"), [("palette_color", 1000), ("ybr_color", 1000), ("ybr_color", 100_000)]
+)
+def test_a_damaged_copy_keeps_no_whole_one_out_whichever_comes_first(
+    tmp_path: Path, name: str, cut: int
+) -> None:
+    whole = Path(examples.get_path(name)).read_bytes()
+    damaged = whole[:-cut]
+    for number, contents in enumerate([(damaged, whole), (whole, damaged)]):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        inbox, index = Inbox(folder / "inbox", min_free_bytes=0), Index(folder / "index.db")
+        ids = [put(inbox, content) for content in contents]
+        assert register(inbox, index) == RegisterCounts(new=1, conflicts=1)
+        good, bad = ids[contents.index(whole)], ids[contents.index(damaged)]
+        assert kept(inbox) == [good]
+        assert [file_id for file_id, _ in inbox.quarantined()] == [bad]
+        study = index.studies(9)[0].study_instance_uid
+        assert [i.file_id for i in index.instances(study)] == [good]
+        assert index.instances(study)[0].path.read_bytes() == whole
+        assert rebuild(inbox, index) == 0
+        index.close()
+
+
+def test_a_whole_copy_that_comes_late_reopens_the_study(inbox: Inbox, index: Index) -> None:
+    whole = Path(examples.get_path("palette_color")).read_bytes()
+    put(inbox, whole[:-1000])
+    register(inbox, index)
+    study = index.studies(9)[0].study_instance_uid
+    index.complete(study, reason="quiet", evidence={}, now=datetime.now(UTC))
+    put(inbox, whole)
+    assert register(inbox, index) == RegisterCounts(conflicts=1)
+    assert index.studies(9)[0].state is StudyState.OPEN
+
+
 @pytest.mark.parametrize("keyword", ["SOPClassUID", "StudyInstanceUID", "SeriesInstanceUID"])
 def test_a_missing_uid_is_a_reason(
     inbox: Inbox, index: Index, tmp_path: Path, keyword: str
