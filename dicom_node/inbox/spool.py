@@ -12,52 +12,24 @@ A file is named by the node's own id, never by a UID. It holds a PS3.10 file: pr
 Information, then the data set exactly as it was sent.
 """
 
-import errno
 import fcntl
 import json
 import os
 import re
 import secrets
 import shutil
-import struct
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
-from dicom_node.errors import InboxFullError, PermanentError, TemporaryError
+from dicom_node.errors import InboxFullError, PermanentError
+from dicom_node.inbox.disk import Disk, Meter, disk_errors
+from dicom_node.inbox.part import Part
 
 _FILE_ID: Final = re.compile(r"[0-9a-f]{24}")
-_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-#: a growing file asks again for room after so many bytes
-_ROOM_STEP_BYTES: Final = 8 << 20
 _REASON_LENGTH: Final = 200
-
-
-class Disk:
-    """The calls whose order makes a file durable; a test may record or break them."""
-
-    def create(self, path: Path) -> BinaryIO:
-        """Create a file that nobody else has, readable by its owner alone."""
-        return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600), "wb", 1 << 18)
-
-    def sync(self, file: BinaryIO) -> None:
-        """Wait until the file's bytes are on the medium."""
-        os.fsync(file.fileno())
-
-    def rename(self, source: Path, target: Path) -> None:
-        """Move a file atomically within the file system."""
-        source.rename(target)
-
-    def sync_folder(self, folder: Path) -> None:
-        """Wait until the folder's names are on the medium."""
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 class Inbox:
@@ -94,7 +66,7 @@ class Inbox:
             sub_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.chmod(0o700)
         self.disk.sync_folder(folder)
-        self._meter = _Meter(folder / "bytes")
+        self._meter = Meter(folder / "bytes")
         if self._meter.is_new:
             self.recount()
 
@@ -116,7 +88,7 @@ class Inbox:
         InboxFullError
             When the disk is below its low-water mark or the quota is reached.
         """
-        with _disk_errors():
+        with disk_errors():
             free = shutil.disk_usage(self.folder).free
             held = self._meter.read()
         if free < self._min_free_bytes:
@@ -131,7 +103,7 @@ class Inbox:
                 "or raise node.inbox_quota_gib"
             )
 
-    def create(self) -> "Part":
+    def create(self) -> Part:
         """Begin a file.
 
         Raises
@@ -142,7 +114,14 @@ class Inbox:
             When the disk fails in another way.
         """
         self.check_room()
-        return Part(self, _new_file_id())
+        name = f"{_new_file_id()}.dcm"
+        return Part(
+            self._tmp / name,
+            self._new / name,
+            disk=self.disk,
+            check_room=self.check_room,
+            committed=self._meter.add,
+        )
 
     def waiting(self, limit: int | None = None) -> list[str]:
         """Return the ids of files that no index row was confirmed for, oldest first."""
@@ -243,136 +222,9 @@ class Inbox:
         return total
 
 
-class Part:
-    """A file on its way into the inbox: write it, then commit it; anything else leaves nothing.
-
-    Parameters
-    ----------
-    inbox : Inbox
-    file_id : str
-        Of the file once it is committed.
-    """
-
-    _file: BinaryIO | None = None
-
-    def __init__(self, inbox: Inbox, file_id: str) -> None:
-        self.file_id = file_id
-        self.size_bytes = 0
-        self._inbox = inbox
-        self._path = inbox.folder / "tmp" / f"{file_id}.dcm"
-        self._asked_bytes = 0
-        with _disk_errors():
-            self._file = inbox.disk.create(self._path)
-            # `sweep` takes a file without a lock for a dead writer's
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-    def __del__(self) -> None:
-        self.discard()
-
-    @property
-    def name(self) -> str:
-        """Path of the unfinished file."""
-        return str(self._path)
-
-    def write(self, data: bytes | memoryview) -> int:
-        """Append bytes.
-
-        Raises
-        ------
-        InboxFullError
-            When the disk or the quota is full.
-        TemporaryError
-            When the disk fails in another way, or the part was discarded.
-        """
-        if self.size_bytes - self._asked_bytes >= _ROOM_STEP_BYTES:
-            self._inbox.check_room(self.size_bytes)
-            self._asked_bytes = self.size_bytes
-        with _disk_errors():
-            written = self._open_file().write(data)
-        self.size_bytes += written
-        return written
-
-    def flush(self) -> None:
-        """Hand the bytes to the operating system."""
-        with _disk_errors():
-            self._open_file().flush()
-
-    def commit(self) -> Path:
-        """Make the file durable: when this returns it survives a power cut.
-
-        Write, fsync the file, rename it into ``new/``, fsync the folder.
-
-        Raises
-        ------
-        InboxFullError, TemporaryError
-            When the disk refuses; nothing of the file is left then.
-        """
-        target = self._inbox.folder / "new" / self._path.name
-        disk, file = self._inbox.disk, self._open_file()
-        try:
-            with _disk_errors():
-                file.flush()
-                disk.sync(file)
-                disk.rename(self._path, target)
-                disk.sync_folder(target.parent)
-        except TemporaryError:
-            target.unlink(missing_ok=True)
-            self.discard()
-            raise
-        self._file = None
-        file.close()
-        self._inbox._meter.add(self.size_bytes)
-        return target
-
-    def discard(self) -> None:
-        """Leave nothing; does nothing after `commit` or when repeated."""
-        file, self._file = self._file, None
-        if file is None:
-            return
-        with suppress(OSError):
-            self._path.unlink(missing_ok=True)
-        with suppress(OSError, ValueError):  # what was buffered does not fit: it is not wanted
-            file.close()
-
-    def _open_file(self) -> BinaryIO:
-        if self._file is None:
-            raise TemporaryError("the transfer was given up")
-        return self._file
-
-
 def received_at(file_id: str) -> datetime:
     """Return when a file was begun, which its id tells."""
     return datetime.fromtimestamp(int(file_id[:16], 16) / 1e9, UTC)
-
-
-class _Meter:
-    """A number of bytes in a file, shared by processes."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self.is_new = not path.exists()
-
-    def read(self) -> int:
-        with self._locked() as handle:
-            return _number(handle)
-
-    def add(self, count: int) -> None:
-        with self._locked() as handle:
-            os.pwrite(handle, struct.pack("<q", _number(handle) + count), 0)
-
-    @contextmanager
-    def _locked(self) -> Iterator[int]:
-        handle = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            yield handle
-        finally:
-            os.close(handle)
-
-
-def _number(handle: int) -> int:
-    stored = os.pread(handle, 8, 0)
-    return struct.unpack("<q", stored)[0] if len(stored) == 8 else 0
 
 
 def _new_file_id() -> str:
@@ -401,13 +253,3 @@ def _remove_if_unlocked(path: Path) -> bool:
     except (BlockingIOError, FileNotFoundError):
         return False
     return True
-
-
-@contextmanager
-def _disk_errors() -> Iterator[None]:
-    try:
-        yield
-    except OSError as exc:
-        if exc.errno in _FULL:
-            raise InboxFullError("the disk of the inbox is full: free disk space") from exc
-        raise TemporaryError(f"the disk of the inbox failed: {exc.strerror}") from exc

@@ -1,0 +1,7 @@
+"""The spool: the single source of truth for what was received."""
+
+from dicom_node.inbox.disk import Disk
+from dicom_node.inbox.part import Part
+from dicom_node.inbox.spool import Inbox, received_at
+
+__all__ = ["Disk", "Inbox", "Part", "received_at"]

@@ -1,0 +1,88 @@
+"""The file system, as the inbox uses it."""
+
+import errno
+import fcntl
+import os
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from dicom_node.errors import InboxFullError, TemporaryError
+
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+class Disk:
+    """The calls whose order makes a file durable; a test may record or break them."""
+
+    def create(self, path: Path) -> BinaryIO:
+        """Create a file that nobody else has, readable by its owner alone."""
+        return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600), "wb", 1 << 18)
+
+    def sync(self, file: BinaryIO) -> None:
+        """Wait until the file's bytes are on the medium."""
+        os.fsync(file.fileno())
+
+    def rename(self, source: Path, target: Path) -> None:
+        """Move a file atomically within the file system."""
+        source.rename(target)
+
+    def sync_folder(self, folder: Path) -> None:
+        """Wait until the folder's names are on the medium."""
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+class Meter:
+    """A number of bytes in a file, shared by processes.
+
+    Parameters
+    ----------
+    path : Path
+        The file, created when missing.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        #: whether nothing was counted yet
+        self.is_new = not path.exists()
+
+    def read(self) -> int:
+        """Return the number."""
+        with self._locked() as handle:
+            return _number(handle)
+
+    def add(self, count: int) -> None:
+        """Change the number; several processes may do so at a time."""
+        with self._locked() as handle:
+            os.pwrite(handle, struct.pack("<q", _number(handle) + count), 0)
+
+    @contextmanager
+    def _locked(self) -> Iterator[int]:
+        handle = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield handle
+        finally:
+            os.close(handle)
+
+
+def _number(handle: int) -> int:
+    stored = os.pread(handle, 8, 0)
+    return struct.unpack("<q", stored)[0] if len(stored) == 8 else 0
+
+
+@contextmanager
+def disk_errors() -> Iterator[None]:
+    """Turn what the operating system says of the disk into the node's errors."""
+    try:
+        yield
+    except OSError as exc:
+        if exc.errno in _FULL:
+            raise InboxFullError("the disk of the inbox is full: free disk space") from exc
+        raise TemporaryError(f"the disk of the inbox failed: {exc.strerror}") from exc

@@ -1,0 +1,123 @@
+"""A file on its way into the inbox."""
+
+import fcntl
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from dicom_node.errors import TemporaryError
+from dicom_node.inbox.disk import Disk, disk_errors
+
+#: a growing file asks again for room after so many bytes
+_ROOM_STEP_BYTES: Final = 8 << 20
+
+
+class Part:
+    """A file on its way into the inbox: write it, then commit it; anything else leaves nothing.
+
+    Parameters
+    ----------
+    path : Path
+        Where it grows, in ``tmp/``; its stem is the file id.
+    target : Path
+        Where it lies once it is committed, in ``new/``.
+    disk : Disk
+    check_room : callable
+        Raises when there is no room for so many bytes more.
+    committed : callable
+        Told the size in bytes of the durable file.
+    """
+
+    _file: BinaryIO | None = None
+
+    def __init__(
+        self,
+        path: Path,
+        target: Path,
+        *,
+        disk: Disk,
+        check_room: Callable[[int], None],
+        committed: Callable[[int], None],
+    ) -> None:
+        self.file_id = path.stem
+        self.size_bytes = 0
+        self._asked_bytes = 0
+        self._path, self._target = path, target
+        self._disk, self._check_room, self._committed = disk, check_room, committed
+        with disk_errors():
+            self._file = disk.create(path)
+            # `sweep` takes a file without a lock for a dead writer's
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def __del__(self) -> None:
+        self.discard()
+
+    @property
+    def name(self) -> str:
+        """Path of the unfinished file."""
+        return str(self._path)
+
+    def write(self, data: bytes | memoryview) -> int:
+        """Append bytes.
+
+        Raises
+        ------
+        InboxFullError
+            When the disk or the quota is full.
+        TemporaryError
+            When the disk fails in another way, or the part was discarded.
+        """
+        if self.size_bytes - self._asked_bytes >= _ROOM_STEP_BYTES:
+            self._check_room(self.size_bytes)
+            self._asked_bytes = self.size_bytes
+        with disk_errors():
+            written = self._open_file().write(data)
+        self.size_bytes += written
+        return written
+
+    def flush(self) -> None:
+        """Hand the bytes to the operating system."""
+        with disk_errors():
+            self._open_file().flush()
+
+    def commit(self) -> Path:
+        """Make the file durable: when this returns it survives a power cut.
+
+        Write, fsync the file, rename it into ``new/``, fsync the folder.
+
+        Raises
+        ------
+        InboxFullError, TemporaryError
+            When the disk refuses; nothing of the file is left then.
+        """
+        disk, file = self._disk, self._open_file()
+        try:
+            with disk_errors():
+                file.flush()
+                disk.sync(file)
+                disk.rename(self._path, self._target)
+                disk.sync_folder(self._target.parent)
+        except TemporaryError:
+            self._target.unlink(missing_ok=True)
+            self.discard()
+            raise
+        self._file = None
+        file.close()
+        self._committed(self.size_bytes)
+        return self._target
+
+    def discard(self) -> None:
+        """Leave nothing; does nothing after `commit` or when repeated."""
+        file, self._file = self._file, None
+        if file is None:
+            return
+        with suppress(OSError):
+            self._path.unlink(missing_ok=True)
+        with suppress(OSError, ValueError):  # what was buffered does not fit: it is not wanted
+            file.close()
+
+    def _open_file(self) -> BinaryIO:
+        if self._file is None:
+            raise TemporaryError("the transfer was given up")
+        return self._file
