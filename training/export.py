@@ -143,7 +143,17 @@ def _graph(served: nn.Module, sample: NDArray[np.uint8]) -> onnx.ModelProto:
     if program is None:
         raise BundleError("torch made no ONNX graph; nothing was written")
     model: onnx.ModelProto = program.model_proto
+    _forget_sources(model.graph)
     return model
+
+
+def _forget_sources(graph: onnx.GraphProto) -> None:
+    """Drop the exporter's notes: they quote source files, with their paths on this machine."""
+    for part in (graph.node, graph.input, graph.output, graph.value_info, graph.initializer):
+        for entry in part:
+            entry.ClearField("metadata_props")
+            entry.ClearField("doc_string")
+    graph.ClearField("metadata_props")
 
 
 def _sealed(graph: onnx.ModelProto, manifest: Manifest) -> bytes:

@@ -20,7 +20,8 @@ def reporting(console: Console, what: str, epochs: int) -> Iterator[Callable[[Ep
 
         def line(epoch: Epoch) -> None:
             if epoch.number % every == 0 or epoch.number in (1, epochs):
-                console.print(f"{what}: epoch {epoch.number}/{epochs}: {_numbers(epoch)}")
+                text = f"{what}: epoch {epoch.number}/{epochs}: {_numbers(epoch)}"
+                console.print(text, soft_wrap=True)
 
         yield line
         return

@@ -91,6 +91,13 @@ def test_the_bundle_is_one_file_of_opset_18(tmp_path: Path) -> None:
     assert not [t for t in model.graph.initializer if t.external_data]
 
 
+def test_a_bundle_tells_nothing_of_the_machine_that_made_it(tmp_path: Path) -> None:
+    write_bundle(tmp_path / "m.onnx", unet(), frames(2), describe)
+    content = (tmp_path / "m.onnx").read_bytes()
+    assert str(Path(__file__).resolve().parents[2]).encode() not in content
+    assert b".py" not in content
+
+
 class Shifted(nn.Module):
     """Torch's side of a disagreement."""
 
