@@ -5,9 +5,7 @@ it is ever logged. Whatever it loses is rebuilt from the inbox.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,103 +14,13 @@ from sqlalchemy.dialects.sqlite import insert
 
 from dicom_node.database import for_reading, open_sqlite
 from dicom_node.errors import PermanentError
+from dicom_node.index.rows import Arrival, Outcome, StudyRow, StudyState
+from dicom_node.index.tables import INSTANCE, METADATA, SERIES, STUDY
 from dicom_node.records import Instance
 from dicom_node.sop_classes import ULTRASOUND_IMAGES
 
-_METADATA: Final = sa.MetaData()
-
-# times are microseconds since 1970 UTC: they compare, index and survive a change of time zone
-_STUDY: Final = sa.Table(
-    "study",
-    _METADATA,
-    sa.Column("study_instance_uid", sa.String, primary_key=True),
-    sa.Column("patient_id", sa.String, nullable=False),
-    sa.Column("state", sa.String, nullable=False),
-    sa.Column("revision", sa.Integer, nullable=False),
-    # the revision that was worked on to its end
-    sa.Column("finished", sa.Integer, nullable=False),
-    sa.Column("first_received_us", sa.Integer, nullable=False),
-    sa.Column("last_received_us", sa.Integer, nullable=False),
-    sa.Column("completed_us", sa.Integer),
-    sa.Column("reason", sa.String, nullable=False),
-    sa.Column("evidence", sa.JSON, nullable=False),
-    sa.Index("study_by_state", "state", "last_received_us"),
-    sa.Index(
-        "study_unfinished",
-        "study_instance_uid",
-        sqlite_where=sa.text("state = 'complete' AND finished < revision"),
-    ),
-)
-# a Series Instance UID may, wrongly, stand in two studies
-_SERIES: Final = sa.Table(
-    "series",
-    _METADATA,
-    sa.Column("study_instance_uid", sa.ForeignKey(_STUDY.c[0]), primary_key=True),
-    sa.Column("series_instance_uid", sa.String, primary_key=True),
-)
-_INSTANCE: Final = sa.Table(
-    "instance",
-    _METADATA,
-    sa.Column("sop_instance_uid", sa.String, primary_key=True),
-    sa.Column("sop_class_uid", sa.String, nullable=False),
-    sa.Column("series_instance_uid", sa.String, nullable=False),
-    sa.Column("study_instance_uid", sa.ForeignKey(_STUDY.c[0]), nullable=False, index=True),
-    sa.Column("transfer_syntax_uid", sa.String, nullable=False),
-    sa.Column("file_id", sa.String, nullable=False, unique=True),
-    # relative to the folder of the index, so that the data folder may move
-    sa.Column("path", sa.String, nullable=False),
-    sa.Column("sha256", sa.String, nullable=False),
-    sa.Column("size_bytes", sa.Integer, nullable=False),
-    sa.Column("received_us", sa.Integer, nullable=False),
-)
-
 #: values of one IN clause, well under SQLite's limit
 _BATCH: Final = 500
-
-
-class Outcome(StrEnum):
-    """What registering an instance came to."""
-
-    #: a row stands for this file
-    NEW = "new"
-    #: another file with the same data set is known
-    DUPLICATE = "duplicate"
-    #: another file with the same SOP Instance UID and other bytes is known
-    CONFLICT = "conflict"
-
-
-class StudyState(StrEnum):
-    """Whether more instances are expected."""
-
-    OPEN = "open"
-    COMPLETE = "complete"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Arrival:
-    """An instance to register, with the identity that only the index may hold."""
-
-    instance: Instance
-    patient_id: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class StudyRow:
-    """What the index knows of a study."""
-
-    study_instance_uid: str
-    state: StudyState
-    #: how often it was completed; results carry it
-    revision: int
-    #: the revision that was worked on to its end, 0 before
-    finished: int
-    instances: int
-    first_received_at: datetime
-    last_received_at: datetime
-    completed_at: datetime | None
-    #: why it was completed last, "" before
-    reason: str
-    evidence: Mapping[str, Any]
 
 
 class Index:
@@ -120,7 +28,7 @@ class Index:
 
     def __init__(self, path: Path) -> None:
         self._folder = path.parent
-        self._engine = open_sqlite(path, _METADATA)
+        self._engine = open_sqlite(path, METADATA)
         self._reads = for_reading(self._engine)
 
     def close(self) -> None:
@@ -156,9 +64,9 @@ class Index:
         """Return the open studies for which nothing came for `quiet_s`, oldest first."""
         limit_us = _us(now - timedelta(seconds=quiet_s))
         query = (
-            sa.select(_STUDY.c.study_instance_uid)
-            .where(_STUDY.c.state == StudyState.OPEN, _STUDY.c.last_received_us <= limit_us)
-            .order_by(_STUDY.c.last_received_us)
+            sa.select(STUDY.c.study_instance_uid)
+            .where(STUDY.c.state == StudyState.OPEN, STUDY.c.last_received_us <= limit_us)
+            .order_by(STUDY.c.last_received_us)
         )
         with self._reads.connect() as connection:
             return list(connection.scalars(query))
@@ -180,9 +88,9 @@ class Index:
         PermanentError
             When the index has no such study.
         """
-        is_study = _STUDY.c.study_instance_uid == study_uid
+        is_study = STUDY.c.study_instance_uid == study_uid
         with self._engine.begin() as connection:
-            row = connection.execute(sa.select(_STUDY).where(is_study)).one_or_none()
+            row = connection.execute(sa.select(STUDY).where(is_study)).one_or_none()
             if row is None:
                 raise PermanentError(f"no study {study_uid!r} is registered")
             if row.state == StudyState.COMPLETE:
@@ -194,12 +102,12 @@ class Index:
                 "reason": reason,
                 "evidence": dict(evidence),
             }
-            connection.execute(sa.update(_STUDY).where(is_study).values(values))
+            connection.execute(sa.update(STUDY).where(is_study).values(values))
             return int(row.revision) + 1
 
     def unfinished(self) -> list[tuple[str, int]]:
         """Return (study, revision) of the complete studies whose work has not ended."""
-        query = sa.select(_STUDY.c.study_instance_uid, _STUDY.c.revision).where(
+        query = sa.select(STUDY.c.study_instance_uid, STUDY.c.revision).where(
             sa.text("state = 'complete' AND finished < revision")
         )
         with self._reads.connect() as connection:
@@ -209,8 +117,8 @@ class Index:
         """Note that this revision was worked on to its end; repeating it does no harm."""
         with self._engine.begin() as connection:
             connection.execute(
-                sa.update(_STUDY)
-                .where(_STUDY.c.study_instance_uid == study_uid, _STUDY.c.finished < revision)
+                sa.update(STUDY)
+                .where(STUDY.c.study_instance_uid == study_uid, STUDY.c.finished < revision)
                 .values(finished=revision)
             )
 
@@ -222,16 +130,16 @@ class Index:
     def instances(self, study_uid: str) -> list[Instance]:
         """Return the instances of a study in the order of their arrival."""
         query = (
-            sa.select(_INSTANCE)
-            .where(_INSTANCE.c.study_instance_uid == study_uid)
-            .order_by(_INSTANCE.c.received_us, _INSTANCE.c.file_id)
+            sa.select(INSTANCE)
+            .where(INSTANCE.c.study_instance_uid == study_uid)
+            .order_by(INSTANCE.c.received_us, INSTANCE.c.file_id)
         )
         with self._reads.connect() as connection:
             return [self._instance(row) for row in connection.execute(query)]
 
     def find(self, sop_instance_uid: str) -> Instance | None:
         """Return one instance, None when it is not registered."""
-        query = sa.select(_INSTANCE).where(_INSTANCE.c.sop_instance_uid == sop_instance_uid)
+        query = sa.select(INSTANCE).where(INSTANCE.c.sop_instance_uid == sop_instance_uid)
         with self._reads.connect() as connection:
             row = connection.execute(query).one_or_none()
         return None if row is None else self._instance(row)
@@ -240,28 +148,28 @@ class Index:
         """Let another file with the same SOP Instance UID and other bytes take the row."""
         uid = arrival.instance.sop_instance_uid
         with self._engine.begin() as connection:
-            connection.execute(sa.delete(_INSTANCE).where(_INSTANCE.c.sop_instance_uid == uid))
+            connection.execute(sa.delete(INSTANCE).where(INSTANCE.c.sop_instance_uid == uid))
             self._insert(connection, [arrival])
 
     def repoint(self, sop_instance_uid: str, *, file_id: str, path: Path) -> None:
         """Let a row stand for another file with the same data set; its own was lost."""
         with self._engine.begin() as connection:
             connection.execute(
-                sa.update(_INSTANCE)
-                .where(_INSTANCE.c.sop_instance_uid == sop_instance_uid)
+                sa.update(INSTANCE)
+                .where(INSTANCE.c.sop_instance_uid == sop_instance_uid)
                 .values(file_id=file_id, path=self._relative(path))
             )
 
     def study(self, study_uid: str) -> StudyRow | None:
         """Return one study, None when it is not registered."""
-        query = _study_rows().where(_STUDY.c.study_instance_uid == study_uid)
+        query = _study_rows().where(STUDY.c.study_instance_uid == study_uid)
         with self._reads.connect() as connection:
             row = connection.execute(query).one_or_none()
         return None if row is None else _study_row(row)
 
     def studies(self, limit: int) -> list[StudyRow]:
         """Return the studies that received something last, newest first."""
-        query = _study_rows().order_by(_STUDY.c.last_received_us.desc()).limit(limit)
+        query = _study_rows().order_by(STUDY.c.last_received_us.desc()).limit(limit)
         with self._reads.connect() as connection:
             return [_study_row(row) for row in connection.execute(query)]
 
@@ -271,20 +179,20 @@ class Index:
         known: set[str] = set()
         with self._reads.connect() as connection:
             for batch in _batches(wanted):
-                query = sa.select(_INSTANCE.c.file_id).where(_INSTANCE.c.file_id.in_(batch))
+                query = sa.select(INSTANCE.c.file_id).where(INSTANCE.c.file_id.in_(batch))
                 known.update(connection.scalars(query))
         return [file_id for file_id in wanted if file_id not in known]
 
     def counts(self) -> dict[str, int]:
         """Return how much is registered; for a status page, walks the tables."""
         queries = {
-            "studies_open": sa.select(sa.func.count()).where(_STUDY.c.state == StudyState.OPEN),
+            "studies_open": sa.select(sa.func.count()).where(STUDY.c.state == StudyState.OPEN),
             "studies_complete": sa.select(sa.func.count()).where(
-                _STUDY.c.state == StudyState.COMPLETE
+                STUDY.c.state == StudyState.COMPLETE
             ),
-            "series": sa.select(sa.func.count()).select_from(_SERIES),
-            "instances": sa.select(sa.func.count()).select_from(_INSTANCE),
-            "bytes": sa.select(sa.func.coalesce(sa.func.sum(_INSTANCE.c.size_bytes), 0)),
+            "series": sa.select(sa.func.count()).select_from(SERIES),
+            "instances": sa.select(sa.func.count()).select_from(INSTANCE),
+            "bytes": sa.select(sa.func.coalesce(sa.func.sum(INSTANCE.c.size_bytes), 0)),
         }
         with self._reads.connect() as connection:
             return {key: connection.scalars(query).one() for key, query in queries.items()}
@@ -296,17 +204,17 @@ class Index:
             connection.execute(_touch_study(arrival))
         instances = [arrival.instance for arrival in arrivals]
         series = {(i.study_instance_uid, i.series_instance_uid) for i in instances}
-        keys = [key.name for key in _SERIES.c]
+        keys = [key.name for key in SERIES.c]
         connection.execute(
-            insert(_SERIES).on_conflict_do_nothing(),
+            insert(SERIES).on_conflict_do_nothing(),
             [dict(zip(keys, pair, strict=True)) for pair in sorted(series)],
         )
-        connection.execute(sa.insert(_INSTANCE), [self._values(i) for i in instances])
+        connection.execute(sa.insert(INSTANCE), [self._values(i) for i in instances])
 
     def _values(self, instance: Instance) -> dict[str, Any]:
         values = {
             column.name: getattr(instance, column.name)
-            for column in _INSTANCE.c
+            for column in INSTANCE.c
             if column.name not in ("path", "received_us")
         }
         return values | {
@@ -333,9 +241,9 @@ def _outcome(identity: tuple[str, str], known: tuple[str, str]) -> Outcome:
 def _known(connection: sa.Connection, uids: list[str]) -> dict[str, tuple[str, str]]:
     known: dict[str, tuple[str, str]] = {}
     for batch in _batches(uids):
-        query = sa.select(
-            _INSTANCE.c.sop_instance_uid, _INSTANCE.c.file_id, _INSTANCE.c.sha256
-        ).where(_INSTANCE.c.sop_instance_uid.in_(batch))
+        query = sa.select(INSTANCE.c.sop_instance_uid, INSTANCE.c.file_id, INSTANCE.c.sha256).where(
+            INSTANCE.c.sop_instance_uid.in_(batch)
+        )
         known.update({uid: (file_id, sha256) for uid, file_id, sha256 in connection.execute(query)})
     return known
 
@@ -343,7 +251,7 @@ def _known(connection: sa.Connection, uids: list[str]) -> dict[str, tuple[str, s
 def _touch_study(arrival: Arrival) -> sa.Insert:
     instance = arrival.instance
     received_us = _us(instance.received_at)
-    statement = insert(_STUDY).values(
+    statement = insert(STUDY).values(
         study_instance_uid=instance.study_instance_uid,
         patient_id=arrival.patient_id,
         state=StudyState.OPEN,
@@ -355,21 +263,21 @@ def _touch_study(arrival: Arrival) -> sa.Insert:
         evidence={},
     )
     changes: dict[str, Any] = {
-        "first_received_us": sa.func.min(_STUDY.c.first_received_us, received_us),
-        "last_received_us": sa.func.max(_STUDY.c.last_received_us, received_us),
+        "first_received_us": sa.func.min(STUDY.c.first_received_us, received_us),
+        "last_received_us": sa.func.max(STUDY.c.last_received_us, received_us),
     }
     if instance.sop_class_uid in ULTRASOUND_IMAGES:
         changes["state"] = StudyState.OPEN
-    return statement.on_conflict_do_update(index_elements=[_STUDY.c[0]], set_=changes)
+    return statement.on_conflict_do_update(index_elements=[STUDY.c[0]], set_=changes)
 
 
 def _study_rows() -> sa.Select[Any]:
     count = (
         sa.select(sa.func.count())
-        .where(_INSTANCE.c.study_instance_uid == _STUDY.c.study_instance_uid)
+        .where(INSTANCE.c.study_instance_uid == STUDY.c.study_instance_uid)
         .scalar_subquery()
     )
-    return sa.select(_STUDY, count.label("instances"))
+    return sa.select(STUDY, count.label("instances"))
 
 
 def _study_row(row: sa.Row[Any]) -> StudyRow:

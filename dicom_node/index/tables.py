@@ -1,0 +1,52 @@
+"""The tables of the index."""
+
+from typing import Final
+
+import sqlalchemy as sa
+
+METADATA: Final = sa.MetaData()
+
+# times are microseconds since 1970 UTC: they compare, index and survive a change of time zone
+STUDY: Final = sa.Table(
+    "study",
+    METADATA,
+    sa.Column("study_instance_uid", sa.String, primary_key=True),
+    sa.Column("patient_id", sa.String, nullable=False),
+    sa.Column("state", sa.String, nullable=False),
+    sa.Column("revision", sa.Integer, nullable=False),
+    # the revision that was worked on to its end
+    sa.Column("finished", sa.Integer, nullable=False),
+    sa.Column("first_received_us", sa.Integer, nullable=False),
+    sa.Column("last_received_us", sa.Integer, nullable=False),
+    sa.Column("completed_us", sa.Integer),
+    sa.Column("reason", sa.String, nullable=False),
+    sa.Column("evidence", sa.JSON, nullable=False),
+    sa.Index("study_by_state", "state", "last_received_us"),
+    sa.Index(
+        "study_unfinished",
+        "study_instance_uid",
+        sqlite_where=sa.text("state = 'complete' AND finished < revision"),
+    ),
+)
+# a Series Instance UID may, wrongly, stand in two studies
+SERIES: Final = sa.Table(
+    "series",
+    METADATA,
+    sa.Column("study_instance_uid", sa.ForeignKey(STUDY.c[0]), primary_key=True),
+    sa.Column("series_instance_uid", sa.String, primary_key=True),
+)
+INSTANCE: Final = sa.Table(
+    "instance",
+    METADATA,
+    sa.Column("sop_instance_uid", sa.String, primary_key=True),
+    sa.Column("sop_class_uid", sa.String, nullable=False),
+    sa.Column("series_instance_uid", sa.String, nullable=False),
+    sa.Column("study_instance_uid", sa.ForeignKey(STUDY.c[0]), nullable=False, index=True),
+    sa.Column("transfer_syntax_uid", sa.String, nullable=False),
+    sa.Column("file_id", sa.String, nullable=False, unique=True),
+    # relative to the folder of the index, so that the data folder may move
+    sa.Column("path", sa.String, nullable=False),
+    sa.Column("sha256", sa.String, nullable=False),
+    sa.Column("size_bytes", sa.Integer, nullable=False),
+    sa.Column("received_us", sa.Integer, nullable=False),
+)
