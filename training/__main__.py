@@ -104,6 +104,7 @@ def finetune_command(  # noqa: PLR0913 (one parameter an option)
         height=scale.height if height is None else height,
         width=scale.width if width is None else width,
         workers=workers,
+        learning_rate=scale.learning_rate,
         start=start,
     )
     bundling = Bundling(
