@@ -1,13 +1,18 @@
-"""A child process that is kept alive."""
+"""A child process that is kept alive.
 
-import multiprocessing as mp
+Supervisor and child are tied by one pipe. The child says on it when it is ready; the supervisor
+closes it to say stop, and the kernel closes it when the supervisor dies. (A shared
+`multiprocessing.Event` would not do: a process killed while it waits on one hangs whoever sets it.)
+"""
+
 import signal
 import threading
 import time
 from collections.abc import Callable
-from multiprocessing.connection import wait
+from contextlib import suppress
+from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnContext, SpawnProcess
-from multiprocessing.synchronize import Event
+from typing import Any, TypeAlias
 
 from dicom_node import log
 from dicom_node.config import Config
@@ -16,8 +21,9 @@ from dicom_node.config import Config
 RESTART_S = 1.0
 LONGEST_RESTART_S = 30.0
 
-#: What a child runs: (configuration, set when ready, ends when set).
-Target = Callable[[Config, Event, Event], None]
+#: What a child runs: (configuration, to be set when ready, ends when set).
+Target = Callable[[Config, threading.Event, threading.Event], None]
+_Line: TypeAlias = "Connection[Any, Any]"
 
 
 class Child:
@@ -26,40 +32,44 @@ class Child:
     Parameters
     ----------
     context : SpawnContext
-        Children share nothing with the supervisor but the configuration and two events.
+        Children share nothing with the supervisor but the configuration and a pipe.
     name : str
         For the log and the process list.
     target : Target
         Importable by name, as spawn needs it.
     config : Config
         Handed to the target.
-    stop : Event
-        Set when the child shall end.
     """
 
-    def __init__(
-        self,
-        context: SpawnContext,
-        name: str,
-        target: Target,
-        config: Config,
-        stop: Event,
-    ) -> None:
-        self.ready = context.Event()
+    def __init__(self, context: SpawnContext, name: str, target: Target, config: Config) -> None:
         self._context = context
-        self._arguments = (target, config, self.ready, stop)
         self._name = name
+        self._target = target
+        self._config = config
         self._process: SpawnProcess | None = None
+        self._line: _Line | None = None
+        self._is_ready = False
         self._restart_s = RESTART_S
         self._started_at = 0.0
         self._restart_at: float | None = None
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether the child said so since it was started last."""
+        if not self._is_ready and self._line is not None and self._line.poll():
+            with suppress(EOFError):
+                self._is_ready = bool(self._line.recv_bytes())
+        return self._is_ready
+
     def start(self) -> None:
         """Start the process."""
+        self._line, theirs = self._context.Pipe()
         self._process = self._context.Process(
-            target=_child_main, args=self._arguments, name=self._name
+            target=_child_main, args=(self._target, self._config, theirs), name=self._name
         )
         self._process.start()
+        theirs.close()
+        self._is_ready = False
         self._started_at = time.monotonic()
         self._restart_at = None
 
@@ -82,6 +92,12 @@ class Child:
         elif now >= self._restart_at:
             self.start()
 
+    def ask_to_stop(self) -> None:
+        """Let the child end what it does."""
+        if self._line is not None:
+            self._line.close()
+            self._line = None
+
     def end(self, deadline: float) -> None:
         """Wait for the process until `deadline` (monotonic seconds), then kill it."""
         if self._process is None:
@@ -93,17 +109,29 @@ class Child:
             self._process.join()
 
 
-def _child_main(target: Target, config: Config, ready: Event, stop: Event) -> None:
-    # Ctrl-C and systemd signal the whole group; the supervisor alone decides and says so by `stop`
+class _Ready(threading.Event):
+    """Tells the supervisor when it is set."""
+
+    def __init__(self, line: _Line) -> None:
+        super().__init__()
+        self._line = line
+
+    def set(self) -> None:
+        super().set()
+        with suppress(BrokenPipeError):
+            self._line.send_bytes(b"ready")
+
+
+def _child_main(target: Target, config: Config, line: _Line) -> None:
+    # Ctrl-C and systemd signal the whole group; the supervisor alone decides
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     log.configure()
-    threading.Thread(target=_stop_with_parent, args=(stop,), daemon=True).start()
-    target(config, ready, stop)
+    stop = threading.Event()
+    threading.Thread(target=_await_stop, args=(line, stop), daemon=True).start()
+    target(config, _Ready(line), stop)
 
 
-def _stop_with_parent(stop: Event) -> None:
-    parent = mp.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        stop.set()
+def _await_stop(line: _Line, stop: threading.Event) -> None:
+    line.poll(None)  # returns when the other end is closed, on purpose or by a death
+    stop.set()

@@ -5,7 +5,6 @@ import os
 import signal
 import threading
 import time
-from multiprocessing.synchronize import Event
 
 from dicom_node import log
 from dicom_node.config import Config
@@ -40,10 +39,9 @@ def serve(config: Config) -> None:
 
 def _supervise(config: Config, stop: threading.Event) -> None:
     context = mp.get_context("spawn")
-    children_stop = context.Event()
-    children = [Child(context, "worker", run_worker, config, children_stop)]
+    children = [Child(context, "worker", run_worker, config)]
     children += [
-        Child(context, f"receiver-{number}", _receiver, config, children_stop)
+        Child(context, f"receiver-{number}", _receiver, config)
         for number in range(config.node.processes)
     ]
     for child in children:
@@ -52,10 +50,11 @@ def _supervise(config: Config, stop: threading.Event) -> None:
     while not stop.wait(0.1):
         for child in children:
             child.revive()
-        if not announced and all(child.ready.is_set() for child in children):
+        if not announced and all(child.is_ready for child in children):
             _announce(config)
             announced = True
-    children_stop.set()
+    for child in children:
+        child.ask_to_stop()
     deadline = time.monotonic() + DRAIN_S
     for child in children:
         child.end(deadline)
@@ -68,5 +67,5 @@ def _announce(config: Config) -> None:
     )
 
 
-def _receiver(config: Config, ready: Event, stop: Event) -> None:
+def _receiver(config: Config, ready: threading.Event, stop: threading.Event) -> None:
     run_receiver(config.node, open_inbox(config), ready=ready, stop=stop)

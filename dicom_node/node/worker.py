@@ -1,8 +1,8 @@
 """The worker: registers, completes, runs jobs; everything but receiving."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from multiprocessing.synchronize import Event
 
 from dicom_node import log
 from dicom_node.config import Config
@@ -24,7 +24,7 @@ SWEEP_S = 0.25
 DRAIN_S = 10.0
 
 
-def run_worker(config: Config, ready: Event, stop: Event) -> None:
+def run_worker(config: Config, ready: threading.Event, stop: threading.Event) -> None:
     """Work until `stop` is set."""
     layout = Layout(config.node.data)
     with ExitStack() as stack:
