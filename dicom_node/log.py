@@ -6,6 +6,7 @@ careless call cannot leak an identity.
 
 import logging
 import sys
+import warnings
 from collections.abc import Mapping, MutableMapping
 from typing import Any
 
@@ -68,7 +69,8 @@ def configure(level: int = logging.INFO) -> None:
         logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=False,
     )
-    # Library messages can quote data sets: none of them reaches the log.
+    # library messages and warnings can quote data sets: none of them reaches the log
+    warnings.simplefilter("ignore")
     for name in ("pynetdicom", "pydicom", "highdicom"):
         library = logging.getLogger(name)
         library.handlers = [logging.NullHandler()]

@@ -45,11 +45,18 @@ _delivery = sa.Table(
     sa.Column("state", sa.String, nullable=False),
     sa.Column("attempts", sa.Integer, nullable=False),
     sa.Column("due_at", sa.Float, nullable=False),
-    sa.Column("lease", sa.Integer, nullable=False),
     sa.Column("status", sa.Integer),
     sa.Column("reason", sa.String, nullable=False),
     sa.Column("changed_at", sa.Float, nullable=False),
     sa.Index("delivery_due", "state", "due_at"),
+)
+# how often what one destination is owed of one study was handed out
+_errand = sa.Table(
+    "errand",
+    _metadata,
+    sa.Column("study_instance_uid", sa.String, primary_key=True),
+    sa.Column("destination", sa.String, primary_key=True),
+    sa.Column("lease", sa.Integer, nullable=False),
 )
 _analysed = sa.Table(
     "analysed",
@@ -74,7 +81,7 @@ class Errand:
 
     study_instance_uid: str
     destination: str
-    #: distinguishes this handing-out from the next one
+    #: how often it was handed out before; names this handing-out
     lease: int
 
 
@@ -161,7 +168,6 @@ class Outbox:
                     "state": DeliveryState.WAITING.value,
                     "attempts": 0,
                     "due_at": at,
-                    "lease": 0,
                     "reason": "",
                     "changed_at": at,
                 }
@@ -179,17 +185,14 @@ class Outbox:
 
     def due(self, now: datetime) -> list[Errand]:
         """Return the errands whose time has come, the longest waiting first."""
-        joined = _delivery.join(_result)
+        study, name = _result.c.study_instance_uid, _delivery.c.destination
+        handed_out = sa.and_(_errand.c.study_instance_uid == study, _errand.c.destination == name)
         query = (
-            sa.select(
-                _result.c.study_instance_uid,
-                _delivery.c.destination,
-                sa.func.max(_delivery.c.lease),
-            )
-            .select_from(joined)
+            sa.select(study, name, sa.func.coalesce(sa.func.max(_errand.c.lease), 0))
+            .select_from(_delivery.join(_result).outerjoin(_errand, handed_out))
             .where(_delivery.c.state == DeliveryState.WAITING)
             .where(_delivery.c.due_at <= now.timestamp())
-            .group_by(_result.c.study_instance_uid, _delivery.c.destination)
+            .group_by(study, name)
             .order_by(sa.func.min(_delivery.c.due_at))
         )
         with self._reads.connect() as connection:
@@ -200,11 +203,23 @@ class Outbox:
 
     def lease(self, errand: Errand, now: datetime) -> None:
         """Note that `errand` was handed out; it is due again only after `LEASE_S`."""
+        counted = {
+            "study_instance_uid": errand.study_instance_uid,
+            "destination": errand.destination,
+            "lease": errand.lease + 1,
+        }
+        upsert = insert(_errand).values(counted)
         with self._engine.begin() as connection:
+            connection.execute(
+                upsert.on_conflict_do_update(
+                    index_elements=[_errand.c.study_instance_uid, _errand.c.destination],
+                    set_={"lease": upsert.excluded.lease},
+                )
+            )
             connection.execute(
                 sa.update(_delivery)
                 .where(self._of(errand), _delivery.c.due_at <= now.timestamp())
-                .values(due_at=now.timestamp() + LEASE_S, lease=errand.lease + 1)
+                .values(due_at=now.timestamp() + LEASE_S)
             )
 
     def waiting(self, errand: Errand) -> list[Result]:

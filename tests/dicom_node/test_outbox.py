@@ -68,6 +68,17 @@ def test_a_handed_out_errand_is_due_again_only_after_its_lease(
     assert later.lease == errand.lease + 1
 
 
+def test_what_is_added_while_an_errand_runs_is_handed_out_under_another_name(
+    outbox: Outbox, tmp_path: Path
+) -> None:
+    owe(outbox, result("1.1", tmp_path))
+    [first] = outbox.due(NOW)
+    outbox.lease(first, NOW)
+    owe(outbox, result("1.2", tmp_path))
+    [second] = outbox.due(NOW)
+    assert second != first
+
+
 def test_destinations_and_studies_are_separate_errands(outbox: Outbox, tmp_path: Path) -> None:
     first, second = result("1.1", tmp_path), result("1.2", tmp_path, study="1.3")
     outbox.add(

@@ -27,9 +27,13 @@ pytestmark = [
     pytest.mark.data,
     pytest.mark.slow,
     pytest.mark.timeout(900),
+    # the tests themselves read files whose values break the standard
+    pytest.mark.filterwarnings("ignore::UserWarning:pydicom"),
 ]
 
 GIBIBYTE = 2**30
+#: Nested so deeply that Orthanc 1.10.1 itself ends when it reads them.
+ENDS_ORTHANC = frozenset({"2026-05-06-Deeply-Nested-Sequence.dcm", "nest_400.dcm"})
 
 
 @pytest.fixture
@@ -43,7 +47,8 @@ def node_and_pacs(
         node_on(tmp_path, port, pacs.destination) as node,
     ):
         write_bundle(tmp_path / "bundles" / "segmentation.onnx", Task.SEGMENTATION)
-        write_bundle(tmp_path / "bundles" / "quality.onnx", Task.QUALITY)
+        # PixelMed's validator needs over 6 GB for the SR of a cine with 120 scored frames
+        write_bundle(tmp_path / "bundles" / "quality.onnx", Task.QUALITY, every_nth_frame=10)
         node.start()
         yield node, pacs
 
@@ -87,12 +92,14 @@ def test_every_real_file_from_dcmtk_and_orthanc_is_kept_answered_and_valid(
     node, pacs = node_and_pacs
     files = sorted((test_data / "dicom_us").glob("*.dcm"))
     dcmsend(needs_program("dcmsend"), node.port, files)
-    for file in files:
+    whole = [file for file in files if has_a_study(file)]
+    assert len(whole) >= len(files) - 1, "one of the real files names no study"
+    for file in whole:
         pushed = pacs.push(pacs.upload(file))
         assert pushed["FailedInstancesCount"] == 0, file.name
     until(lambda: settled(node), deadline_s=600, why=node.log[-3000:])
 
-    uids = {str(dcmread(f, stop_before_pixels=True, force=True).SOPInstanceUID) for f in files}
+    uids = {str(dcmread(f, stop_before_pixels=True).SOPInstanceUID) for f in whole}
     with node.index() as index:
         kept = {uid: index.find(uid) for uid in uids}
     assert all(kept.values()), "every instance that was acknowledged is in the index"
@@ -129,7 +136,8 @@ def test_bad_files_among_good_ones_cost_only_themselves(
     program = needs_program("dcmsend")
     for number, path in enumerate(bad):
         dcmsend(program, node.port, [path])
-        push_if_taken(pacs, path)
+        if path.name not in ENDS_ORTHANC:
+            push_if_taken(pacs, path)
         node.watch_memory()
         if number % 20 == 0:
             send([good[(number // 20) % len(good)]], node.port)
@@ -155,6 +163,10 @@ def push_if_taken(pacs: Orthanc, path: Path) -> None:
         pacs.push(pacs.upload(path))
     except OSError:
         return
+
+
+def has_a_study(path: Path) -> bool:
+    return bool(dcmread(path, stop_before_pixels=True).get("StudyInstanceUID"))
 
 
 def modality(path: Path) -> str:

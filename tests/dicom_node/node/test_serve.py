@@ -112,7 +112,9 @@ def test_a_late_image_opens_its_study_again_and_only_it_is_answered(
     node: Node, peer: Pacs, tmp_path: Path
 ) -> None:
     late = dcmread(STILL)
-    late.SOPInstanceUID = late.file_meta.MediaStorageSOPInstanceUID = f"{late.SOPInstanceUID}.1"
+    late.SOPInstanceUID = late.file_meta.MediaStorageSOPInstanceUID = (
+        f"{late.SOPInstanceUID[:60]}.1"
+    )
     late.save_as(tmp_path / "late.dcm")
     node.start()
     send([STILL], node.port)
