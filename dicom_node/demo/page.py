@@ -3,22 +3,25 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from highdicom.seg import Segmentation, segread
-from highdicom.sr import CodedConcept, MeasurementReport, srread
+from highdicom.sr import MeasurementReport, srread
 from jinja2 import Environment, PackageLoader, select_autoescape
 from numpy.typing import NDArray
 from PIL import Image
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
-from dicom_node.codes import FINDINGS_SUMMARY, PROBABILITY, VIEW_QUALITY
+from dicom_node.codes import PROBABILITY, QUALITATIVE_EVALUATIONS, VIEW_QUALITY
 from dicom_node.pixels.sandbox import PixelSandbox
 
 #: Colour of each segment number in overlays (red, green, blue).
 COLOURS = {1: (255, 122, 69), 2: (64, 169, 255), 3: (115, 209, 61)}
 OPACITY = 0.45
+#: Frames of a cine whose scores are written out.
+SHOWN = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,16 +163,20 @@ def _labels(path: Path | None, uid: str) -> tuple[NDArray[np.uint8] | None, int,
     seg: Segmentation = segread(path)
     frames = sorted(
         {
-            int(source.get("ReferencedFrameNumber", 1))
+            int(source.ReferencedFrameNumber)
             for group in seg.PerFrameFunctionalGroupsSequence
             for derivation in group.DerivationImageSequence
             for source in derivation.SourceImageSequence
+            if "ReferencedFrameNumber" in source  # a still has none
         }
     )
-    number = frames[len(frames) // 2]
-    planes = seg.get_pixels_by_source_frame(
-        uid, [number], ignore_spatial_locations=True, combine_segments=True, relabel=False
-    )
+    how: dict[str, Any] = {"ignore_spatial_locations": True, "combine_segments": True}
+    if frames:
+        number = frames[len(frames) // 2]
+        planes = seg.get_pixels_by_source_frame(uid, [number], **how)
+    else:
+        number = 1
+        planes = seg.get_pixels_by_source_instance([uid], **how)
     names = tuple(
         str(seg.get_segment_description(n).segment_label)
         for n in range(1, seg.number_of_segments + 1)
@@ -178,23 +185,22 @@ def _labels(path: Path | None, uid: str) -> tuple[NDArray[np.uint8] | None, int,
 
 
 def _report(path: Path) -> tuple[str, ...]:
-    """Return the sentences of a report, one for each frame at most twelve."""
-    lines = []
+    """Return what a report says: its summary, then one line for each scored frame."""
     content = srread(path).content
-    groups = (
-        content.get_image_measurement_groups() if isinstance(content, MeasurementReport) else []
-    )
-    for group in groups:
-        values = {m.name.value: float(m.value) for m in group.get_measurements()}
+    if not isinstance(content, MeasurementReport):
+        return ("not a measurement report",)
+    summary = [
+        item.TextValue if item.ValueType == "TEXT" else item.ConceptCodeSequence[0].CodeMeaning
+        for container in content[0].ContentSequence
+        if container.ConceptNameCodeSequence[0].CodeValue == QUALITATIVE_EVALUATIONS.value
+        for item in container.ContentSequence
+    ]
+    scores = []
+    for group in content.get_planar_roi_measurement_groups():
+        values = {m.name.value: m.value for m in group.get_measurements()}
         if VIEW_QUALITY.value in values:
-            probability = values.get(PROBABILITY.value)
-            sure = "" if probability is None else f", probability {probability:.2f}"
-            lines.append(f"view quality {values[VIEW_QUALITY.value]:g} of 4{sure}")
-        lines += [
-            evaluation.value.meaning
-            for evaluation in group.get_qualitative_evaluations()
-            if evaluation.name.value == FINDINGS_SUMMARY.value
-            and isinstance(evaluation.value, CodedConcept)
-        ]
-    kept = lines[:12]
-    return tuple(kept if len(lines) <= 12 else [*kept, f"... and {len(lines) - 12} more frames"])
+            frame = (group.tracking_identifier or "").rpartition(", ")[2]
+            sure = f"probability {values[PROBABILITY.value]:.2f}"
+            scores.append(f"{frame}: view quality {values[VIEW_QUALITY.value]:g} of 4, {sure}")
+    more = [f"and {len(scores) - SHOWN} more frames"] if len(scores) > SHOWN else []
+    return (*summary, *scores[:SHOWN], *more)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
+from pydicom import dcmread
 from pydicom.data import get_testdata_file
 from rich.console import Console
 from rich.progress import Progress
@@ -119,7 +120,8 @@ def _serve(config: Config, folder: Path, console: Console, counts: _Counts) -> l
             folder / "sent" / "next", seed=2, patients=NEXT_PATIENTS, progress=progress, cine=24
         )
         _send(config, [*real, *(i.path for i in instances)], progress, counts)
-    _until_worked_on(config, {i.study_instance_uid for i in instances}, console)
+    studies = {str(dcmread(p, stop_before_pixels=True).StudyInstanceUID) for p in real}
+    _until_worked_on(config, studies | {i.study_instance_uid for i in instances}, console)
     _until(lambda: not _owed(config), console, "deliver to the PACS")
     phantoms = [
         Sent(path=i.path, title=f"Phantom, drawn at view quality {i.quality}", phantom=True)
