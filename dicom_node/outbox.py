@@ -144,7 +144,7 @@ class Outbox:
         analysed : str
             SOP Instance UID of the image.
         models : str
-            Fingerprint of the models that were asked.
+            Fingerprint of the models that were asked, and of the bytes that they saw.
         now : datetime
             Aware.
         """
@@ -176,7 +176,7 @@ class Outbox:
             connection.execute(insert(_analysed).values(done).on_conflict_do_nothing())
 
     def is_analysed(self, sop_instance_uid: str, models: str) -> bool:
-        """Whether these models already spoke of this image."""
+        """Whether these models already spoke of this image; `models` as in `add`."""
         found = sa.select(_analysed.c.models).where(
             _analysed.c.sop_instance_uid == sop_instance_uid, _analysed.c.models == models
         )

@@ -172,7 +172,8 @@ class Dispatch:
 def _analyse_instance(parts: Parts, instance: Instance) -> tuple[tuple[Result, ...], int]:
     labels = parts.harvester.labels(instance)
     bundles = parts.models.fitting(labels.groups, labels.geometry)
-    models = fingerprint(bundles)
+    # a whole copy may have displaced a damaged one: what was said of other bytes does not count
+    models = f"{fingerprint(bundles)}:{instance.sha256}"
     if not bundles or parts.outbox.is_analysed(instance.sop_instance_uid, models):
         return (), 0
     analysis = analyse(instance, bundles, sandbox=parts.sandbox)

@@ -152,7 +152,7 @@ def _arrival(inbox: Inbox, file_id: str, now: datetime) -> Arrival:
         path=inbox.kept_path(file_id),
         sha256=sha256,
         size_bytes=size_bytes,
-        received_at=min(received_at(file_id), now),
+        received_at=min(received_at(path), now),
     )
     return Arrival(instance=instance, patient_id=patient_id)
 

@@ -222,9 +222,9 @@ class Inbox:
         return total
 
 
-def received_at(file_id: str) -> datetime:
-    """Return when a file was begun, which its id tells."""
-    return datetime.fromtimestamp(int(file_id[:16], 16) / 1e9, UTC)
+def received_at(path: Path) -> datetime:
+    """Return when the last byte of a received file came."""
+    return datetime.fromtimestamp(path.stat().st_mtime, UTC)
 
 
 def _new_file_id() -> str:

@@ -4,6 +4,7 @@ import os
 import signal
 import stat
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO
 
@@ -78,7 +79,16 @@ def test_files_wait_in_the_order_of_their_arrival(inbox: Inbox) -> None:
     ids = [receive(inbox) for _ in range(20)]
     assert inbox.waiting() == ids
     assert inbox.waiting(limit=3) == ids[:3]
-    assert [received_at(i) for i in ids] == sorted(received_at(i) for i in ids)
+
+
+def test_a_file_counts_as_received_when_its_last_byte_came(inbox: Inbox) -> None:
+    part = inbox.create()
+    part.write(b"first")
+    part.flush()
+    os.utime(part.name, (0, 0))
+    part.write(b"last")
+    path = part.commit()
+    assert abs(received_at(path) - datetime.now(UTC)) < timedelta(minutes=1)
 
 
 def test_a_discarded_part_leaves_nothing(inbox: Inbox) -> None:
