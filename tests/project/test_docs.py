@@ -1,0 +1,54 @@
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.main import get_command
+
+from dicom_node import config
+from dicom_node.cli.app import app
+from dicom_node.receive.statuses import STATUSES, Status
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+README = (REPOSITORY / "README.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("status", STATUSES, ids=lambda status: f"0x{status.code:04X}")
+def test_the_table_of_statuses_is_the_one_that_the_receiver_runs_on(status: Status) -> None:
+    text = (REPOSITORY / "docs" / "statuses.md").read_text("utf-8")
+    comment = status.comment or "Success"
+    row = f"| 0x{status.code:04X} | {comment} | {status.clause} |"
+    assert row in text
+
+
+def test_the_example_configuration_names_every_key_with_its_default() -> None:
+    path = REPOSITORY / "deploy" / "node.yaml"
+    config.load(path)
+    example = yaml.safe_load(path.read_text("utf-8"))
+    defaults = config.Config().model_dump(mode="json")
+    for section in ("node", "study", "harvest", "infer"):
+        assert set(example[section]) == set(defaults[section]), section
+        for key, value in defaults[section].items():
+            if key not in ("callers", "data"):
+                assert example[section][key] == value, f"{section}.{key}"
+
+
+def test_every_command_that_the_readme_names_exists() -> None:
+    named = re.findall(r"dicom-node ((?:[a-z-]+ ?){1,2})", README)
+    assert named
+    root = get_command(app)
+    for words in named:
+        command: object = root
+        for word in words.split():
+            commands = getattr(command, "commands", None)
+            if commands is None or word.startswith("-"):
+                break
+            assert word in commands, f"dicom-node {words}"
+            command = commands[word]
+
+
+def test_every_place_that_the_readme_names_exists() -> None:
+    for link in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (REPOSITORY / link).exists(), link
+    for place in re.findall(r"^\| `([a-z_/.]+)`", README, flags=re.MULTILINE):
+        assert (REPOSITORY / place).exists(), place
