@@ -1,0 +1,123 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dicom_node.harvest import open_key
+from dicom_node.records import Task
+from dicom_node.store import WeakLabelStore
+
+COMMAND = [sys.executable, "-m", "dicom_node"]
+CONFIG = "node: {data: ./data, min_free_gib: 0}\nbundles: ./bundles\n"
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    (tmp_path / "node.yaml").write_text(CONFIG)
+    (tmp_path / "bundles").mkdir()
+    return tmp_path
+
+
+def run(site: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *arguments], cwd=site, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("serve",),
+        ("check",),
+        ("status",),
+        ("demo",),
+        ("queue", "list"),
+        ("queue", "retry"),
+        ("queue", "drop"),
+        ("labels", "unmapped"),
+        ("labels", "coverage"),
+        ("labels", "import"),
+        ("store", "info"),
+        ("store", "audit"),
+        ("bundles", "list"),
+        ("bundles", "show"),
+        ("bundles", "check"),
+    ],
+    ids=" ".join,
+)
+def test_every_command_has_help_with_an_example(site: Path, command: tuple[str, ...]) -> None:
+    found = run(site, *command, "--help")
+    assert found.returncode == 0
+    assert "Example: dicom-node" in found.stdout
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("status",), ("queue", "list"), ("store", "info"), ("labels", "unmapped")],
+    ids=" ".join,
+)
+def test_a_node_that_never_ran_is_wrong_use_and_says_the_cure(
+    site: Path, command: tuple[str, ...]
+) -> None:
+    found = run(site, *command)
+    assert found.returncode == 2
+    assert "dicom-node serve" in found.stderr
+    assert "Traceback" not in found.stderr
+
+
+def test_an_absent_configuration_is_wrong_use(tmp_path: Path) -> None:
+    found = run(tmp_path, "serve")
+    assert found.returncode == 2
+    assert "node.yaml" in found.stderr
+
+
+def test_check_names_every_fault_and_exits_with_1(site: Path) -> None:
+    (site / "bundles" / "bad.onnx").write_bytes(b"no model")
+    found = run(site, "check", "--json")
+    assert found.returncode == 1
+    faults = {row["what"]: row["fault"] for row in json.loads(found.stdout) if row["fault"]}
+    assert set(faults) == {"callers", "bundle bad.onnx"}
+    assert "node.callers" in faults["callers"]
+
+
+def test_bundles_list_marks_a_damaged_bundle(site: Path) -> None:
+    pytest.importorskip("onnx", reason="needs the train group: make test installs it")
+    from tests.support.bundles import write_bundle  # noqa: PLC0415
+
+    write_bundle(site / "bundles" / "good.onnx", Task.QUALITY)
+    (site / "bundles" / "bad.onnx").write_bytes(b"no model")
+    found = run(site, "bundles", "list", "--json")
+    assert found.returncode == 1
+    bad, good = json.loads(found.stdout)
+    assert bad["fault"]
+    assert (good["name"], good["fault"]) == ("test-quality", "")
+    card = run(site, "bundles", "show", "bundles/good.onnx")
+    assert json.loads(card.stdout)["task"] == "quality"
+
+
+def test_store_info_and_audit_speak_of_the_configured_store(site: Path) -> None:
+    WeakLabelStore(site / "data" / "store").close()
+    assert json.loads(run(site, "store", "info", "--json").stdout)["frames"] == 0
+    assert run(site, "store", "audit").returncode == 0
+    (site / "data" / "store" / "frames").mkdir(exist_ok=True)
+    (site / "data" / "store" / "frames" / "DOE^JANE.png").write_bytes(b"")
+    assert run(site, "store", "audit").returncode == 1
+
+
+def test_a_row_of_labels_that_fits_nothing_is_named_by_its_number(site: Path) -> None:
+    WeakLabelStore(site / "data" / "store").close()
+    open_key(site / "data" / "pseudonym.key")
+    (site / "labels.csv").write_text("sop_instance_uid,frame,quality,mask\n1.2.3,1,4,\n")
+    found = run(site, "labels", "import", "labels.csv")
+    assert found.returncode == 1
+    assert "0 labels imported, 1 rows not used" in found.stdout
+    assert "labels.csv:2:" in found.stderr
+
+
+def test_train_passes_its_words_on(site: Path) -> None:
+    pytest.importorskip("torch", reason="needs the train group: make test installs it")
+    found = run(site, "train", "finetune", "--help")
+    assert found.returncode == 0
+    assert "--task" in found.stdout

@@ -1,0 +1,160 @@
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from pydicom import dcmread
+from pydicom.data import get_testdata_file
+
+from dicom_node.config import Config, Destination, InferSettings, NodeSettings, StudySettings
+from dicom_node.node import open_parts
+from dicom_node.outbox import DeliveryState
+from dicom_node.pipeline import Parts, analyse_study, deliver_errand, finish_study, harvest_study
+from dicom_node.records import ResultKind, Task
+from dicom_node.register import register_waiting
+
+pytest.importorskip("onnx", reason="needs the train group: make test installs it")
+from tests.support.bundles import write_bundle
+
+STILL = Path(str(get_testdata_file("examples_palette.dcm")))
+
+
+def nowhere(name: str, *send: str) -> Destination:
+    """Return a destination that nothing listens at."""
+    return Destination(name=name, ae_title="PACS", host="127.0.0.1", port=1, send=send)
+
+
+@pytest.fixture
+def parts(tmp_path: Path) -> Iterator[Parts]:
+    (tmp_path / "bundles").mkdir()
+    write_bundle(tmp_path / "bundles" / "segmentation.onnx", Task.SEGMENTATION)
+    write_bundle(tmp_path / "bundles" / "quality.onnx", Task.QUALITY)
+    config = Config(
+        node=NodeSettings(data=tmp_path / "data", min_free_gib=0),
+        study=StudySettings(quiet_s=1),
+        infer=InferSettings(threads=1),
+        bundles=tmp_path / "bundles",
+        destinations=(nowhere("all", "seg", "sr"), nowhere("reports", "sr")),
+    )
+    with open_parts(config) as opened:
+        yield opened
+
+
+def received(parts: Parts, path: Path) -> str:
+    """Put a file into the inbox as the receiver does, register it, return its study."""
+    part = parts.inbox.create()
+    part.write(path.read_bytes())
+    part.commit()
+    assert register_waiting(parts.inbox, parts.index, now=datetime.now(UTC)).new == 1
+    return str(dcmread(path, stop_before_pixels=True).StudyInstanceUID)
+
+
+def owed(parts: Parts) -> set[tuple[str, ResultKind]]:
+    return {(row.destination, row.kind) for row in parts.outbox.rows()}
+
+
+def test_each_destination_is_owed_the_kinds_that_it_wants(parts: Parts) -> None:
+    study = received(parts, STILL)
+    assert analyse_study(parts, study, "1") == {"images": 1, "results": 2, "failures": 0}
+    assert owed(parts) == {
+        ("all", ResultKind.SEG),
+        ("all", ResultKind.SR),
+        ("reports", ResultKind.SR),
+    }
+
+
+def test_stages_that_run_again_change_nothing(parts: Parts) -> None:
+    study = received(parts, STILL)
+    assert harvest_study(parts, study, "1") == {"frames stored": 1}
+    assert harvest_study(parts, study, "1") == {"frames stored": 0, "already stored": 1}
+    analyse_study(parts, study, "1")
+    files = sorted(parts.results.iterdir())
+    assert analyse_study(parts, study, "1")["results"] == 0
+    assert sorted(parts.results.iterdir()) == files
+
+
+def test_another_set_of_models_speaks_again(parts: Parts) -> None:
+    study = received(parts, STILL)
+    analyse_study(parts, study, "1")
+    assert parts.config.bundles is not None
+    write_bundle(parts.config.bundles / "quality.onnx", Task.QUALITY, version="2")
+    assert analyse_study(parts, study, "1")["results"] >= 1
+
+
+def test_a_crash_between_results_and_outbox_leaves_one_set_of_results(parts: Parts) -> None:
+    study = received(parts, STILL)
+    analyse_study(parts, study, "1")
+    first = {row.sop_instance_uid for row in parts.outbox.rows()}
+    (parts.config.node.data / "outbox.db").unlink()
+    with open_parts(parts.config) as again:
+        analyse_study(again, study, "1")
+        assert {row.sop_instance_uid for row in again.outbox.rows()} == first
+
+
+def test_a_destination_that_left_the_configuration_makes_dead_letters(parts: Parts) -> None:
+    study = received(parts, STILL)
+    analyse_study(parts, study, "1")
+    without = replace(parts, config=parts.config.model_copy(update={"destinations": ()}))
+    assert deliver_errand(without, study, "reports", "0")["permanent"] == 1
+    [row] = parts.outbox.rows(DeliveryState.DEAD)
+    assert "no such destination" in row.reason
+
+
+@pytest.mark.dimse
+@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+def test_a_destination_that_is_down_postpones_and_loses_nothing(parts: Parts) -> None:
+    study = received(parts, STILL)
+    analyse_study(parts, study, "1")
+    assert deliver_errand(parts, study, "all", "0")["temporary"] == 2
+    waiting = [r for r in parts.outbox.rows(DeliveryState.WAITING) if r.destination == "all"]
+    assert [row.attempts for row in waiting] == [1, 1]
+    assert all(row.due_at > datetime.now(UTC) for row in waiting)
+
+
+def test_pixels_that_cannot_be_decoded_are_answered_with_a_report(
+    parts: Parts, tmp_path: Path
+) -> None:
+    ds = dcmread(STILL)
+    ds.PixelData = ds.PixelData[:100]
+    ds.save_as(tmp_path / "short.dcm")
+    study = received(parts, tmp_path / "short.dcm")
+    assert analyse_study(parts, study, "1") == {"images": 1, "results": 1, "failures": 2}
+    [report] = parts.results.glob("*.dcm")
+    assert "111245" in str(dcmread(report))
+
+
+def test_a_result_that_fails_the_gate_is_answered_with_a_report_of_failure(
+    parts: Parts, tmp_path: Path
+) -> None:
+    # two segments of one value: highdicom refuses what the manifest claims
+    assert parts.config.bundles is not None
+    label = {
+        "category": {"value": "91723000", "scheme": "SCT", "meaning": "Anatomical structure"},
+        "type": {"value": "10200004", "scheme": "SCT", "meaning": "x" * 80},
+    }
+    write_bundle(
+        parts.config.bundles / "segmentation.onnx",
+        Task.SEGMENTATION,
+        labels=[label | {"value": 1}, label | {"value": 1}],
+    )
+    study = received(parts, STILL)
+    analyse_study(parts, study, "1")
+    [report] = parts.results.glob("*.dcm")
+    assert "111245" in str(dcmread(report))
+
+
+def test_a_finished_study_is_finished_for_good(parts: Parts) -> None:
+    study = received(parts, STILL)
+    parts.index.complete(study, reason="test", evidence={}, now=datetime.now(UTC))
+    assert parts.index.unfinished() == [(study, 1)]
+    finish_study(parts, study, "1")
+    assert parts.index.unfinished() == []
+
+
+def test_an_object_that_is_no_ultrasound_is_kept_and_left_alone(
+    parts: Parts,
+) -> None:
+    study = received(parts, Path(str(get_testdata_file("CT_small.dcm"))))
+    assert harvest_study(parts, study, "1") == {}
+    assert analyse_study(parts, study, "1")["images"] == 0
