@@ -43,18 +43,18 @@ class Orthanc:
         found: dict[str, Any] = self.post("/modalities/NODE/store", json.dumps(body).encode())
         return found
 
-    def studies(self) -> dict[str, dict[str, str]]:
-        """Return SOP Instance UID -> SOP Class UID of each study by its Study Instance UID."""
-        found: dict[str, dict[str, str]] = {}
-        for study in self.get("/studies?expand"):
-            instances = self.get(f"/studies/{study['ID']}/instances?expand")
-            found[study["MainDicomTags"]["StudyInstanceUID"]] = {
-                one["MainDicomTags"]["SOPInstanceUID"]: self.get(
-                    f"/instances/{one['ID']}/metadata?expand"
-                )["SopClassUid"]
-                for one in instances
+    def studies(self) -> list[set[str]]:
+        """Return the SOP Instance UIDs of each of Orthanc's studies.
+
+        Orthanc's study is a Study Instance UID of one Patient ID.
+        """
+        return [
+            {
+                one["MainDicomTags"]["SOPInstanceUID"]
+                for one in self.get(f"/studies/{study}/instances?expand")
             }
-        return found
+            for study in self.get("/studies")
+        ]
 
     def _url(self, path: str) -> str:
         return f"http://127.0.0.1:{self.http_port}{path}"

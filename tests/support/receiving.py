@@ -16,6 +16,8 @@ from dicom_node.receive import run_receiver
 
 US_IMAGE = "1.2.840.10008.5.1.4.1.1.6.1"
 EXPLICIT_LE = "1.2.840.10008.1.2.1"
+#: of a data set in one PDU; the receiver takes 128 KiB
+PIECE_BYTES = 65536
 #: answers of the upper layer (PS3.8 9.3)
 ASSOCIATE_AC, ASSOCIATE_RJ, P_DATA, RELEASE_RP, ABORT = 2, 3, 4, 6, 7
 
@@ -169,8 +171,11 @@ class RawPeer:
         assert kind == ASSOCIATE_AC
 
     def store(self, sop_instance_uid: bytes | None, data: bytes, **command: str) -> int:
-        """Send an instance in one PDU of each kind; return the status."""
-        self.send(p_data(3, store_command(sop_instance_uid, **command)) + p_data(2, data))
+        """Send an instance, its data set in pieces; return the status."""
+        self.send(p_data(3, store_command(sop_instance_uid, **command)))
+        for start in range(0, len(data) - PIECE_BYTES, PIECE_BYTES):
+            self.send(p_data(0, data[start : start + PIECE_BYTES]))
+        self.send(p_data(2, data[-(len(data) % PIECE_BYTES or PIECE_BYTES) :]))
         return self.status()
 
     def status(self) -> int:
