@@ -117,6 +117,8 @@ class Manifest(_Part):
     manufacturer: str
     task: Task
     labels: tuple[Label, ...] = ()
+    #: of a quality model: what the scored view is a view of
+    finding_sites: tuple[Code, ...] = ()
     routing: Routing = Routing()
     input: Input = Input()
     #: analyse every n-th frame of a cine

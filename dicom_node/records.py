@@ -173,6 +173,8 @@ class QualityScores:
 
     algorithm: Algorithm
     scores: tuple[FrameScore, ...]
+    #: what the scored view is a view of
+    finding_sites: tuple[CodedConcept, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,7 +29,13 @@ from training.progress import reporting
 MANUFACTURER = "dicom-node"
 NAMES = {Task.SEGMENTATION: "liver-kidney", Task.QUALITY: "view-quality"}
 #: Organ to its code.
-CODES = {"liver": codes.LIVER, "kidney": codes.KIDNEY}
+CODES = {
+    "liver": codes.LIVER,
+    "kidney": codes.KIDNEY,
+    "peritoneal cavity": codes.PERITONEAL_CAVITY,
+}
+#: Morison's pouch, the view that quality is labelled for, has no code of its own in DICOM.
+MORISON = "liver,kidney,peritoneal cavity"
 
 app = typer.Typer(
     name="training",
@@ -49,6 +55,7 @@ class Bundling:
     name: str
     routing: Routing
     every_nth_frame: int
+    finding_sites: tuple[str, ...]
 
 
 @app.callback()
@@ -85,6 +92,9 @@ def finetune_command(  # noqa: PLR0913 (one parameter an option)
         str, typer.Option(help=f"Only for these probes, by comma: {', '.join(Geometry)}.")
     ] = "",
     every_nth_frame: Annotated[int, typer.Option(help="Analyse every n-th frame of a cine.")] = 1,
+    sites: Annotated[
+        str, typer.Option(help=f"What a scored view shows, by comma: {', '.join(CODES)}.")
+    ] = MORISON,
 ) -> None:
     """Train one model on the labelled frames of a store and write it as a bundle.
 
@@ -115,6 +125,7 @@ def finetune_command(  # noqa: PLR0913 (one parameter an option)
             geometries=tuple(map(Geometry, _listed(geometries, Geometry, "--geometries"))),
         ),
         every_nth_frame=every_nth_frame,
+        finding_sites=_listed(sites, CODES, "--sites"),
     )
     run(settings, bundling, Console(highlight=False))
 
@@ -145,12 +156,14 @@ def _describe(
     now: datetime,
     parity: Parity,
 ) -> Manifest:
+    is_quality = settings.task is Task.QUALITY
     return Manifest(
         name=bundling.name,
         version=f"{now:%Y%m%d.%H%M%S}",
         manufacturer=MANUFACTURER,
         task=settings.task,
-        labels=_labels() if settings.task is Task.SEGMENTATION else (),
+        labels=() if is_quality else _labels(),
+        finding_sites=tuple(_code(CODES[site]) for site in bundling.finding_sites if is_quality),
         routing=bundling.routing,
         input=Input(height=settings.height, width=settings.width),
         every_nth_frame=bundling.every_nth_frame,

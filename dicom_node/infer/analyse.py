@@ -108,7 +108,12 @@ class _Run:
         """Return the scores, None when the model has another task or failed."""
         if not self.scores or self.fault:
             return None
-        return QualityScores(algorithm=self.bundle.manifest.algorithm(), scores=tuple(self.scores))
+        manifest = self.bundle.manifest
+        return QualityScores(
+            algorithm=manifest.algorithm(),
+            scores=tuple(self.scores),
+            finding_sites=tuple(site.concept() for site in manifest.finding_sites),
+        )
 
 
 def ordinal_score(frame: int, probabilities: NDArray[np.float32]) -> FrameScore:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dicom_node.config import Config
+from dicom_node.harvest.opening import STORE
 from dicom_node.inbox import Inbox
 
 
@@ -41,7 +42,7 @@ class Layout:
     @property
     def store(self) -> Path:
         """The de-identified weak-label store."""
-        return self.data / "store"
+        return self.data / STORE
 
 
 def open_inbox(config: Config) -> Inbox:

@@ -28,8 +28,6 @@ from dicom_node.results.uids import derived_uid
 SCORE_UNIT: Final = CodedConcept(value="{score}", scheme="UCUM", meaning="score")
 #: Probabilities are written with so many decimals.
 PROBABILITY_DECIMALS: Final = 4
-#: What a view is scored for: the view of Morison's pouch, between liver and kidney.
-_VIEW_SITES: Final = (codes.LIVER, codes.KIDNEY, codes.PERITONEAL_CAVITY)
 
 Group = sr.PlanarROIMeasurementsAndQualitativeEvaluations | sr.MeasurementsAndQualitativeEvaluations
 
@@ -56,7 +54,8 @@ def measurement_groups(source: Source, analysis: Analysis, uid: str) -> list[Gro
     for quality in analysis.qualities:
         check_frames([score.frame for score in quality.scores], source.facts)
         maker = _GroupMaker(source, quality.algorithm, uid, row)
-        groups += [_score_group(maker, score) for score in quality.scores]
+        sites = quality.finding_sites
+        groups += [_score_group(maker, score, sites) for score in quality.scores]
         row += 1
     for segmentation in analysis.segmentations:
         maker = _GroupMaker(source, segmentation.algorithm, uid, row)
@@ -89,12 +88,12 @@ def status_of(segmentation: Segmentation) -> tuple[CodedConcept, tuple[int, ...]
     return codes.ALL_SUCCEEDED_WITH_FINDINGS, tuple(n for n, labels in planes if labels.any())
 
 
-def _score_group(maker: "_GroupMaker", score: FrameScore) -> Group:
+def _score_group(maker: "_GroupMaker", score: FrameScore, sites: Sequence[CodedConcept]) -> Group:
     return maker.make(
         f"view quality, frame {score.frame}",
         (score.frame,),
         finding_type=codes.VIEW_QUALITY,
-        sites=_VIEW_SITES,
+        sites=sites,
         measurements=[
             sr.Measurement(concept(codes.VIEW_QUALITY), score.score, concept(SCORE_UNIT)),
             sr.Measurement(

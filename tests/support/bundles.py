@@ -102,6 +102,7 @@ def _manifest(task: Task, height: int, width: int) -> dict[str, object]:
         "manufacturer": "dicom-node tests",
         "task": task.value,
         "labels": labels if task is Task.SEGMENTATION else [],
+        "finding_sites": [_code(LIVER)] if task is Task.QUALITY else [],
         "input": {"height": height, "width": width},
         "provenance": {
             "created_at": "2026-01-01T00:00:00+00:00",

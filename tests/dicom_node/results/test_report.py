@@ -42,12 +42,27 @@ def comments(report: Dataset) -> list[str]:
 def test_each_frame_has_its_score_and_probability(name: str, tmp_path: Path) -> None:
     analysis = analysis_of(pydicom_file(name), every_nth=4)
     report = report_of(analysis, tmp_path)
-    found = [i.MeasuredValueSequence[0].NumericValue for i in named(report, codes.VIEW_QUALITY)
-             if i.ValueType == "NUM"]  # fmt: skip
+    named_quality = named(report, codes.VIEW_QUALITY)
+    numbers = [item for item in named_quality if item.ValueType == "NUM"]
+    found = [item.MeasuredValueSequence[0].NumericValue for item in numbers]
     chances = [i.MeasuredValueSequence[0].NumericValue for i in named(report, codes.PROBABILITY)]
     scores = analysis.qualities[0].scores
     assert found == [score.score for score in scores]
     assert chances == pytest.approx([score.probability for score in scores], abs=5e-5)
+
+
+def test_a_scored_view_names_the_sites_of_its_model(tmp_path: Path) -> None:
+    analysis = analysis_of(pydicom_file(STILL))
+    [quality] = analysis.qualities
+    sites = (codes.KIDNEY, codes.PERITONEAL_CAVITY)
+    analysis = replace(analysis, qualities=(replace(quality, finding_sites=sites),))
+    report = report_of(analysis, tmp_path)
+    found = [
+        item.ConceptCodeSequence[0].CodeValue
+        for item in items(report)
+        if item.ValueType == "CODE" and item.ConceptNameCodeSequence[0].CodeValue == "363698007"
+    ]
+    assert found == [site.value for site in sites]
 
 
 def test_a_score_of_a_cine_is_anchored_on_its_frame(tmp_path: Path) -> None:
