@@ -48,7 +48,7 @@ BUNDLES = "bundles"
 #: validators of SR choke on hundreds of groups.
 TASKS = {"segmentation": 1, "quality": 5}
 #: Patients with labels to learn from, and patients that come afterwards.
-LABELLED_PATIENTS = 36
+LABELLED_PATIENTS = 60
 NEXT_PATIENTS = 3
 STEP_TIMEOUT_S = 240.0
 MARKER = ".dicom-node-demo"
