@@ -1,6 +1,6 @@
 """The order of the stages: the one page where it is written.
 
-Register -> complete -> (harvest -> analyse) -> deliver. `STUDY` and `DELIVERY` are the chains of
+Register -> complete -> (harvest -> analyse -> finish) -> deliver. `job_kinds` holds the stages of
 the two kinds of jobs; `Dispatch` turns what stands in the databases into jobs. Nothing that has to
 survive is kept in memory: after kill -9 the same calls find the same work.
 """

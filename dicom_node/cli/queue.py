@@ -29,18 +29,24 @@ def show(
     """
     states = () if everything else (DeliveryState.WAITING, DeliveryState.DEAD)
     settings = load(config)
-    outbox = open_outbox(settings)
-    rows = outbox.rows(*states)
+    outbox, jobs = open_outbox(settings), open_jobs(settings)
+    rows = [_record(row) for row in outbox.rows(*states)]
+    failed = [{"job": job.job_id, "error": job.error} for job in jobs.failed()]
+    jobs.close()
     outbox.close()
     if as_json:
-        print_json([_record(row) for row in rows])
+        print_json({"deliveries": rows, "failed_jobs": failed})
         return
     print_table(
         "Deliveries",
         ["state", "destination", "kind", "study", "attempts", "due", "status", "reason"],
-        [[str(value) for value in _record(row).values()][:8] for row in rows],
+        [[str(value) for value in row.values()][:8] for row in rows],
         empty="nothing is owed",
     )
+    if failed:
+        print_table(
+            "Failed jobs", ["job", "error"], [list(row.values()) for row in failed], empty=""
+        )
 
 
 @app.command()

@@ -1,105 +1,23 @@
-"""What the node owes its destinations: one row for each object and destination, on disk.
-
-A row is `WAITING` until the destination said yes (`DELIVERED`) or said never (`DEAD`). Its due time
-is the retry timer, so a restart forgets nothing. Which images were analysed by which models stands
-here too, written in the same transaction as the results: after a crash a study is either analysed
-with all its results owed, or not analysed.
-"""
+"""The outbox: rows in, errands out."""
 
 import random
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from enum import StrEnum
+from datetime import datetime
 from pathlib import Path
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
 
 from dicom_node.database import for_reading, open_sqlite
-from dicom_node.records import Result, ResultKind
+from dicom_node.outbox.rows import DeliveryRow, DeliveryState, Errand, to_delivery, to_result
+from dicom_node.outbox.tables import ANALYSED, DELIVERY, ERRAND, METADATA, RESULT
+from dicom_node.records import Result
 
 #: 30 s, doubled after each failure, at most 10 minutes, for ever: a PACS may be down for days.
 FIRST_RETRY_S = 30.0
 LONGEST_RETRY_S = 600.0
 #: A delivery that was handed out and not heard of for so long is handed out again.
 LEASE_S = 600.0
-
-_metadata = sa.MetaData()
-_result = sa.Table(
-    "result",
-    _metadata,
-    sa.Column("sop_instance_uid", sa.String, primary_key=True),
-    sa.Column("kind", sa.String, nullable=False),
-    sa.Column("sop_class_uid", sa.String, nullable=False),
-    sa.Column("study_instance_uid", sa.String, nullable=False, index=True),
-    sa.Column("source_sop_instance_uid", sa.String, nullable=False),
-    sa.Column("file_name", sa.String, nullable=False),
-    sa.Column("created_at", sa.Float, nullable=False),
-)
-_delivery = sa.Table(
-    "delivery",
-    _metadata,
-    sa.Column("sop_instance_uid", sa.ForeignKey("result.sop_instance_uid"), primary_key=True),
-    sa.Column("destination", sa.String, primary_key=True),
-    sa.Column("state", sa.String, nullable=False),
-    sa.Column("attempts", sa.Integer, nullable=False),
-    sa.Column("due_at", sa.Float, nullable=False),
-    sa.Column("status", sa.Integer),
-    sa.Column("reason", sa.String, nullable=False),
-    sa.Column("changed_at", sa.Float, nullable=False),
-    sa.Index("delivery_due", "state", "due_at"),
-)
-# how often what one destination is owed of one study was handed out
-_errand = sa.Table(
-    "errand",
-    _metadata,
-    sa.Column("study_instance_uid", sa.String, primary_key=True),
-    sa.Column("destination", sa.String, primary_key=True),
-    sa.Column("lease", sa.Integer, nullable=False),
-)
-_analysed = sa.Table(
-    "analysed",
-    _metadata,
-    sa.Column("sop_instance_uid", sa.String, primary_key=True),
-    sa.Column("models", sa.String, primary_key=True),
-    sa.Column("analysed_at", sa.Float, nullable=False),
-)
-
-
-class DeliveryState(StrEnum):
-    """Where one object stands with one destination."""
-
-    WAITING = "waiting"
-    DELIVERED = "delivered"
-    DEAD = "dead"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Errand:
-    """The objects of one study that one destination is owed now."""
-
-    study_instance_uid: str
-    destination: str
-    #: how often it was handed out before; names this handing-out
-    lease: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class DeliveryRow:
-    """One object and one destination, as ``queue list`` shows it."""
-
-    sop_instance_uid: str
-    study_instance_uid: str
-    kind: ResultKind
-    destination: str
-    state: DeliveryState
-    attempts: int
-    due_at: datetime
-    #: DIMSE status of the last answer, None when there was none
-    status: int | None
-    reason: str
-    changed_at: datetime
 
 
 class Outbox:
@@ -114,7 +32,7 @@ class Outbox:
     """
 
     def __init__(self, path: Path, results: Path) -> None:
-        self._engine = open_sqlite(path, _metadata)
+        self._engine = open_sqlite(path, METADATA)
         self._reads = for_reading(self._engine)
         self._results = results
 
@@ -160,7 +78,7 @@ class Outbox:
                     "file_name": result.path.name,
                     "created_at": at,
                 }
-                connection.execute(insert(_result).values(row).on_conflict_do_nothing())
+                connection.execute(insert(RESULT).values(row).on_conflict_do_nothing())
             for result, destination in owed:
                 waiting = {
                     "sop_instance_uid": result.sop_instance_uid,
@@ -171,29 +89,30 @@ class Outbox:
                     "reason": "",
                     "changed_at": at,
                 }
-                connection.execute(insert(_delivery).values(waiting).on_conflict_do_nothing())
+                connection.execute(insert(DELIVERY).values(waiting).on_conflict_do_nothing())
             done = {"sop_instance_uid": analysed, "models": models, "analysed_at": at}
-            connection.execute(insert(_analysed).values(done).on_conflict_do_nothing())
+            connection.execute(insert(ANALYSED).values(done).on_conflict_do_nothing())
 
     def is_analysed(self, sop_instance_uid: str, models: str) -> bool:
         """Whether these models already spoke of this image; `models` as in `add`."""
-        found = sa.select(_analysed.c.models).where(
-            _analysed.c.sop_instance_uid == sop_instance_uid, _analysed.c.models == models
+        found = sa.select(ANALYSED.c.models).where(
+            ANALYSED.c.sop_instance_uid == sop_instance_uid,
+            ANALYSED.c.models == models,
         )
         with self._reads.connect() as connection:
             return connection.execute(found).first() is not None
 
     def due(self, now: datetime) -> list[Errand]:
         """Return the errands whose time has come, the longest waiting first."""
-        study, name = _result.c.study_instance_uid, _delivery.c.destination
-        handed_out = sa.and_(_errand.c.study_instance_uid == study, _errand.c.destination == name)
+        study, name = RESULT.c.study_instance_uid, DELIVERY.c.destination
+        handed_out = sa.and_(ERRAND.c.study_instance_uid == study, ERRAND.c.destination == name)
         query = (
-            sa.select(study, name, sa.func.coalesce(sa.func.max(_errand.c.lease), 0))
-            .select_from(_delivery.join(_result).outerjoin(_errand, handed_out))
-            .where(_delivery.c.state == DeliveryState.WAITING)
-            .where(_delivery.c.due_at <= now.timestamp())
+            sa.select(study, name, sa.func.coalesce(sa.func.max(ERRAND.c.lease), 0))
+            .select_from(DELIVERY.join(RESULT).outerjoin(ERRAND, handed_out))
+            .where(DELIVERY.c.state == DeliveryState.WAITING)
+            .where(DELIVERY.c.due_at <= now.timestamp())
             .group_by(study, name)
-            .order_by(sa.func.min(_delivery.c.due_at))
+            .order_by(sa.func.min(DELIVERY.c.due_at))
         )
         with self._reads.connect() as connection:
             return [
@@ -208,30 +127,33 @@ class Outbox:
             "destination": errand.destination,
             "lease": errand.lease + 1,
         }
-        upsert = insert(_errand).values(counted)
+        upsert = insert(ERRAND).values(counted)
         with self._engine.begin() as connection:
             connection.execute(
                 upsert.on_conflict_do_update(
-                    index_elements=[_errand.c.study_instance_uid, _errand.c.destination],
+                    index_elements=[
+                        ERRAND.c.study_instance_uid,
+                        ERRAND.c.destination,
+                    ],
                     set_={"lease": upsert.excluded.lease},
                 )
             )
             connection.execute(
-                sa.update(_delivery)
-                .where(self._of(errand), _delivery.c.due_at <= now.timestamp())
+                sa.update(DELIVERY)
+                .where(self._of(errand), DELIVERY.c.due_at <= now.timestamp())
                 .values(due_at=now.timestamp() + LEASE_S)
             )
 
     def waiting(self, errand: Errand) -> list[Result]:
         """Return the objects of an errand that are still owed, SEG before the SR on them."""
         query = (
-            sa.select(_result)
-            .select_from(_result.join(_delivery))
+            sa.select(RESULT)
+            .select_from(RESULT.join(DELIVERY))
             .where(self._of(errand))
-            .order_by(_result.c.kind, _result.c.sop_instance_uid)
+            .order_by(RESULT.c.kind, RESULT.c.sop_instance_uid)
         )
         with self._reads.connect() as connection:
-            return [_to_result(row, self._results) for row in connection.execute(query)]
+            return [to_result(row, self._results) for row in connection.execute(query)]
 
     def delivered(
         self, sop_instance_uid: str, destination: str, *, status: int, now: datetime
@@ -241,7 +163,7 @@ class Outbox:
             sop_instance_uid,
             destination,
             state=DeliveryState.DELIVERED.value,
-            attempts=_delivery.c.attempts + 1,
+            attempts=DELIVERY.c.attempts + 1,
             status=status,
             reason="",
             changed_at=now.timestamp(),
@@ -260,11 +182,11 @@ class Outbox:
         """Try again later: the row is due after the backoff, with 20 % jitter."""
         with self._engine.begin() as connection:
             where = _row(sop_instance_uid, destination)
-            attempts = connection.scalar(sa.select(_delivery.c.attempts).where(where)) or 0
+            attempts = connection.scalar(sa.select(DELIVERY.c.attempts).where(where)) or 0
             delay_s = min(FIRST_RETRY_S * 2.0 ** min(attempts, 10), LONGEST_RETRY_S)
             connection.execute(
-                sa.update(_delivery)
-                .where(where, _delivery.c.state == DeliveryState.WAITING)
+                sa.update(DELIVERY)
+                .where(where, DELIVERY.c.state == DeliveryState.WAITING)
                 .values(
                     attempts=attempts + 1,
                     due_at=now.timestamp() + delay_s * rng.uniform(0.8, 1.2),
@@ -288,7 +210,7 @@ class Outbox:
             sop_instance_uid,
             destination,
             state=DeliveryState.DEAD.value,
-            attempts=_delivery.c.attempts + 1,
+            attempts=DELIVERY.c.attempts + 1,
             status=status,
             reason=reason,
             changed_at=now.timestamp(),
@@ -297,29 +219,29 @@ class Outbox:
     def rows(self, *states: DeliveryState, limit: int = 1000) -> list[DeliveryRow]:
         """Return rows in these states (all when none is named), the latest change first."""
         query = (
-            sa.select(_delivery, _result.c.study_instance_uid, _result.c.kind)
-            .select_from(_delivery.join(_result))
-            .order_by(_delivery.c.changed_at.desc())
+            sa.select(DELIVERY, RESULT.c.study_instance_uid, RESULT.c.kind)
+            .select_from(DELIVERY.join(RESULT))
+            .order_by(DELIVERY.c.changed_at.desc())
             .limit(limit)
         )
         if states:
-            query = query.where(_delivery.c.state.in_([state.value for state in states]))
+            query = query.where(DELIVERY.c.state.in_([state.value for state in states]))
         with self._reads.connect() as connection:
-            return [_to_row(row) for row in connection.execute(query)]
+            return [to_delivery(row) for row in connection.execute(query)]
 
     def counts(self) -> dict[DeliveryState, int]:
         """Return how many rows are in each state."""
-        query = sa.select(_delivery.c.state, sa.func.count()).group_by(_delivery.c.state)
+        query = sa.select(DELIVERY.c.state, sa.func.count()).group_by(DELIVERY.c.state)
         with self._reads.connect() as connection:
             found = {DeliveryState(state): count for state, count in connection.execute(query)}
         return {state: found.get(state, 0) for state in DeliveryState}
 
     def retry(self, *, now: datetime, destination: str | None = None) -> int:
         """Make every dead or waiting row due at once; returns how many."""
-        where = _delivery.c.state != DeliveryState.DELIVERED
+        where = DELIVERY.c.state != DeliveryState.DELIVERED
         if destination is not None:
-            where = where & (_delivery.c.destination == destination)
-        change = sa.update(_delivery).where(where)
+            where = where & (DELIVERY.c.destination == destination)
+        change = sa.update(DELIVERY).where(where)
         return self._count(
             change.values(
                 state=DeliveryState.WAITING.value,
@@ -330,25 +252,23 @@ class Outbox:
 
     def drop(self, *, destination: str | None = None) -> int:
         """Forget the dead letters; returns how many. The objects stay on disk."""
-        where = _delivery.c.state == DeliveryState.DEAD
+        where = DELIVERY.c.state == DeliveryState.DEAD
         if destination is not None:
-            where = where & (_delivery.c.destination == destination)
-        return self._count(sa.delete(_delivery).where(where))
+            where = where & (DELIVERY.c.destination == destination)
+        return self._count(sa.delete(DELIVERY).where(where))
 
     def _of(self, errand: Errand) -> sa.ColumnElement[bool]:
-        in_study = sa.select(_result.c.sop_instance_uid).where(
-            _result.c.study_instance_uid == errand.study_instance_uid
+        in_study = sa.select(RESULT.c.sop_instance_uid).where(
+            RESULT.c.study_instance_uid == errand.study_instance_uid
         )
         return sa.and_(
-            _delivery.c.destination == errand.destination,
-            _delivery.c.state == DeliveryState.WAITING,
-            _delivery.c.sop_instance_uid.in_(in_study),
+            DELIVERY.c.destination == errand.destination,
+            DELIVERY.c.state == DeliveryState.WAITING,
+            DELIVERY.c.sop_instance_uid.in_(in_study),
         )
 
     def _change(self, sop_instance_uid: str, destination: str, **values: object) -> None:
-        self._count(
-            sa.update(_delivery).where(_row(sop_instance_uid, destination)).values(**values)
-        )
+        self._count(sa.update(DELIVERY).where(_row(sop_instance_uid, destination)).values(**values))
 
     def _count(self, statement: sa.Update | sa.Delete) -> int:
         with self._engine.begin() as connection:
@@ -357,32 +277,6 @@ class Outbox:
 
 def _row(sop_instance_uid: str, destination: str) -> sa.ColumnElement[bool]:
     return sa.and_(
-        _delivery.c.sop_instance_uid == sop_instance_uid,
-        _delivery.c.destination == destination,
-    )
-
-
-def _to_result(row: sa.Row[tuple[object, ...]], folder: Path) -> Result:
-    return Result(
-        kind=ResultKind(row.kind),
-        sop_instance_uid=row.sop_instance_uid,
-        sop_class_uid=row.sop_class_uid,
-        study_instance_uid=row.study_instance_uid,
-        source_sop_instance_uid=row.source_sop_instance_uid,
-        path=folder / row.file_name,
-    )
-
-
-def _to_row(row: sa.Row[tuple[object, ...]]) -> DeliveryRow:
-    return DeliveryRow(
-        sop_instance_uid=row.sop_instance_uid,
-        study_instance_uid=row.study_instance_uid,
-        kind=ResultKind(row.kind),
-        destination=row.destination,
-        state=DeliveryState(row.state),
-        attempts=row.attempts,
-        due_at=datetime.fromtimestamp(row.due_at, UTC),
-        status=row.status,
-        reason=row.reason,
-        changed_at=datetime.fromtimestamp(row.changed_at, UTC),
+        DELIVERY.c.sop_instance_uid == sop_instance_uid,
+        DELIVERY.c.destination == destination,
     )

@@ -1,0 +1,20 @@
+"""What the node owes its destinations: one row for each object and destination, on disk.
+
+A row is `WAITING` until the destination said yes (`DELIVERED`) or said never (`DEAD`). Its due time
+is the retry timer, so a restart forgets nothing. Which images were analysed by which models stands
+here too, written in the same transaction as the results: after a crash a study is either analysed
+with all its results owed, or not analysed.
+"""
+
+from dicom_node.outbox.outbox import FIRST_RETRY_S, LEASE_S, LONGEST_RETRY_S, Outbox
+from dicom_node.outbox.rows import DeliveryRow, DeliveryState, Errand
+
+__all__ = [
+    "FIRST_RETRY_S",
+    "LEASE_S",
+    "LONGEST_RETRY_S",
+    "DeliveryRow",
+    "DeliveryState",
+    "Errand",
+    "Outbox",
+]

@@ -1,0 +1,74 @@
+"""The frozen records that the outbox hands out."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from dicom_node.records import Result, ResultKind
+
+
+class DeliveryState(StrEnum):
+    """Where one object stands with one destination."""
+
+    WAITING = "waiting"
+    DELIVERED = "delivered"
+    DEAD = "dead"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Errand:
+    """The objects of one study that one destination is owed now."""
+
+    study_instance_uid: str
+    destination: str
+    #: how often it was handed out before; names this handing-out
+    lease: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeliveryRow:
+    """One object and one destination, as ``queue list`` shows it."""
+
+    sop_instance_uid: str
+    study_instance_uid: str
+    kind: ResultKind
+    destination: str
+    state: DeliveryState
+    attempts: int
+    due_at: datetime
+    #: DIMSE status of the last answer, None when there was none
+    status: int | None
+    reason: str
+    changed_at: datetime
+
+
+def to_result(row: sa.Row[Any], folder: Path) -> Result:
+    """Return the object of a row; its file lies in `folder`."""
+    return Result(
+        kind=ResultKind(row.kind),
+        sop_instance_uid=row.sop_instance_uid,
+        sop_class_uid=row.sop_class_uid,
+        study_instance_uid=row.study_instance_uid,
+        source_sop_instance_uid=row.source_sop_instance_uid,
+        path=folder / row.file_name,
+    )
+
+
+def to_delivery(row: sa.Row[Any]) -> DeliveryRow:
+    """Return the record of a row of ``delivery`` joined with its ``result``."""
+    return DeliveryRow(
+        sop_instance_uid=row.sop_instance_uid,
+        study_instance_uid=row.study_instance_uid,
+        kind=ResultKind(row.kind),
+        destination=row.destination,
+        state=DeliveryState(row.state),
+        attempts=row.attempts,
+        due_at=datetime.fromtimestamp(row.due_at, UTC),
+        status=row.status,
+        reason=row.reason,
+        changed_at=datetime.fromtimestamp(row.changed_at, UTC),
+    )
