@@ -1,7 +1,6 @@
 """The commands, one function each; groups of commands stand in their own files."""
 
 import subprocess
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +9,7 @@ import typer
 from dicom_node import __version__, log, node
 from dicom_node.cli import bundles, checks, labels, queue, status, store
 from dicom_node.cli.options import DEFAULT_CONFIG, ConfigFile, load
-from dicom_node.demo import run_demo
+from dicom_node.demo import TRAINING, has_training, run_demo
 
 app = typer.Typer(
     name="dicom-node",
@@ -74,8 +73,7 @@ def train(context: typer.Context) -> None:
 
     Example: dicom-node train finetune --config node.yaml --task quality
     """
-    checkout = Path(__file__).resolve().parents[2]
-    if not (checkout / "training" / "__main__.py").is_file():
+    if not has_training():
         typer.echo(
             "dicom-node: this installation only serves: training needs a checkout of the "
             "repository, installed with 'pip install --editable . --group train'",
@@ -83,7 +81,5 @@ def train(context: typer.Context) -> None:
         )
         raise typer.Exit(2)
     # its own process: the node itself never loads torch
-    finished = subprocess.run(
-        [sys.executable, "-m", "training", *context.args], cwd=Path.cwd(), check=False
-    )
+    finished = subprocess.run([*TRAINING, *context.args], check=False)
     raise typer.Exit(finished.returncode)

@@ -44,6 +44,8 @@ REAL_FILES = (
     "ExplVR_BigEnd.dcm",
 )
 BUNDLES = "bundles"
+#: -P: a folder named training where the command is run must not win over ours
+TRAINING = (sys.executable, "-P", "-m", "training")
 #: What is trained, and on every how many frames of a cine it runs: view quality changes slowly, and
 #: validators of SR choke on hundreds of groups.
 TASKS = {"segmentation": 1, "quality": 5}
@@ -151,9 +153,7 @@ def _send(config: Config, files: list[Path], progress: Progress, counts: _Counts
 def _train(store: Path, out: Path, *, task: str, every_nth_frame: int) -> None:
     arguments = ["finetune", "--store", str(store), "--task", task, "--preset", "demo"]
     arguments += ["--every-nth-frame", str(every_nth_frame)]
-    finished = subprocess.run(
-        [sys.executable, "-m", "training", *arguments, "--out", str(out)], check=False
-    )
+    finished = subprocess.run([*TRAINING, *arguments, "--out", str(out)], check=False)
     if finished.returncode != 0:
         raise PermanentError(f"training the {task} model failed; its message stands above")
 
@@ -185,7 +185,7 @@ def _until(done: Callable[[], bool], console: Console, what: str) -> None:
 
 @contextmanager
 def _running_node(config_file: Path, config: Config, log_file: Path) -> Iterator[None]:
-    command = [sys.executable, "-m", "dicom_node", "serve", "--config", str(config_file)]
+    command = [sys.executable, "-P", "-m", "dicom_node", "serve", "--config", str(config_file)]
     with log_file.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output)
     try:
@@ -281,9 +281,13 @@ def _fresh(folder: Path) -> Path:
     return folder
 
 
+def has_training() -> bool:
+    """Whether this is a checkout; the wheel ships neither training nor models."""
+    return (Path(__file__).resolve().parents[2] / "training" / "__main__.py").is_file()
+
+
 def _must_have_training() -> None:
-    checkout = Path(__file__).resolve().parents[2]
-    if not (checkout / "training" / "__main__.py").is_file():
+    if not has_training():
         raise PermanentError(
             "the demo trains two models and needs a checkout of the repository: 'make demo' there"
         )
