@@ -127,6 +127,7 @@ def load(path: Path) -> Config:
         raise ConfigError(
             f"{path}:{line}: not YAML: {exc.problem}; check indentation, brackets and quotes"
         ) from None
+    _check_keys(tree, path)
     if not isinstance(values, dict):
         raise ConfigError(f"{path}:1: expected sections such as 'node:', found {values!r}")
     try:
@@ -135,6 +136,25 @@ def load(path: Path) -> Config:
         raise ConfigError("\n".join(_faults(exc, path, tree))) from None
     _check_destinations(config, path)
     return _absolute(config, path.resolve().parent)
+
+
+def _check_keys(node: yaml.Node | None, path: Path) -> None:
+    """Refuse a key that stands twice: YAML would silently keep the last."""
+    if isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            _check_keys(item, path)
+    if not isinstance(node, yaml.MappingNode):
+        return
+    seen: dict[str, int] = {}
+    for key, value in node.value:
+        line = key.start_mark.line + 1
+        if key.value in seen:
+            raise ConfigError(
+                f"{path}:{line}: {key.value}: stands already in line {seen[key.value]}; "
+                "put both into one"
+            )
+        seen[key.value] = line
+        _check_keys(value, path)
 
 
 def _faults(error: ValidationError, path: Path, tree: yaml.Node | None) -> list[str]:

@@ -1,11 +1,14 @@
 """Open a database the one way the node does it."""
 
+import sqlite3
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
+
+from dicom_node.errors import DatabaseDownError
 
 
 def open_sqlite(path: Path, metadata: sa.MetaData) -> sa.Engine:
@@ -24,8 +27,11 @@ def open_sqlite(path: Path, metadata: sa.MetaData) -> sa.Engine:
     """
     path.touch(mode=0o600)
     engine = sa.create_engine(
-        f"sqlite:///{path}", connect_args={"timeout": 30, "check_same_thread": False}
+        f"sqlite:///{path}",
+        connect_args={"timeout": 30, "check_same_thread": False},
+        hide_parameters=True,  # an error message must not quote a patient's ID
     )
+    sa.event.listen(engine, "handle_error", _translate)
     sa.event.listen(engine, "connect", _prepare)
     sa.event.listen(engine, "begin", _begin)
     metadata.create_all(engine)
@@ -35,6 +41,15 @@ def open_sqlite(path: Path, metadata: sa.MetaData) -> sa.Engine:
 def for_reading(engine: sa.Engine) -> sa.Engine:
     """Return the same database for statements that only read: they wait for no writer."""
     return engine.execution_options(only_reads=True)
+
+
+def _translate(context: sa.ExceptionContext) -> None:
+    """Tell a database that cannot be written now from a fault of ours."""
+    if isinstance(context.original_exception, sqlite3.OperationalError):
+        raise DatabaseDownError(
+            f"the database cannot be used now ({context.original_exception}): free disk space "
+            "under node.data and see that it is writable"
+        ) from None
 
 
 def _prepare(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:

@@ -6,6 +6,7 @@
     +-- ConfigError        the site's configuration cannot work; says file, line, value and cure
     +-- TemporaryError     trying again later may help (disk full, destination down)
     |   +-- InboxFullError     the spool has no room: DIMSE 0xA700
+    |   +-- DatabaseDownError    one of the node's databases cannot be written now
     |   +-- DestinationDownError
     +-- PermanentError     trying again cannot help
         +-- RefusedError       an object that the node does not take: carries the DIMSE status
@@ -34,6 +35,10 @@ class TemporaryError(NodeError):
 
 class InboxFullError(TemporaryError):
     """The inbox has no room; free disk space or raise ``node.inbox_quota_gib``."""
+
+
+class DatabaseDownError(TemporaryError):
+    """One of the node's databases cannot be written now."""
 
 
 class DestinationDownError(TemporaryError):

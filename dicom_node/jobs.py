@@ -6,15 +6,15 @@ is derived from what it is about, so handing the same job out twice runs it once
 """
 
 import sqlite3
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import sqlalchemy as sa
 from dbos import DBOS, DBOSClient, DBOSConfig
 
 from dicom_node import log
-from dicom_node.errors import TemporaryError
+from dicom_node.errors import DatabaseDownError, TemporaryError
 
 #: Rows of another version would be stranded by an upgrade: it moves only with incompatible stages.
 APPLICATION_VERSION = "1"
@@ -134,7 +134,13 @@ class Dispatcher:
         }
         if partition is not None:
             options["queue_partition_key"] = partition
-        self._client.enqueue(options, list(arguments))  # type: ignore[arg-type]
+        try:
+            self._client.enqueue(options, list(arguments))  # type: ignore[arg-type]
+        except sa.exc.OperationalError as exc:
+            raise DatabaseDownError(
+                f"the jobs' database cannot be used now ({type(exc.orig).__name__}): free disk "
+                "space under node.data, or see to the server of database:"
+            ) from None
 
     def unfinished(self) -> list[JobRow]:
         """Return jobs that wait or run."""
@@ -179,13 +185,8 @@ def _register(name: str, kind: Kind) -> None:
             return [step(arguments) for step in steps]
         except Exception as exc:
             # its message may quote a data set: the log gets the kind and the place
-            place = traceback.extract_tb(exc.__traceback__)[-1]
-            log.get("jobs").error(
-                "job failed",
-                what=name,
-                cause=type(exc).__name__,
-                where=f"{Path(place.filename).name}:{place.lineno}",
-            )
+            cause, where = type(exc).__name__, log.place_of(exc)
+            log.get("jobs").error("job failed", what=name, cause=cause, where=where)
             raise
 
     DBOS.workflow(name=name, max_recovery_attempts=MAX_RECOVERY_ATTEMPTS)(chain)

@@ -6,8 +6,10 @@ careless call cannot leak an identity.
 
 import logging
 import sys
+import traceback
 import warnings
 from collections.abc import Mapping, MutableMapping
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -80,6 +82,13 @@ def configure(level: int = logging.INFO) -> None:
 def get(stage: str) -> Any:
     """Return the logger of a stage."""
     return structlog.get_logger(stage=stage)
+
+
+def place_of(error: BaseException) -> str:
+    """Return file and line of our own code that an error passed through last."""
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [frame for frame in frames if "dicom_node" in frame.filename] or frames
+    return f"{Path(ours[-1].filename).name}:{ours[-1].lineno}" if ours else ""
 
 
 def _allow_listed(_: Any, __: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:

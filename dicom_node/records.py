@@ -4,6 +4,7 @@ Frame numbers are 1-based everywhere, as in Referenced Frame Number (0008,1160).
 Pixel boxes are half-open, in source pixels, origin at the top left.
 """
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -218,16 +219,21 @@ class Result:
     path: Path
 
 
+_UID = re.compile(r"[0-9]+(\.[0-9]+)*")
+
+
 def checked_uid(value: str, keyword: str) -> str:
     """Return `value` when it can be a UID that paths and rows may rely on.
 
     Raises
     ------
     PermanentError
-        When it is empty, longer than 64 characters or holds anything but digits and dots
-        (PS3.5 9.1). Leading zeros and unknown roots pass: PACS hold such UIDs.
+        When it is longer than 64 characters or is not numbers joined by dots (PS3.5 9.1).
+        Leading zeros and unknown roots pass: PACS hold such UIDs.
     """
-    if not 1 <= len(value) <= 64 or value.strip("0123456789."):
+    if len(value) > 64 or not _UID.fullmatch(value):
         shown = value[:80].encode("unicode_escape").decode()
-        raise PermanentError(f"{keyword} {shown!r} is not a UID: 1 to 64 digits and dots")
+        raise PermanentError(
+            f"{keyword} {shown!r} is not a UID: numbers joined by dots, at most 64 characters"
+        )
     return value

@@ -221,9 +221,17 @@ def _drop(inbox: Inbox, index: Index, arrival: Arrival) -> bool:
 
 def _keep_apart(inbox: Inbox, index: Index, arrival: Arrival) -> bool:
     uid, file_id = arrival.instance.sop_instance_uid, arrival.instance.file_id
+    sha256 = arrival.instance.sha256
+    earlier = index.apart(sha256)
+    if earlier is not None and inbox.is_quarantined(earlier):
+        inbox.remove_duplicate(file_id)  # sent again: one copy in quarantine is enough
+        return True
     known = index.find(uid)
     if known is None or _is_whole(known.path) or not _is_whole(inbox.path(file_id)):
-        return _put_aside(inbox, file_id, f"{uid} is known with other bytes")
+        is_aside = _put_aside(inbox, file_id, f"{uid} is known with other bytes")
+        if is_aside:
+            index.put_apart(sha256, file_id)
+        return is_aside
     # a damaged file came first: it must not keep the whole one out
     index.replace(arrival)
     inbox.keep(file_id)

@@ -99,14 +99,13 @@ def _bundles(config: Config) -> list[Finding]:
 
 
 def _destinations(config: Config) -> list[Finding]:
-    return [
-        (
-            f"destination {destination.name}",
-            echo(destination, calling_ae_title=config.node.ae_title),
-            f"{destination.ae_title}@{destination.host}:{destination.port} answers C-ECHO",
-        )
-        for destination in config.destinations
-    ]
+    findings: list[Finding] = []
+    for destination in config.destinations:
+        fault = echo(destination, calling_ae_title=config.node.ae_title)
+        where = f"{destination.ae_title}@{destination.host}:{destination.port}"
+        found = "" if fault else f"{where} answers C-ECHO"
+        findings.append((f"destination {destination.name}", fault, found))
+    return findings
 
 
 LOOKS: tuple[Callable[[Config], list[Finding]], ...] = (

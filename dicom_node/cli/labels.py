@@ -51,9 +51,7 @@ def coverage(config: ConfigFile = DEFAULT_CONFIG, as_json: AsJson = False) -> No
 
     Example: dicom-node labels coverage --config node.yaml
     """
-    folder = Layout(load(config).node.data).store
-    if not folder.is_dir():
-        raise ConfigError(f"{folder}: no store yet; harvest studies with 'dicom-node serve' first")
+    folder = _store_of(load(config).node.data)
     table: dict[str, dict[str, int]] = {}
     with WeakLabelStore(folder) as store:
         for frame in store.frames():
@@ -81,12 +79,21 @@ def take_in(
 
     Example: dicom-node labels import labels.csv --config node.yaml
     """
-    count = import_labels(file, data=load(config).node.data)
+    data = load(config).node.data
+    _store_of(data)
+    count = import_labels(file, data=data)
     typer.echo(f"{count.imported} labels imported, {len(count.faults)} rows not used")
     for fault in count.faults[:SHOWN_FAULTS]:
         typer.echo(f"{file.name}:{fault.row}: {fault.reason}", err=True)
     if count.faults:
         raise typer.Exit(1)
+
+
+def _store_of(data: Path) -> Path:
+    folder = Layout(data).store
+    if not folder.is_dir():
+        raise ConfigError(f"{folder}: no store yet; harvest studies with 'dicom-node serve' first")
+    return folder
 
 
 @contextmanager

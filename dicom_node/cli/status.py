@@ -24,6 +24,12 @@ def status(config: ConfigFile = DEFAULT_CONFIG, as_json: AsJson = False) -> None
     counts = [[key.replace("_", " "), str(value)] for key, value in found["counts"].items()]
     print_table("Counts", ["what", "count"], counts, empty="")
     print_table(
+        "Quarantine",
+        ["file", "reason"],
+        [[row["file"], row["reason"]] for row in found["quarantine"]],
+        empty="nothing is in quarantine",
+    )
+    print_table(
         "Latest studies",
         ["study", "instances", "state", "revision", "why"],
         [[str(value) for value in study.values()] for study in found["studies"]],
@@ -35,16 +41,21 @@ def _collect(config: Config) -> dict[str, Any]:
     layout = Layout(config.node.data)
     outbox, jobs = open_outbox(config), open_jobs(config)
     index, inbox = Index(layout.index), open_inbox(config)
-    failed = jobs.failed()
+    failed, quarantined = jobs.failed(), inbox.quarantined()
     found = {
         "counts": {
             **index.counts(),
-            "quarantined": len(inbox.quarantined()),
+            "quarantined": len(quarantined),
             "waiting_to_be_registered": len(inbox.waiting()),
             "jobs_unfinished": len(jobs.unfinished()),
             "jobs_failed": len(failed),
             **{f"deliveries_{state.value}": n for state, n in outbox.counts().items()},
         },
+        # the latest; the files lie in inbox/quarantine under the data folder
+        "quarantine": [
+            {"file": f"{file_id}.dcm", "reason": reason}
+            for file_id, reason in quarantined[-LATEST:]
+        ],
         "failed_jobs": [{"job": job.job_id, "error": job.error} for job in failed],
         "studies": [
             {

@@ -24,7 +24,7 @@ from dicom_node.config import Config, Destination
 from dicom_node.deliver import echo
 from dicom_node.demo.page import Sent, write_page
 from dicom_node.demo.peers import receiving_pacs, send_files
-from dicom_node.errors import DestinationDownError, PermanentError
+from dicom_node.errors import ConfigError, DestinationDownError, PermanentError
 from dicom_node.harvest import import_labels
 from dicom_node.index import Index
 from dicom_node.node import Layout
@@ -71,8 +71,10 @@ def run_demo(folder: Path) -> None:
 
     Raises
     ------
+    ConfigError
+        When training is not installed.
     PermanentError
-        When `folder` holds something that no demo made, training is not installed, or a step fails.
+        When `folder` holds something that no demo made, or a step fails.
     """
     _must_have_training()
     log.configure(level=40)
@@ -288,6 +290,6 @@ def has_training() -> bool:
 
 def _must_have_training() -> None:
     if not has_training():
-        raise PermanentError(
+        raise ConfigError(
             "the demo trains two models and needs a checkout of the repository: 'make demo' there"
         )

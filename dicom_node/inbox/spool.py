@@ -189,6 +189,10 @@ class Inbox:
         )
         self.disk.rename(source, self._quarantine / source.name)
 
+    def is_quarantined(self, file_id: str) -> bool:
+        """Whether a file lies in quarantine; the engineer may have removed it."""
+        return (self._quarantine / f"{file_id}.dcm").exists()
+
     def quarantined(self) -> list[tuple[str, str]]:
         """Return (file id, reason) of the files put aside, oldest first."""
         found = []

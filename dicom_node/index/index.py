@@ -15,7 +15,7 @@ from sqlalchemy.dialects.sqlite import insert
 from dicom_node.database import for_reading, open_sqlite
 from dicom_node.errors import PermanentError
 from dicom_node.index.rows import Arrival, Outcome, StudyRow, StudyState
-from dicom_node.index.tables import INSTANCE, METADATA, SERIES, STUDY
+from dicom_node.index.tables import APART, INSTANCE, METADATA, SERIES, STUDY
 from dicom_node.records import Instance
 from dicom_node.sop_classes import ULTRASOUND_IMAGES
 
@@ -143,6 +143,22 @@ class Index:
         with self._reads.connect() as connection:
             row = connection.execute(query).one_or_none()
         return None if row is None else self._instance(row)
+
+    def apart(self, sha256: str) -> str | None:
+        """Return the id of the quarantined file with this data set, None when there is none."""
+        query = sa.select(APART.c.file_id).where(APART.c.sha256 == sha256)
+        with self._reads.connect() as connection:
+            return connection.scalar(query)
+
+    def put_apart(self, sha256: str, file_id: str) -> None:
+        """Note that a file with this data set went into quarantine."""
+        row = insert(APART).values(sha256=sha256, file_id=file_id)
+        with self._engine.begin() as connection:
+            connection.execute(
+                row.on_conflict_do_update(
+                    index_elements=[APART.c.sha256], set_={"file_id": row.excluded.file_id}
+                )
+            )
 
     def replace(self, arrival: Arrival) -> None:
         """Let another file with the same SOP Instance UID and other bytes take the row."""

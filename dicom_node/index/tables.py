@@ -50,3 +50,10 @@ INSTANCE: Final = sa.Table(
     sa.Column("size_bytes", sa.Integer, nullable=False),
     sa.Column("received_us", sa.Integer, nullable=False),
 )
+# what lies in quarantine because its SOP Instance UID is known with other bytes
+APART: Final = sa.Table(
+    "apart",
+    METADATA,
+    sa.Column("sha256", sa.String, primary_key=True),
+    sa.Column("file_id", sa.String, nullable=False),
+)

@@ -25,6 +25,8 @@ from dicom_node.records import (
 
 #: Label maps of one instance take at most so much memory; a longer cine is thinned out evenly.
 LABEL_MAP_BUDGET_BYTES = 192 * 2**20
+#: No cine gets more answers than this; a longer one is thinned out evenly.
+MOST_FRAMES = 2000
 
 
 def analyse(instance: Instance, bundles: Sequence[Bundle], *, sandbox: PixelSandbox) -> Analysis:
@@ -46,7 +48,7 @@ def analyse(instance: Instance, bundles: Sequence[Bundle], *, sandbox: PixelSand
     """
     try:
         facts = read_facts(instance.path)
-        runs = [_Run(bundle, _frames(bundle, facts, len(bundles))) for bundle in bundles]
+        runs = [_Run(bundle, frames_to_analyse(bundle, facts, len(bundles))) for bundle in bundles]
         wanted = sorted({number for run in runs for number in run.frames})
         for number, frame in sandbox.frames(instance.path, wanted):
             for run in runs:
@@ -71,7 +73,7 @@ class _Run:
     """One bundle on its way through one instance."""
 
     bundle: Bundle
-    frames: tuple[int, ...]
+    frames: range
     fault: str = ""
     label_maps: list[NDArray[np.uint8]] = field(default_factory=list)
     scores: list[FrameScore] = field(default_factory=list)
@@ -100,7 +102,7 @@ class _Run:
         return Segmentation(
             algorithm=self.bundle.manifest.algorithm(),
             segments=self.bundle.manifest.segments(),
-            frames=self.frames,
+            frames=tuple(self.frames),
             label_map=np.stack(self.label_maps),  # (N, R, C)
         )
 
@@ -139,13 +141,23 @@ def ordinal_score(frame: int, probabilities: NDArray[np.float32]) -> FrameScore:
     )
 
 
-def _frames(bundle: Bundle, facts: ImageFacts, models: int) -> tuple[int, ...]:
-    """Frame numbers to analyse: every n-th, thinned further where label maps would not fit."""
-    step = bundle.manifest.every_nth_frame
+def frames_to_analyse(bundle: Bundle, facts: ImageFacts, models: int) -> range:
+    """Return every n-th frame number, thinned further where answers would be too many.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        Says which n.
+    facts : ImageFacts
+        Of the image.
+    models : int
+        How many models share the budget of label maps.
+    """
+    step = max(bundle.manifest.every_nth_frame, math.ceil(facts.number_of_frames / MOST_FRAMES))
     if bundle.manifest.task is Task.SEGMENTATION:
         size_bytes = facts.number_of_frames * facts.rows * facts.columns * models
         step = max(step, math.ceil(size_bytes / LABEL_MAP_BUDGET_BYTES))
-    return tuple(range(1, facts.number_of_frames + 1, step))
+    return range(1, facts.number_of_frames + 1, step)
 
 
 def _without_specks(

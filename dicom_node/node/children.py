@@ -129,7 +129,11 @@ def _child_main(target: Target, config: Config, line: _Line) -> None:
     log.configure()
     stop = threading.Event()
     threading.Thread(target=_await_stop, args=(line, stop), daemon=True).start()
-    target(config, _Ready(line), stop)
+    try:
+        target(config, _Ready(line), stop)
+    except Exception as exc:  # noqa: BLE001 - a traceback may quote a data set; the log must not
+        log.get("node").error("child failed", cause=type(exc).__name__, where=log.place_of(exc))
+        raise SystemExit(1) from None
 
 
 def _await_stop(line: _Line, stop: threading.Event) -> None:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from dicom_node import log
 from dicom_node.config import NodeSettings
 from dicom_node.errors import ConfigError
 
@@ -21,8 +22,12 @@ def owned(data: Path) -> Iterator[None]:
     """Hold the data folder: two nodes on one folder would destroy each other's work."""
     try:
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _open_private(data / "node.lock").close()
     except OSError as exc:
-        raise ConfigError(f"node.data: {data} cannot be made ({exc.strerror})") from None
+        raise ConfigError(
+            f"node.data: {data} cannot be written ({exc.strerror}); "
+            "give this user the folder, or name another"
+        ) from None
     with locked(data / "node.lock", wait_for_it=False):
         yield
 
@@ -46,13 +51,16 @@ def _open_private(path: Path) -> IO[str]:
 
 def wait_for_port(node: NodeSettings) -> None:
     """Fail when somebody else has the port: SO_REUSEPORT would share it without a word."""
-    deadline = time.monotonic() + PORT_WAIT_S
+    deadline, told = time.monotonic() + PORT_WAIT_S, False
     while True:
         with socket.socket(socket.AF_INET6 if ":" in node.bind else socket.AF_INET) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((node.bind, node.port))
             except OSError as exc:
+                if not told:
+                    log.get("node").warning("waiting for the port", host=node.bind, port=node.port)
+                    told = True
                 if time.monotonic() > deadline:
                     raise ConfigError(
                         f"node.port: {node.bind}:{node.port} cannot be used ({exc.strerror}); "

@@ -6,6 +6,7 @@ from contextlib import ExitStack, contextmanager
 
 from dicom_node import log
 from dicom_node.config import Config
+from dicom_node.errors import TemporaryError
 from dicom_node.harvest import open_harvester
 from dicom_node.index import Index
 from dicom_node.infer import Models
@@ -20,6 +21,8 @@ from dicom_node.results import open_installation
 
 #: How often the worker looks for new files, quiet studies and due deliveries.
 SWEEP_S = 0.25
+#: Pause after a sweep that a full disk or a busy database broke off.
+PAUSE_S = 5.0
 #: Running stages get so long to end; what is left goes on at the next start.
 DRAIN_S = 10.0
 
@@ -48,10 +51,19 @@ def run_worker(config: Config, ready: threading.Event, stop: threading.Event) ->
         )
         ready.set()
         while not stop.wait(SWEEP_S):
-            while dispatch.register() and not stop.is_set():
-                pass
-            dispatch.complete()
-            dispatch.deliver()
+            try:
+                _sweep(dispatch, stop)
+            except (TemporaryError, OSError) as exc:
+                # what was received is safe; the next sweep finds the same work
+                log.get("node").error("sweep put off", reason=str(exc), seconds=PAUSE_S)
+                stop.wait(PAUSE_S)
+
+
+def _sweep(dispatch: Dispatch, stop: threading.Event) -> None:
+    while dispatch.register() and not stop.is_set():
+        pass
+    dispatch.complete()
+    dispatch.deliver()
 
 
 @contextmanager

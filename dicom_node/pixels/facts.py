@@ -20,6 +20,8 @@ KEYWORDS = ("Rows", "Columns", "NumberOfFrames", "SequenceOfUltrasoundRegions")
 SMALLEST_REGION_PX = 16
 #: No scanner writes more regions; the rest is not looked at.
 MOST_REGIONS = 64
+#: An item of an encapsulated cine has a header of so many bytes (PS3.5 A.4).
+SMALLEST_FRAME_BYTES = 8
 #: Physical Units X/Y Direction (0018,6024), (0018,6026)
 CENTIMETRE = 3
 #: Two scales that differ by less are one scale with rounding.
@@ -53,7 +55,7 @@ def read_facts(path: Path) -> ImageFacts:
     return ImageFacts(
         rows=rows,
         columns=columns,
-        number_of_frames=_frames(header),
+        number_of_frames=_frames(header, size_bytes=path.stat().st_size),
         transfer_syntax_uid=transfer_syntax_of(header),
         region=max(boxes, key=lambda box: box.width * box.height, default=None),
         spacing_mm=_single_scale(scale for _, scale in regions),
@@ -86,7 +88,7 @@ def _size(header: FileDataset, keyword: str) -> int:
     return int(value)
 
 
-def _frames(header: FileDataset) -> int:
+def _frames(header: FileDataset, *, size_bytes: int) -> int:
     stated = text(header, "NumberOfFrames")
     try:
         value = float(stated or 1)
@@ -95,6 +97,12 @@ def _frames(header: FileDataset) -> int:
     if not 0 <= value < 2**31 or value != int(value):
         raise PixelError(
             "Number of Frames (0028,0008) is not a whole number; correct it at the source"
+        )
+    # a frame takes bytes: whoever makes a list of a thousand million of them runs out of memory
+    if value > size_bytes / SMALLEST_FRAME_BYTES + 1:
+        raise PixelError(
+            f"Number of Frames (0028,0008) is {value:.0f} in a file of {size_bytes} bytes; "
+            "send the object again"
         )
     return max(1, int(value))
 

@@ -51,7 +51,8 @@ def open_installation(path: Path) -> Installation:
 
 def _create(path: Path) -> None:
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    with part.open("w", encoding="utf-8") as file:
+    handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
         json.dump({"installation": str(uuid.uuid4())}, file)
         file.flush()
         os.fsync(file.fileno())

@@ -64,6 +64,8 @@ def test_nobody_may_send_by_default(tmp_path: Path) -> None:
         ("destinations:\n  - name: a b\n", 2, ("destinations.0.name", "'a b'")),
         ("node: [\n", 2, ("not YAML",)),
         ("just words\n", 1, ("expected sections",)),
+        ("node: {port: 1}\nstudy: {}\nnode: {port: 2}\n", 3, ("node", "line 1")),
+        ("node:\n  callers:\n    - {host: a, host: b}\n", 3, ("host", "already")),
     ],
 )
 def test_a_fault_names_file_line_value_and_cure(

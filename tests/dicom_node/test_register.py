@@ -118,6 +118,23 @@ def test_other_bytes_under_a_known_uid_are_put_aside(
     assert inbox.quarantined() == [(other, "1.2.3.4 is known with other bytes")]
 
 
+def test_other_bytes_that_come_again_are_quarantined_once(
+    inbox: Inbox, index: Index, tmp_path: Path
+) -> None:
+    put(inbox, image(tmp_path))
+    other = image(tmp_path, PatientID="P-2")
+    first = put(inbox, other)
+    register(inbox, index)
+    put(inbox, other)
+    assert register(inbox, index) == RegisterCounts(conflicts=1)
+    assert [file_id for file_id, _ in inbox.quarantined()] == [first]
+    assert inbox.waiting() == []
+    (inbox.folder / "quarantine" / f"{first}.dcm").unlink()
+    second = put(inbox, other)
+    register(inbox, index)
+    assert [file_id for file_id, _ in inbox.quarantined()] == [second], "never drop the only copy"
+
+
 @pytest.mark.parametrize(
     ("name", "cut"), [("palette_color", 1000), ("ybr_color", 1000), ("ybr_color", 100_000)]
 )

@@ -1,5 +1,7 @@
 import hashlib
+import tracemalloc
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,7 +12,7 @@ from pydicom.data import get_testdata_file
 
 from dicom_node.bundle import Bundle
 from dicom_node.infer import analyse
-from dicom_node.infer.analyse import ordinal_score
+from dicom_node.infer.analyse import MOST_FRAMES, frames_to_analyse, ordinal_score
 from dicom_node.pixels.facts import read_facts
 from dicom_node.pixels.sandbox import PixelSandbox
 from dicom_node.records import Instance, Task
@@ -114,6 +116,29 @@ def test_pixels_that_cannot_be_decoded_fail_every_model_with_a_reason(
     assert (found.segmentations, found.qualities) == ((), ())
     assert [failure.task for failure in found.failures] == [Task.SEGMENTATION, Task.QUALITY]
     assert all(failure.reason for failure in found.failures)
+
+
+def test_a_header_that_promises_a_thousand_million_frames_costs_nothing(
+    tmp_path: Path, sandbox: PixelSandbox
+) -> None:
+    ds = dcmread(real("examples_palette.dcm"))
+    ds.NumberOfFrames = 999_999_999
+    ds.save_as(tmp_path / "frames.dcm")
+    bundle = Bundle(write_bundle(tmp_path / "q.onnx", Task.QUALITY))
+    tracemalloc.start()
+    found = analyse(instance(tmp_path / "frames.dcm"), [bundle], sandbox=sandbox)
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert "999999999" in found.failures[0].reason
+    assert peak_bytes < 16 * 2**20
+
+
+def test_a_very_long_cine_is_thinned_out_evenly(tmp_path: Path) -> None:
+    facts = read_facts(real("examples_palette.dcm"))
+    bundle = Bundle(write_bundle(tmp_path / "q.onnx", Task.QUALITY))
+    frames = frames_to_analyse(bundle, replace(facts, number_of_frames=9_000), 1)
+    assert len(frames) <= MOST_FRAMES
+    assert frames == range(1, 9_001, 5)
 
 
 @pytest.mark.parametrize(
