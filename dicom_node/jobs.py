@@ -6,6 +6,7 @@ is derived from what it is about, so handing the same job out twice runs it once
 """
 
 import sqlite3
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,8 +89,10 @@ class Worker:
             log_level="CRITICAL",  # its messages can quote arguments; ours are in the stages
         )
         DBOS(config=config)
+        #: set when a checkpoint could not be written: only a fresh process takes such a job up
+        self.lost_a_job = threading.Event()
         for name, kind in kinds.items():
-            _register(name, kind)
+            _register(name, kind, self.lost_a_job)
         DBOS.listen_queues(list(kinds))
         DBOS.launch()
         for name, kind in kinds.items():
@@ -168,7 +171,7 @@ class Dispatcher:
         ]
 
 
-def _register(name: str, kind: Kind) -> None:
+def _register(name: str, kind: Kind, lost_a_job: threading.Event) -> None:
     steps = [
         DBOS.step(
             name=f"{name}.{stage_name}",
@@ -187,6 +190,8 @@ def _register(name: str, kind: Kind) -> None:
             # its message may quote a data set: the log gets the kind and the place
             cause, where = type(exc).__name__, log.place_of(exc)
             log.get("jobs").error("job failed", what=name, cause=cause, where=where)
+            if isinstance(exc, sa.exc.OperationalError):
+                lost_a_job.set()
             raise
 
     DBOS.workflow(name=name, max_recovery_attempts=MAX_RECOVERY_ATTEMPTS)(chain)

@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager
 
 from dicom_node import log
 from dicom_node.config import Config
-from dicom_node.errors import TemporaryError
+from dicom_node.errors import DatabaseDownError, TemporaryError
 from dicom_node.harvest import open_harvester
 from dicom_node.index import Index
 from dicom_node.infer import Models
@@ -51,6 +51,8 @@ def run_worker(config: Config, ready: threading.Event, stop: threading.Event) ->
         )
         ready.set()
         while not stop.wait(SWEEP_S):
+            if worker.lost_a_job.is_set():
+                raise DatabaseDownError("a job lost its checkpoint; it goes on after a restart")
             try:
                 _sweep(dispatch, stop)
             except (TemporaryError, OSError) as exc:
