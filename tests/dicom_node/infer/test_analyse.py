@@ -1,4 +1,5 @@
 import hashlib
+import resource
 import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
@@ -131,6 +132,26 @@ def test_a_header_that_promises_a_thousand_million_frames_costs_nothing(
     tracemalloc.stop()
     assert "999999999" in found.failures[0].reason
     assert peak_bytes < 16 * 2**20
+
+
+@pytest.mark.data
+@pytest.mark.slow
+def test_every_malformed_file_gets_an_answer_or_a_reason(
+    tmp_path: Path, test_data: Path, sandbox: PixelSandbox
+) -> None:
+    bundles = [
+        Bundle(write_bundle(tmp_path / "a.onnx", Task.SEGMENTATION)),
+        Bundle(write_bundle(tmp_path / "b.onnx", Task.QUALITY)),
+    ]
+    some = instance(real("examples_palette.dcm"))
+    peak_before_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for path in sorted((test_data / "dicom_bad").glob("*.dcm")):
+        found = analyse(replace(some, path=path), bundles, sandbox=sandbox)
+        spoke = len(found.segmentations) + len(found.qualities)
+        assert spoke + len(found.failures) == len(bundles), path.name
+        assert all(failure.reason for failure in found.failures), path.name
+    peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert peak_kib - peak_before_kib < 512 * 1024
 
 
 def test_a_very_long_cine_is_thinned_out_evenly(tmp_path: Path) -> None:
