@@ -136,6 +136,7 @@ def test_a_header_that_promises_a_thousand_million_frames_costs_nothing(
 
 @pytest.mark.data
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::UserWarning:pydicom")  # a node's processes silence them
 def test_every_malformed_file_gets_an_answer_or_a_reason(
     tmp_path: Path, test_data: Path, sandbox: PixelSandbox
 ) -> None:
