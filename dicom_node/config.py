@@ -114,8 +114,8 @@ def load(path: Path) -> Config:
         One line a fault: ``file:line: key: what is wrong; what to do``.
     """
     try:
-        tree = yaml.compose(path.read_text("utf-8"), Loader=yaml.SafeLoader)
-        values = yaml.safe_load(path.read_text("utf-8"))
+        text = path.read_text("utf-8")
+        tree, values = yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text)
     except FileNotFoundError:
         raise ConfigError(
             f"{path}: no such file; name one with --config, or copy deploy/node.yaml"

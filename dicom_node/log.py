@@ -18,11 +18,9 @@ import structlog
 ALLOWED = frozenset(
     {
         "ae_title",
-        "attempt",
         "bundle",
         "bytes",
         "cause",
-        "count",
         "counts",
         "destination",
         "digest",
@@ -34,11 +32,9 @@ ALLOWED = frozenset(
         "kind",
         "level",
         "logger",
-        "objects",
         "pid",
         "port",
         "process",
-        "queue",
         "reason",
         "revision",
         "rule",

@@ -17,7 +17,7 @@ from dicom_node.deliver import Outcome, Verdict, send
 from dicom_node.errors import ResultError, UnreadableError
 from dicom_node.harvest import Harvester
 from dicom_node.inbox import Inbox
-from dicom_node.index import Index
+from dicom_node.index import Index, StudyRow
 from dicom_node.infer import Models, analyse, fingerprint
 from dicom_node.jobs import Dispatcher, Kind, Stage
 from dicom_node.outbox import Errand, Outbox
@@ -128,9 +128,9 @@ class Dispatch:
     def __init__(self, parts: Parts, dispatcher: Dispatcher) -> None:
         self._parts = parts
         self._dispatcher = dispatcher
-        #: study revisions that this process handed out; after a restart all are handed out again,
+        #: study jobs that this process handed out; after a restart all are handed out again,
         #: which changes nothing for those that are known
-        self._handed_out: set[tuple[str, int]] = set()
+        self._handed_out: set[str] = set()
 
     def register(self) -> int:
         """Register what the receivers put into the inbox; returns how many files."""
@@ -151,10 +151,12 @@ class Dispatch:
                 now=now,
             )
             log.get("index").info("study complete", study_instance_uid=study, revision=revision)
-        fresh = [row for row in self._parts.index.unfinished() if row not in self._handed_out]
-        for study, revision in fresh:
-            self._dispatcher.enqueue("study", f"study:{study}:{revision}", [study, str(revision)])
-            self._handed_out.add((study, revision))
+        jobs = {_study_job(row): row for row in self._parts.index.unfinished()}
+        fresh = jobs.keys() - self._handed_out
+        for job in sorted(fresh):
+            arguments = [jobs[job].study_instance_uid, str(jobs[job].revision)]
+            self._dispatcher.enqueue("study", job, arguments)
+            self._handed_out.add(job)
         return len(fresh)
 
     def deliver(self) -> int:
@@ -234,6 +236,12 @@ def _settle(outbox: Outbox, destination: str, outcome: Outcome) -> None:
         # jitter only spreads retries, it guards nothing
         rng = random.Random()  # noqa: S311
         outbox.postpone(uid, destination, status=status, reason=reason, now=_now(), rng=rng)
+
+
+def _study_job(study: StudyRow) -> str:
+    """Name the work on one completion; with its time, as a rebuilt index counts from 1 again."""
+    completed_at = study.completed_at.timestamp() if study.completed_at else 0.0
+    return f"study:{study.study_instance_uid}:{study.revision}:{completed_at:.6f}"
 
 
 def _with(parts: Parts, stage: Callable[..., dict[str, int]]) -> Stage:

@@ -105,13 +105,11 @@ class Index:
             connection.execute(sa.update(STUDY).where(is_study).values(values))
             return int(row.revision) + 1
 
-    def unfinished(self) -> list[tuple[str, int]]:
-        """Return (study, revision) of the complete studies whose work has not ended."""
-        query = sa.select(STUDY.c.study_instance_uid, STUDY.c.revision).where(
-            sa.text("state = 'complete' AND finished < revision")
-        )
+    def unfinished(self) -> list[StudyRow]:
+        """Return the complete studies whose work has not ended."""
+        query = _study_rows().where(sa.text("state = 'complete' AND finished < revision"))
         with self._reads.connect() as connection:
-            return [(study, revision) for study, revision in connection.execute(query)]
+            return [_study_row(row) for row in connection.execute(query)]
 
     def finish(self, study_uid: str, revision: int) -> None:
         """Note that this revision was worked on to its end; repeating it does no harm."""

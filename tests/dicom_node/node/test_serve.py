@@ -35,6 +35,14 @@ def uid_of(path: Path) -> str:
     return str(dcmread(path, stop_before_pixels=True).SOPInstanceUID)
 
 
+def late_image(folder: Path) -> Path:
+    """Return another image of the still's study."""
+    ds = dcmread(STILL)
+    ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = f"{ds.SOPInstanceUID[:60]}.1"
+    ds.save_as(folder / "late.dcm")
+    return folder / "late.dcm"
+
+
 @pytest.fixture
 def peer(free_port: Callable[[], int]) -> Iterator[Pacs]:
     with pacs(free_port(), SEG, SR) as running:
@@ -111,15 +119,11 @@ def test_the_same_study_sent_again_is_acknowledged_and_not_answered_twice(
 def test_a_late_image_opens_its_study_again_and_only_it_is_answered(
     node: Node, peer: Pacs, tmp_path: Path
 ) -> None:
-    late = dcmread(STILL)
-    late.SOPInstanceUID = late.file_meta.MediaStorageSOPInstanceUID = (
-        f"{late.SOPInstanceUID[:60]}.1"
-    )
-    late.save_as(tmp_path / "late.dcm")
+    late = late_image(tmp_path)
     node.start()
     send([STILL], node.port)
     until(lambda: all_delivered(node), why=node.log)
-    send([tmp_path / "late.dcm"], node.port)
+    send([late], node.port)
     until(lambda: len(peer.received) == 4, why=node.log)
     until(lambda: node.finished(study_of(STILL)), why=node.log)
     with node.index() as index:
@@ -159,6 +163,23 @@ def test_kill_9_loses_nothing_that_was_acknowledged(node: Node, peer: Pacs, afte
             instance = index.find(uid_of(path))
         assert instance is not None
         assert dcmread(instance.path).PixelData == dcmread(path).PixelData
+
+
+def test_a_lost_index_is_rebuilt_and_the_node_goes_on(
+    node: Node, peer: Pacs, tmp_path: Path
+) -> None:
+    late = late_image(tmp_path)
+    node.start()
+    send([STILL], node.port)
+    until(lambda: all_delivered(node), why=node.log)
+    node.stop()
+    for file in node.layout.data.glob("index.db*"):
+        file.unlink()
+    node.start()
+    until(lambda: node.finished(study_of(STILL)), why=node.log)
+    send([late], node.port)
+    until(lambda: len(peer.received) == 4, why=node.log)
+    assert len(set(received(peer, "SR"))) == 2
 
 
 def test_a_killed_child_is_started_again(node: Node, peer: Pacs) -> None:
