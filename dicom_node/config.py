@@ -31,6 +31,22 @@ class Caller(_Section):
 
     ae_title: AETitle
     host: str = "*"
+    #: where it takes storage commitment reports; null = its requests are refused
+    port: Port | None = None
+
+
+class TlsSettings(_Section):
+    """The TLS side of the Application Entity (PS3.15 B.12, BCP 195), on a port of its own."""
+
+    port: Port = 2762
+    #: whether `node.port`, which knows no TLS, stays closed
+    only: bool = False
+    #: PEM files: the node's certificate chain, and its private key
+    certificate: Path = Field(strict=False)
+    key: Path = Field(strict=False)
+    #: PEM file of the authorities whose certificates callers must show; null = none is asked for
+    callers_ca: Path | None = Field(default=None, strict=False)
+    minimum_version: Literal["1.2", "1.3"] = "1.2"
 
 
 class NodeSettings(_Section):
@@ -39,6 +55,7 @@ class NodeSettings(_Section):
     ae_title: AETitle = "DICOM_NODE"
     bind: str = "127.0.0.1"
     port: Port = 11112
+    tls: TlsSettings | None = None
     data: Path = Field(default=Path("node-data"), strict=False)
     #: receiver processes that share the port
     processes: Annotated[int, Field(ge=1, le=64)] = 2
@@ -49,13 +66,34 @@ class NodeSettings(_Section):
     inbox_quota_gib: Annotated[float, Field(gt=0)] | None = None
     #: give up on a peer that is silent for so long in the middle of something
     network_timeout_s: Annotated[float, Field(gt=0)] = 30.0
+    #: of a receiver process
     max_associations: Annotated[int, Field(ge=1)] = 40
+    #: of a receiver process, from one address
+    max_connections_per_host: Annotated[int, Field(ge=1)] = 20
+    #: on stop, running associations get so long to finish
+    drain_s: Annotated[float, Field(ge=0)] = 10.0
+
+
+class CountAt(_Section):
+    """A PACS that is asked how many instances a study has (C-FIND, study root)."""
+
+    ae_title: AETitle
+    host: str
+    port: Port
+    timeout_s: Annotated[float, Field(gt=0)] = 10.0
 
 
 class StudySettings(_Section):
     """When a study counts as complete."""
 
+    #: nothing came for so long
     quiet_s: Annotated[float, Field(gt=0)] = 30.0
+    #: ... or for so long, where a peer's word says that everything is there
+    evidence_quiet_s: Annotated[float, Field(gt=0)] = 5.0
+    #: ... or the first of what is new came so long ago, whatever else comes
+    longest_s: Annotated[float, Field(gt=0)] = 3600.0
+    #: a PACS that knows the number of instances; null = none is asked
+    count_at: CountAt | None = None
 
 
 class HarvestSettings(_Section):
@@ -91,6 +129,13 @@ class Destination(_Section):
     timeout_s: Annotated[float, Field(gt=0)] = 30.0
 
 
+class WebSettings(_Section):
+    """Where ``/metrics`` and ``/healthz`` are served."""
+
+    bind: str = "127.0.0.1"
+    port: Port = 9112
+
+
 class Config(_Section):
     """The whole configuration."""
 
@@ -101,6 +146,8 @@ class Config(_Section):
     harvest: HarvestSettings = HarvestSettings()
     infer: InferSettings = InferSettings()
     destinations: tuple[Destination, ...] = Field(default=(), strict=False)
+    #: null = neither metrics nor health are served
+    web: WebSettings | None = None
     #: null = SQLite under node.data; postgresql://... for the jobs of several machines
     database: str | None = None
 
@@ -199,6 +246,9 @@ def _known_keys(loc: tuple[int | str, ...]) -> list[str]:
         "infer": InferSettings,
         "destinations": Destination,
         "callers": Caller,
+        "tls": TlsSettings,
+        "count_at": CountAt,
+        "web": WebSettings,
     }
     for part in loc:
         model = nested.get(str(part), model)
@@ -217,9 +267,17 @@ def _check_destinations(config: Config, path: Path) -> None:
 
 def _absolute(config: Config, base: Path) -> Config:
     harvest = config.harvest
+    tls = config.node.tls
+    if tls is not None:
+        files = {
+            "certificate": base / tls.certificate,
+            "key": base / tls.key,
+            "callers_ca": tls.callers_ca and base / tls.callers_ca,
+        }
+        tls = tls.model_copy(update=files)
     return config.model_copy(
         update={
-            "node": config.node.model_copy(update={"data": base / config.node.data}),
+            "node": config.node.model_copy(update={"data": base / config.node.data, "tls": tls}),
             "bundles": None if config.bundles is None else base / config.bundles,
             "harvest": harvest.model_copy(
                 update={"site_labels": harvest.site_labels and base / harvest.site_labels}
