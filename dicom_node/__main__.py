@@ -1,6 +1,7 @@
 """``python -m dicom_node`` is ``dicom-node``."""
 
-from dicom_node.cli import main
-
 if __name__ == "__main__":
+    # every child imports this module again under another name and needs no command line
+    from dicom_node.cli import main
+
     main()

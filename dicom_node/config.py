@@ -21,6 +21,9 @@ AETitle = Annotated[
 ]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
+#: Folder of the weak-label store under ``node.data``.
+STORE = "store"
+
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)

@@ -18,7 +18,10 @@ from dicom_node.errors import BundleError, ConfigError
 #: (what was checked, fault or "", what was found)
 Finding = tuple[str, str, str]
 
+app = typer.Typer(add_completion=False)
 
+
+@app.command()
 def check(config: ConfigFile = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
     """Check configuration, disk, bundles and destinations; exit status 1 on any fault.
 

@@ -12,10 +12,12 @@ from dicom_node.config import Config
 from dicom_node.errors import ConfigError
 from dicom_node.harvest import PrivateNotes, import_labels, load_map
 from dicom_node.harvest.opening import NOTES
-from dicom_node.node import Layout
+from dicom_node.node.layout import Layout
 from dicom_node.store import WeakLabelStore
 
-app = typer.Typer(help="Weak labels from the scanner's words, and labels of readers.")
+app = typer.Typer(
+    help="Weak labels from the scanner's words, and labels of readers.", add_completion=False
+)
 
 #: How many row numbers an import names before it only counts.
 SHOWN_FAULTS = 20

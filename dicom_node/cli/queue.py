@@ -9,10 +9,12 @@ from dicom_node.cli.options import DEFAULT_CONFIG, AsJson, ConfigFile, load, pri
 from dicom_node.config import Config
 from dicom_node.errors import ConfigError
 from dicom_node.jobs import Dispatcher, database_url
-from dicom_node.node import Layout
+from dicom_node.node.layout import Layout
 from dicom_node.outbox import DeliveryRow, DeliveryState, Outbox
 
-app = typer.Typer(help="Deliveries that wait or failed, and studies whose jobs failed.")
+app = typer.Typer(
+    help="Deliveries that wait or failed, and studies whose jobs failed.", add_completion=False
+)
 
 OnlyTo = Annotated[str | None, typer.Option("--destination", "-d", help="Only this destination.")]
 

@@ -2,16 +2,21 @@
 
 from typing import Any
 
+import typer
+
 from dicom_node.cli.options import DEFAULT_CONFIG, AsJson, ConfigFile, load, print_json, print_table
 from dicom_node.cli.queue import open_jobs, open_outbox
 from dicom_node.config import Config
 from dicom_node.index import Index
-from dicom_node.node import Layout, open_inbox
+from dicom_node.node.layout import Layout, open_inbox
 
 #: How many studies the screen shows.
 LATEST = 20
 
+app = typer.Typer(add_completion=False)
 
+
+@app.command()
 def status(config: ConfigFile = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
     """Show counts and the latest studies.
 

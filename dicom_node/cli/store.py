@@ -7,10 +7,10 @@ import typer
 
 from dicom_node.cli.options import DEFAULT_CONFIG, AsJson, ConfigFile, load, print_json, print_table
 from dicom_node.errors import ConfigError
-from dicom_node.node import Layout
+from dicom_node.node.layout import Layout
 from dicom_node.store import WeakLabelStore, audit
 
-app = typer.Typer(help="The de-identified weak-label store.")
+app = typer.Typer(help="The de-identified weak-label store.", add_completion=False)
 
 
 @app.command()

@@ -27,7 +27,7 @@ from dicom_node.demo.peers import receiving_pacs, send_files
 from dicom_node.errors import ConfigError, DestinationDownError, PermanentError
 from dicom_node.harvest import import_labels
 from dicom_node.index import Index
-from dicom_node.node import Layout
+from dicom_node.node.layout import Layout
 from dicom_node.outbox import DeliveryState, Outbox
 from dicom_node.phantom.labels import write_labels
 from dicom_node.phantom.study import PhantomInstance, cohort, write_study

@@ -5,7 +5,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from dicom_node.config import HarvestSettings
+from dicom_node.config import STORE, HarvestSettings
 from dicom_node.errors import UnreadableError
 from dicom_node.harvest.descriptions import DescriptionMap, load_map
 from dicom_node.harvest.harvester import harvest_instance
@@ -18,8 +18,7 @@ from dicom_node.pixels.sandbox import PixelSandbox
 from dicom_node.records import Geometry, Instance, WeakLabels
 from dicom_node.store import WeakLabelStore
 
-#: Under ``node.data``. The key and the notes are private and lie outside the store.
-STORE = "store"
+#: Under ``node.data``, private: they lie outside the store.
 KEY = "pseudonym.key"
 NOTES = "harvest.db"
 

@@ -5,10 +5,10 @@ closes it to say stop, and the kernel closes it when the supervisor dies. (A sha
 `multiprocessing.Event` would not do: a process killed while it waits on one hangs whoever sets it.)
 """
 
+import pkgutil
 import signal
 import threading
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnContext, SpawnProcess
@@ -21,8 +21,6 @@ from dicom_node.config import Config
 RESTART_S = 1.0
 LONGEST_RESTART_S = 30.0
 
-#: What a child runs: (configuration, to be set when ready, ends when set).
-Target = Callable[[Config, threading.Event, threading.Event], None]
 _Line: TypeAlias = "Connection[Any, Any]"
 
 
@@ -35,13 +33,14 @@ class Child:
         Children share nothing with the supervisor but the configuration and a pipe.
     name : str
         For the log and the process list.
-    target : Target
-        Importable by name, as spawn needs it.
+    target : str
+        What the child runs, "module:function", imported there and not here: a function of the
+        configuration, an event to set when it is ready, and an event that ends it.
     config : Config
         Handed to the target.
     """
 
-    def __init__(self, context: SpawnContext, name: str, target: Target, config: Config) -> None:
+    def __init__(self, context: SpawnContext, name: str, target: str, config: Config) -> None:
         self._context = context
         self._name = name
         self._target = target
@@ -122,7 +121,7 @@ class _Ready(threading.Event):
             self._line.send_bytes(b"ready")
 
 
-def _child_main(target: Target, config: Config, line: _Line) -> None:
+def _child_main(target: str, config: Config, line: _Line) -> None:
     # Ctrl-C and systemd signal the whole group; the supervisor alone decides
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -130,7 +129,7 @@ def _child_main(target: Target, config: Config, line: _Line) -> None:
     stop = threading.Event()
     threading.Thread(target=_await_stop, args=(line, stop), daemon=True).start()
     try:
-        target(config, _Ready(line), stop)
+        pkgutil.resolve_name(target)(config, _Ready(line), stop)
     except Exception as exc:  # noqa: BLE001 - a traceback may quote a data set; the log must not
         log.get("node").error("child failed", cause=type(exc).__name__, where=log.place_of(exc))
         raise SystemExit(1) from None

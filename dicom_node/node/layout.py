@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from dicom_node.config import Config
-from dicom_node.harvest.opening import STORE
+from dicom_node.config import STORE, Config
 from dicom_node.inbox import Inbox
 
 

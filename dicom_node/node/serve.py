@@ -5,15 +5,17 @@ import os
 import signal
 import threading
 import time
+from typing import Final
 
 from dicom_node import log
 from dicom_node.config import Config
 from dicom_node.node.children import Child
 from dicom_node.node.layout import open_inbox
 from dicom_node.node.locks import owned, wait_for_port
-from dicom_node.node.worker import run_worker
-from dicom_node.receive import run_receiver
 
+#: By name: the supervisor loads neither of them.
+WORKER: Final = "dicom_node.node.worker:run_worker"
+RECEIVER: Final = "dicom_node.node.receiver:run"
 #: Time that children get to finish what they do before they are killed.
 DRAIN_S = 20.0
 
@@ -39,9 +41,9 @@ def serve(config: Config) -> None:
 
 def _supervise(config: Config, stop: threading.Event) -> None:
     context = mp.get_context("spawn")
-    children = [Child(context, "worker", run_worker, config)]
+    children = [Child(context, "worker", WORKER, config)]
     children += [
-        Child(context, f"receiver-{number}", _receiver, config)
+        Child(context, f"receiver-{number}", RECEIVER, config)
         for number in range(config.node.processes)
     ]
     for child in children:
@@ -65,7 +67,3 @@ def _announce(config: Config) -> None:
     log.get("node").info(
         "ready", ae_title=node.ae_title, host=node.bind, port=node.port, process=node.processes
     )
-
-
-def _receiver(config: Config, ready: threading.Event, stop: threading.Event) -> None:
-    run_receiver(config.node, open_inbox(config), ready=ready, stop=stop)

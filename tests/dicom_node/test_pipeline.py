@@ -8,7 +8,7 @@ from pydicom import dcmread
 from pydicom.data import get_testdata_file
 
 from dicom_node.config import Config, Destination, InferSettings, NodeSettings, StudySettings
-from dicom_node.node import open_parts
+from dicom_node.node.worker import open_parts
 from dicom_node.outbox import DeliveryState
 from dicom_node.pipeline import Parts, analyse_study, deliver_errand, finish_study, harvest_study
 from dicom_node.records import ResultKind, Task

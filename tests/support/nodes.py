@@ -19,7 +19,7 @@ from pynetdicom.presentation import build_context
 
 from dicom_node.config import Config, Destination, load
 from dicom_node.index import Index
-from dicom_node.node import Layout
+from dicom_node.node.layout import Layout
 from dicom_node.outbox import Outbox
 
 DEADLINE_S = 60.0
