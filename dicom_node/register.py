@@ -19,7 +19,7 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import FileDataset
 from pydicom.filereader import read_file_meta_info
 
-from dicom_node import log
+from dicom_node import log, metrics
 from dicom_node.errors import PermanentError, UnreadableError
 from dicom_node.header import BROKEN_BYTES, read_header, text
 from dicom_node.inbox import Inbox, received_at
@@ -102,6 +102,7 @@ def rebuild(inbox: Inbox, index: Index) -> int:
         orphans = index.unknown(file_ids)
         for start in range(0, len(orphans), _BATCH):
             found += _register(inbox, index, orphans[start : start + _BATCH], now).total
+    metrics.count(metrics.ADOPTED, by=found)
     return found
 
 
@@ -112,14 +113,16 @@ def _register(inbox: Inbox, index: Index, file_ids: Sequence[str], now: datetime
         try:
             arrivals.append(_arrival(inbox, file_id, now))
         except UnreadableError as exc:
-            unreadable += _put_aside(inbox, file_id, str(exc))
+            if _put_aside(inbox, file_id, str(exc)):
+                unreadable += 1
+                metrics.count(metrics.QUARANTINED, "unreadable")
     outcomes = index.register(arrivals)
     # from here on the rows stand: what a crash leaves undone is done at the next call
-    settled = Counter(
-        outcome
-        for arrival, outcome in zip(arrivals, outcomes, strict=True)
-        if _SETTLE[outcome](inbox, index, arrival)
-    )
+    settled: Counter[Outcome] = Counter()
+    for arrival, outcome in zip(arrivals, outcomes, strict=True):
+        if _SETTLE[outcome](inbox, index, arrival):
+            settled[outcome] += 1
+            metrics.count(*_COUNTED[outcome])
     return RegisterCounts(
         new=settled[Outcome.NEW],
         duplicates=settled[Outcome.DUPLICATE],
@@ -267,6 +270,12 @@ _SETTLE: Final = {
     Outcome.CONFLICT: _keep_apart,
 }
 
+_COUNTED: Final = {
+    Outcome.NEW: (metrics.KEPT, "new"),
+    Outcome.DUPLICATE: (metrics.KEPT, "duplicate"),
+    Outcome.CONFLICT: (metrics.QUARANTINED, "conflict"),
+}
+
 
 def _put_aside(inbox: Inbox, file_id: str, reason: str) -> bool:
     try:
@@ -274,5 +283,5 @@ def _put_aside(inbox: Inbox, file_id: str, reason: str) -> bool:
     except (OSError, PermanentError) as exc:
         log.get("register").error("not_put_aside", file_id=file_id, cause=type(exc).__name__)
         return False
-    log.get("register").warning("quarantined", file_id=file_id, reason=reason)
+    log.get("register").error("quarantined", file_id=file_id, reason=reason)
     return True

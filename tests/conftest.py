@@ -1,10 +1,12 @@
 import os
 import shutil
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from dicom_node import metrics
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -54,3 +56,12 @@ def needs_program() -> Callable[[str], str]:
         return found
 
     return find
+
+
+@pytest.fixture
+def counted() -> Iterator[metrics.Page]:
+    """Return the page that this test counts on."""
+    before, page = metrics.page(), metrics.Page()
+    metrics.use(page)
+    yield page
+    metrics.use(before)

@@ -5,16 +5,12 @@ data set to it as they come and answers with the status that `finish` returns. N
 how the bytes came.
 """
 
+import struct
 from dataclasses import dataclass
 
-from pydicom.config import IGNORE
-from pydicom.dataelem import DataElement
-from pydicom.dataset import FileMetaDataset
-from pydicom.filebase import DicomBytesIO
-from pydicom.filewriter import write_file_meta_info
 from pynetdicom import PYNETDICOM_IMPLEMENTATION_UID
 
-from dicom_node import __version__
+from dicom_node import __version__, metrics
 from dicom_node.errors import InboxFullError, PermanentError, RefusedError, TemporaryError
 from dicom_node.inbox import Inbox, Part
 from dicom_node.receive import statuses
@@ -40,10 +36,11 @@ class Storing:
     """One instance on its way into the inbox.
 
     It never raises on what a peer or a disk does: the first fault decides the status, and what
-    comes after it is dropped.
+    comes after it is dropped. It is counted as received, and as one of stored, refused and aborted.
     """
 
     def __init__(self, inbox: Inbox, command: StoreCommand) -> None:
+        metrics.count(metrics.RECEIVED)
         self.command = command
         self.data_set_bytes = 0
         self._status = statuses.SUCCESS
@@ -73,37 +70,52 @@ class Storing:
                 self._part.commit()
             except TemporaryError as exc:
                 self._give_up(exc)
+            else:
+                self._part = None
+                metrics.count(metrics.STORED)
+        metrics.count(metrics.RECEIVED_BYTES, by=self.data_set_bytes)
         return self._status
 
     def discard(self) -> None:
         """Leave nothing: the association ended in the middle."""
-        if self._part is not None:
-            self._part.discard()
+        if self._drop():
+            self._status = statuses.PROCESSING_FAILURE
+            metrics.count(metrics.ABORTED)
+            metrics.count(metrics.RECEIVED_BYTES, by=self.data_set_bytes)
 
     def _give_up(self, exc: RefusedError | TemporaryError) -> None:
-        self.discard()
-        self._part = None
+        self._drop()
         self._status = _status_of(exc)
+        metrics.count(metrics.REFUSED, f"{self._status.code:04X}")
+
+    def _drop(self) -> bool:
+        part, self._part = self._part, None
+        if part is not None:
+            part.discard()
+        return part is not None
 
 
 def file_meta(command: StoreCommand) -> bytes:
     """Return preamble and File Meta Information (PS3.10 7.1) for a data set as sent."""
-    meta = FileMetaDataset()
     values = (
-        (0x00020001, "OB", b"\0\1"),
-        (0x00020002, "UI", command.sop_class_uid),
-        (0x00020003, "UI", command.sop_instance_uid),
-        (0x00020010, "UI", command.transfer_syntax_uid),
-        (0x00020012, "UI", PYNETDICOM_IMPLEMENTATION_UID),
-        (0x00020013, "SH", f"DICOM_NODE {__version__}"[:16]),
-        (0x00020016, "AE", command.calling_ae_title),
+        (0x0001, b"OB", b"\0\1"),
+        (0x0002, b"UI", command.sop_class_uid.encode("ascii")),
+        (0x0003, b"UI", command.sop_instance_uid.encode("ascii")),
+        (0x0010, b"UI", command.transfer_syntax_uid.encode("ascii")),
+        (0x0012, b"UI", PYNETDICOM_IMPLEMENTATION_UID.encode("ascii")),
+        (0x0013, b"SH", f"DICOM_NODE {__version__}"[:16].encode("ascii")),
+        (0x0016, b"AE", command.calling_ae_title.encode("ascii", "replace")),
     )
-    for tag, vr, value in values:
-        # archives hold UIDs that the standard forbids; they are copied as they are
-        meta.add(DataElement(tag, vr, value, validation_mode=IGNORE))
-    buffer = DicomBytesIO()
-    write_file_meta_info(buffer, meta)
-    return b"\0" * 128 + b"DICM" + buffer.getvalue()
+    body = b"".join(_element(*value) for value in values)
+    return b"\0" * 128 + b"DICM" + _element(0x0000, b"UL", struct.pack("<L", len(body))) + body
+
+
+def _element(number: int, vr: bytes, value: bytes) -> bytes:
+    """Return an element of group 0002 in Explicit VR Little Endian (PS3.5 7.1.2)."""
+    value += (b"\0" if vr == b"UI" else b" ") * (len(value) % 2)
+    if vr == b"OB":
+        return struct.pack("<HH2s2xL", 2, number, vr, len(value)) + value
+    return struct.pack("<HH2sH", 2, number, vr, len(value)) + value
 
 
 def _check(command: StoreCommand) -> None:

@@ -10,6 +10,7 @@ import pytest
 from pydicom import Dataset, dcmread, examples
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
+from dicom_node import metrics
 from dicom_node.inbox import Inbox
 from dicom_node.index import Index, StudyState
 from dicom_node.receive.storing import StoreCommand, file_meta
@@ -334,3 +335,30 @@ def test_malformed_files_end_kept_or_aside_within_a_gibibyte(
     assert len(kept(inbox)) + len(aside) == len(files) > 0
     assert all(reason for _, reason in aside)
     assert not any("lost" in reason for _, reason in aside)
+
+
+def test_every_file_that_leaves_the_line_is_counted_once(
+    inbox: Inbox, index: Index, tmp_path: Path, counted: metrics.Page
+) -> None:
+    for content in (
+        image(tmp_path),
+        image(tmp_path),
+        image(tmp_path, PatientID="P-2"),
+        b"no DICOM",
+    ):
+        put(inbox, content)
+    register(inbox, index)
+    register(inbox, index)
+    assert counted.values(metrics.KEPT) == {("new",): 1, ("duplicate",): 1}
+    assert counted.values(metrics.QUARANTINED) == {("conflict",): 1, ("unreadable",): 1}
+
+
+def test_what_a_lost_index_makes_anew_is_counted_as_adopted(
+    inbox: Inbox, tmp_path: Path, counted: metrics.Page
+) -> None:
+    kept_file = put(inbox, image(tmp_path))
+    inbox.keep(kept_file)
+    index = Index(tmp_path / "fresh.db")
+    rebuild(inbox, index)
+    index.close()
+    assert counted.get(metrics.ADOPTED) == counted.get(metrics.KEPT, "new") == 1

@@ -5,6 +5,7 @@ from typing import BinaryIO
 import pytest
 from pydicom import dcmread
 
+from dicom_node import metrics
 from dicom_node.inbox import Disk, Inbox
 from dicom_node.receive import statuses
 from dicom_node.receive.storing import StoreCommand, Storing, file_meta
@@ -120,3 +121,26 @@ def test_the_group_length_of_the_file_meta_is_right() -> None:
     meta = file_meta(COMMAND)
     assert len(meta) % 2 == 0
     assert int.from_bytes(meta[140:144], "little") == len(meta) - 144
+
+
+def test_every_instance_has_exactly_one_end(
+    inbox: Inbox, tmp_path: Path, counted: metrics.Page
+) -> None:
+    good = Storing(inbox, COMMAND)
+    good.write(DATA_SET)
+    good.finish()
+    good.discard()  # the association ends later
+    broken_off = Storing(inbox, COMMAND)
+    broken_off.write(DATA_SET)
+    broken_off.discard()
+    no_uid = Storing(inbox, replace(COMMAND, sop_instance_uid="../evil"))
+    no_uid.write(DATA_SET)
+    no_uid.discard()  # refused already, then broken off
+    empty = Storing(inbox, COMMAND)
+    empty.finish()
+    Storing(Inbox(tmp_path / "full", min_free_bytes=1 << 60), COMMAND).finish()
+    assert counted.get(metrics.RECEIVED) == 5
+    assert counted.get(metrics.STORED) == 1
+    assert counted.get(metrics.ABORTED) == 1
+    refused = {key[0]: count for key, count in counted.values(metrics.REFUSED).items() if count}
+    assert refused == {"0117": 1, "C000": 1, "A700": 1}
