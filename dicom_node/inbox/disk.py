@@ -4,10 +4,11 @@ import errno
 import fcntl
 import os
 import struct
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, cast
 
 from dicom_node.errors import InboxFullError, TemporaryError
 
@@ -19,7 +20,9 @@ class Disk:
 
     def create(self, path: Path) -> BinaryIO:
         """Create a file that nobody else has, readable by its owner alone."""
-        return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600), "wb", 1 << 18)
+        # no buffer: what is written is a whole PDU, and copying it costs as much as writing it
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        return cast(BinaryIO, os.fdopen(handle, "wb", buffering=0))
 
     def sync(self, file: BinaryIO) -> None:
         """Wait until the file's bytes are on the medium."""
@@ -39,7 +42,7 @@ class Disk:
 
 
 class Meter:
-    """A number of bytes in a file, shared by processes.
+    """A number of bytes in a file, shared by threads and processes.
 
     Parameters
     ----------
@@ -48,33 +51,28 @@ class Meter:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
         #: whether nothing was counted yet
         self.is_new = not path.exists()
+        self._threads = threading.Lock()
+        self._handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+
+    def __del__(self) -> None:
+        os.close(self._handle)
 
     def read(self) -> int:
         """Return the number."""
-        with self._locked() as handle:
-            return _number(handle)
+        stored = os.pread(self._handle, 8, 0)
+        return int(struct.unpack("<q", stored)[0]) if len(stored) == 8 else 0
 
     def add(self, count: int) -> None:
-        """Change the number; several processes may do so at a time."""
-        with self._locked() as handle:
-            os.pwrite(handle, struct.pack("<q", _number(handle) + count), 0)
-
-    @contextmanager
-    def _locked(self) -> Iterator[int]:
-        handle = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            yield handle
-        finally:
-            os.close(handle)
-
-
-def _number(handle: int) -> int:
-    stored = os.pread(handle, 8, 0)
-    return struct.unpack("<q", stored)[0] if len(stored) == 8 else 0
+        """Change the number; several threads and processes may do so at a time."""
+        # threads of a process share the lock of the file
+        with self._threads:
+            fcntl.flock(self._handle, fcntl.LOCK_EX)
+            try:
+                os.pwrite(self._handle, struct.pack("<q", self.read() + count), 0)
+            finally:
+                fcntl.flock(self._handle, fcntl.LOCK_UN)
 
 
 @contextmanager

@@ -53,11 +53,6 @@ class Part:
     def __del__(self) -> None:
         self.discard()
 
-    @property
-    def name(self) -> str:
-        """Path of the unfinished file."""
-        return str(self._path)
-
     def write(self, data: bytes | memoryview) -> int:
         """Append bytes.
 
@@ -71,15 +66,12 @@ class Part:
         if self.size_bytes - self._asked_bytes >= _ROOM_STEP_BYTES:
             self._check_room(self.size_bytes)
             self._asked_bytes = self.size_bytes
+        file, rest = self._open_file(), memoryview(data)
         with disk_errors():
-            written = self._open_file().write(data)
-        self.size_bytes += written
-        return written
-
-    def flush(self) -> None:
-        """Hand the bytes to the operating system."""
-        with disk_errors():
-            self._open_file().flush()
+            while rest:
+                rest = rest[file.write(rest) :]  # a disk that fills up takes a part
+        self.size_bytes += len(data)
+        return len(data)
 
     def commit(self) -> Path:
         """Make the file durable: when this returns it survives a power cut.

@@ -11,6 +11,13 @@ from dicom_node.errors import PermanentError
 from dicom_node.records import checked_uid
 
 VERIFICATION: Final = "1.2.840.10008.1.1"
+#: What peers say about instances, see notices.py: Storage Commitment Push Model (PS3.4 J),
+#: Modality Performed Procedure Step (PS3.4 F.7), Instance Availability Notification (PS3.4 R).
+COMMITMENT: Final = "1.2.840.10008.1.20.1"
+PROCEDURE_STEP: Final = "1.2.840.10008.3.1.2.3.3"
+AVAILABILITY: Final = "1.2.840.10008.5.1.4.33"
+_NOTICES: Final = (COMMITMENT, PROCEDURE_STEP, AVAILABILITY)
+_UNCOMPRESSED: Final = ("1.2.840.10008.1.2.1", "1.2.840.10008.1.2")
 
 _STANDARD_ROOT: Final = "1.2.840.10008."
 #: Below it stand the SOP classes of composite objects, the retired ones included.
@@ -72,7 +79,13 @@ def contexts_for(proposed: Iterable[PresentationContext]) -> list[PresentationCo
     """
     uids = sorted({str(context.abstract_syntax) for context in proposed})
     supported = [build_context(uid, list(TRANSFER_SYNTAXES)) for uid in uids if is_storage(uid)]
+    supported += [build_context(uid, list(_UNCOMPRESSED)) for uid in uids if uid in _NOTICES]
     return [*supported, build_context(VERIFICATION)]
+
+
+def has_storage(contexts: Iterable[PresentationContext]) -> bool:
+    """Tell whether instances may come in one of these contexts."""
+    return any(is_storage(str(context.abstract_syntax)) for context in contexts)
 
 
 def is_storage(sop_class_uid: str) -> bool:

@@ -2,30 +2,34 @@
 
 pynetdicom's own provider collects a data set in memory, or in a temporary file that an abort
 leaves behind. This one hands every fragment to a `Storing` as it comes and answers when it is
-durable; all other messages take pynetdicom's way.
+durable; all other messages take pynetdicom's way, whole.
 """
 
-import threading
+import struct
 import time
+from typing import Final, cast
 
-from pydicom.config import IGNORE
-from pydicom.dataset import Dataset
-from pydicom.uid import UID
 from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
-from pynetdicom.dimse_messages import C_STORE_RQ
-from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.pdu_primitives import P_DATA
 
 from dicom_node import log
-from dicom_node.errors import PermanentError
+from dicom_node.errors import PermanentError, UnreadableError
 from dicom_node.inbox import Inbox
-from dicom_node.receive import statuses
+from dicom_node.receive import command_set, statuses
+from dicom_node.receive.command_set import CommandSet
 from dicom_node.receive.statuses import Status
 from dicom_node.receive.storing import StoreCommand, Storing
+from dicom_node.receive.upper_layer import UpperLayer
+from dicom_node.records import checked_uid
 
-#: A command set, or the data set of a message that the node does not expect, may be so long.
-_MESSAGE_LIMIT_BYTES = 1 << 16
+#: A command set may be so long.
+_COMMAND_LIMIT_BYTES: Final = 1 << 16
+#: So may the data set of a message that is no C-STORE: a commitment of 20,000 instances.
+_DATA_SET_LIMIT_BYTES: Final = 4 << 20
+#: Length of what follows, context, Message Control Header (PS3.8 9.3.5, E.2).
+_PDV: Final = struct.Struct(">LBB")
+_IS_COMMAND, _IS_LAST = 1, 2
 
 
 class StreamingDimse(DIMSEServiceProvider):
@@ -40,10 +44,11 @@ class StreamingDimse(DIMSEServiceProvider):
     def __init__(self, assoc: Association, inbox: Inbox) -> None:
         super().__init__(assoc)
         self._inbox = inbox
+        self._collected = bytearray()
+        #: of a message that is no C-STORE, while its data set comes
+        self._command: bytes | None = None
         self._storing: Storing | None = None
         self._message_id = 0
-        self._message_bytes = 0
-        self._closed = threading.Event()
         self._last_activity = time.monotonic()
 
     @property
@@ -51,74 +56,131 @@ class StreamingDimse(DIMSEServiceProvider):
         """Seconds since the peer sent something of a message; 0 in the middle of a C-STORE."""
         return 0.0 if self._storing else time.monotonic() - self._last_activity
 
-    def receive_primitive(self, primitive: P_DATA) -> None:
-        """Take one P-DATA primitive; whatever is in it, this thread survives."""
+    def receive(self, value: memoryview) -> None:
+        """Take the value of a P-DATA-TF PDU.
+
+        Raises
+        ------
+        PermanentError
+            When it breaks the protocol.
+        """
         self._last_activity = time.monotonic()
-        try:
-            for context_id, fragment in primitive.presentation_data_value_list:
-                self._receive(context_id, fragment)
-        except Exception as exc:  # noqa: BLE001 - the DIMSE handler: a peer's bytes end no thread
-            log.get("receive").warning("message_not_understood", cause=type(exc).__name__)
-            self.discard()
-            self.dul.event_queue.put("Evt19")  # PS3.8 9.2.3: invalid PDU, abort
+        at = 0
+        while at < len(value):
+            if at + _PDV.size > len(value):
+                raise UnreadableError("a PDV ends in its header")
+            length, context_id, control = _PDV.unpack_from(value, at)
+            end = at + 4 + length
+            if length < 2 or end > len(value):
+                raise UnreadableError("a PDV has another length than its PDU")
+            self._receive(context_id, control, value[at + _PDV.size : end])
+            at = end
 
     def discard(self) -> None:
         """Leave nothing of a half-received instance; the association is over."""
-        self._closed.set()
         storing, self._storing = self._storing, None
         if storing is not None:
             storing.discard()
 
-    def _receive(self, context_id: int, fragment: bytes) -> None:
-        # Message Control Header (PS3.8 E.2): bit 0 command, bit 1 last fragment
-        is_command, is_last = fragment[0] & 1, fragment[0] & 2
+    def _receive(self, context_id: int, control: int, fragment: memoryview) -> None:
+        is_last = bool(control & _IS_LAST)
         if self._storing is None:
-            self._receive_message(context_id, fragment)
-        elif is_command:
-            raise PermanentError("a command inside a data set")
+            self._collect(context_id, control, fragment)
+        elif control & _IS_COMMAND:
+            raise UnreadableError("a command inside a data set")
         else:
-            self._storing.write(memoryview(fragment)[1:])
+            self._storing.write(fragment)
             if is_last:
                 self._answer(context_id, self._storing)
 
-    def _receive_message(self, context_id: int, fragment: bytes) -> None:
-        self._message_bytes = len(fragment) + (self._message_bytes if self.message else 0)
-        if self._message_bytes > _MESSAGE_LIMIT_BYTES:
+    def _collect(self, context_id: int, control: int, fragment: memoryview) -> None:
+        """Take a fragment of a command, or of a data set that is not stored."""
+        is_command = bool(control & _IS_COMMAND)
+        if is_command != (self._command is None):
+            raise UnreadableError("a command where a data set is due, or the other way round")
+        self._collected += fragment
+        limit_bytes = _COMMAND_LIMIT_BYTES if is_command else _DATA_SET_LIMIT_BYTES
+        if len(self._collected) > limit_bytes:
             raise PermanentError("a message longer than any that the node expects")
-        part = P_DATA()
-        part.presentation_data_value_list.append((context_id, fragment))
-        super().receive_primitive(part)
-        # the class changes once the command set is complete; a message still here has a data set
-        if isinstance(self.message, C_STORE_RQ) and not self._closed.is_set():
-            command_set, self.message = self.message.command_set, None
-            self._message_id = int(command_set.MessageID)
-            self._storing = Storing(self._inbox, self._command(context_id, command_set))
+        if control & _IS_LAST:
+            whole = bytes(self._collected)
+            self._collected.clear()
+            if is_command:
+                self._take_command(context_id, whole)
+            else:
+                self._hand_over(context_id, cast(bytes, self._command), whole)
 
-    def _command(self, context_id: int, command_set: Dataset) -> StoreCommand:
-        context = self.assoc._accepted_cx[context_id]
+    def _take_command(self, context_id: int, data: bytes) -> None:
+        command = command_set.parse(data)
+        kind = command_set.number(command, command_set.COMMAND_FIELD)
+        follows = command_set.number(command, command_set.COMMAND_DATA_SET_TYPE)
+        has_data_set = follows != command_set.NO_DATA_SET
+        if kind == command_set.C_STORE_RQ:
+            self._message_id = command_set.number(command, command_set.MESSAGE_ID)
+            self._storing = Storing(self._inbox, self._store_command(context_id, command))
+            if not has_data_set:
+                self._answer(context_id, self._storing)
+        elif has_data_set:
+            self._command = data
+        else:
+            self._hand_over(context_id, data, None)
+
+    def _store_command(self, context_id: int, command: CommandSet) -> StoreCommand:
+        context = self.assoc._accepted_cx.get(context_id)
+        if context is None:
+            raise UnreadableError("a message in a presentation context that was not accepted")
         return StoreCommand(
-            sop_class_uid=_raw_text(command_set, "AffectedSOPClassUID"),
-            sop_instance_uid=_raw_text(command_set, "AffectedSOPInstanceUID"),
+            sop_class_uid=command_set.text(command, command_set.AFFECTED_SOP_CLASS_UID),
+            sop_instance_uid=command_set.text(command, command_set.AFFECTED_SOP_INSTANCE_UID),
             abstract_syntax_uid=str(context.abstract_syntax),
             transfer_syntax_uid=str(context.transfer_syntax[0]),
             calling_ae_title=self.assoc.requestor.ae_title,
         )
 
+    def _hand_over(self, context_id: int, command: bytes, data_set: bytes | None) -> None:
+        """Give a whole message to pynetdicom, which serves it."""
+        self._command = None
+        message = P_DATA()
+        fragments = (
+            [b"\x03" + command] if data_set is None else [b"\x03" + command, b"\x02" + data_set]
+        )
+        message.presentation_data_value_list.extend((context_id, part) for part in fragments)
+        self.receive_primitive(message)
+
     def _answer(self, context_id: int, storing: Storing) -> None:
         status = storing.finish()
         self._storing = None
         _report(storing, status)
-        response = C_STORE()
-        response.MessageIDBeingRespondedTo = self._message_id
-        response.Status = status.code
-        # optional in a response: pynetdicom encodes no UID that breaks PS3.5 9.1
-        if UID(storing.command.sop_class_uid, IGNORE).is_valid:
-            response.AffectedSOPClassUID = storing.command.sop_class_uid
-        if UID(storing.command.sop_instance_uid, IGNORE).is_valid:
-            response.AffectedSOPInstanceUID = storing.command.sop_instance_uid
-        if status.comment:
-            response.ErrorComment = status.comment  # type: ignore[assignment]  # a str (0000,0902)
-        self.send_msg(response, context_id)
+        command = command_set.encode(_response(self._message_id, storing.command, status))
+        longest = self.maximum_pdu_size
+        for pdu in command_set.pdus(command, context_id=context_id, longest=longest):
+            cast(UpperLayer, self.dul).send_bytes(pdu)
+
+
+def _response(message_id: int, command: StoreCommand, status: Status) -> dict[int, int | str]:
+    """Return the elements of a C-STORE-RSP (PS3.7 9.3.1.2)."""
+    values: dict[int, int | str] = {
+        command_set.COMMAND_FIELD: command_set.C_STORE_RSP,
+        command_set.MESSAGE_ID_BEING_RESPONDED_TO: message_id,
+        command_set.COMMAND_DATA_SET_TYPE: command_set.NO_DATA_SET,
+        command_set.STATUS: status.code,
+    }
+    # optional in a response: what is no UID is not sent back
+    uids = {
+        command_set.AFFECTED_SOP_CLASS_UID: command.sop_class_uid,
+        command_set.AFFECTED_SOP_INSTANCE_UID: command.sop_instance_uid,
+    }
+    values |= {element: uid for element, uid in uids.items() if _is_uid(uid)}
+    if status.comment:
+        values[command_set.ERROR_COMMENT] = status.comment
+    return values
+
+
+def _is_uid(value: str) -> bool:
+    try:
+        return bool(checked_uid(value, "UID"))
+    except PermanentError:
+        return False
 
 
 def _report(storing: Storing, status: Status) -> None:
@@ -131,11 +193,3 @@ def _report(storing: Storing, status: Status) -> None:
         reason=status.comment,
         status=f"0x{status.code:04X}",
     )
-
-
-def _raw_text(command_set: Dataset, keyword: str) -> str:
-    """Return a value as sent; parsing it would warn of, and quote, what is no UID."""
-    if keyword not in command_set:
-        return ""
-    value = command_set.get_item(keyword).value
-    return (value.decode("latin-1") if isinstance(value, bytes) else str(value)).rstrip("\0 ")

@@ -1,8 +1,8 @@
-"""Who may associate, for what, and what happens when an association ends."""
+"""Who may associate, for what, and who serves what is no C-STORE."""
 
 import ipaddress
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import cast
 
 from pynetdicom import evt
@@ -12,25 +12,38 @@ from pynetdicom.transport import AddressInformation
 
 from dicom_node import log
 from dicom_node.config import Caller, NodeSettings
+from dicom_node.errors import TemporaryError
+from dicom_node.inbox import Inbox
+from dicom_node.notices import open_notices
 from dicom_node.receive import statuses
-from dicom_node.receive.contexts import contexts_for
-from dicom_node.receive.dimse import StreamingDimse
+from dicom_node.receive.contexts import contexts_for, has_storage
+from dicom_node.receive.notices import notice_handlers
 
 ANY = "*"
 
 #: A-ASSOCIATE-RJ (PS3.8 9.3.4): result, source, reason
 CALLING_AE_TITLE_NOT_RECOGNISED = (0x01, 0x01, 0x03)
+TEMPORARY_CONGESTION = (0x02, 0x03, 0x01)
 LOCAL_LIMIT_EXCEEDED = (0x02, 0x03, 0x02)
 
 
-def handlers(settings: NodeSettings) -> list[evt.EventHandlerType]:
-    """Return the event handlers of a receiver."""
+def handlers(
+    settings: NodeSettings, inbox: Inbox, established: Callable[[], int]
+) -> list[evt.EventHandlerType]:
+    """Return the event handlers of a receiver.
+
+    Parameters
+    ----------
+    settings : NodeSettings
+    inbox : Inbox
+        While it has no room, nobody may associate for storage.
+    established : callable
+        Returns how many associations stand.
+    """
     return [
-        (evt.EVT_REQUESTED, _on_requested, [settings]),
+        (evt.EVT_REQUESTED, _on_requested, [settings, inbox, established]),
         (evt.EVT_C_ECHO, _on_echo),
-        (evt.EVT_C_STORE, _on_store_without_data_set),
-        (evt.EVT_CONN_CLOSE, _on_end),
-        (evt.EVT_ABORTED, _on_end),
+        *notice_handlers(settings, open_notices(inbox)),
     ]
 
 
@@ -40,13 +53,6 @@ def is_listed(callers: Sequence[Caller], ae_title: str, address: str) -> bool:
         caller.ae_title in (ANY, ae_title.strip()) and _is_host(caller.host, address)
         for caller in callers
     )
-
-
-def wake(assoc: Association) -> None:
-    """End the wait for an A-ASSOCIATE request that will not come."""
-    if not assoc.is_established:
-        # what pynetdicom itself takes for the end of its time-out
-        assoc.dul.to_user_queue.put(None)
 
 
 def _is_host(host: str, address: str) -> bool:
@@ -69,18 +75,28 @@ def _plain(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     return mapped or parsed
 
 
-def _on_requested(event: evt.Event, settings: NodeSettings) -> None:
+def _on_requested(
+    event: evt.Event, settings: NodeSettings, inbox: Inbox, established: Callable[[], int]
+) -> None:
     assoc = event.assoc
     request = cast(A_ASSOCIATE, assoc.requestor.primitive)
-    ae_title, address = request.calling_ae_title, _address(assoc)
-    if not is_listed(settings.callers, ae_title, address):
+    contexts = contexts_for(request.presentation_context_definition_list)
+    if not is_listed(settings.callers, request.calling_ae_title, _address(assoc)):
         _reject(assoc, CALLING_AE_TITLE_NOT_RECOGNISED, "caller is not in node.callers")
-    elif _established(assoc) >= settings.max_associations:
+    elif established() >= settings.max_associations:
         _reject(assoc, LOCAL_LIMIT_EXCEEDED, "node.max_associations is reached")
+    elif has_storage(contexts) and (reason := _lack_of_room(inbox)):
+        _reject(assoc, TEMPORARY_CONGESTION, reason)
     else:
-        assoc.acceptor.supported_contexts = contexts_for(
-            request.presentation_context_definition_list
-        )
+        assoc.acceptor.supported_contexts = contexts
+
+
+def _lack_of_room(inbox: Inbox) -> str:
+    try:
+        inbox.check_room()
+    except TemporaryError as exc:
+        return str(exc)
+    return ""
 
 
 def _reject(assoc: Association, result_source_reason: tuple[int, int, int], reason: str) -> None:
@@ -98,21 +114,5 @@ def _address(assoc: Association) -> str:
     return cast(AddressInformation, assoc.requestor.address_info).address
 
 
-def _established(assoc: Association) -> int:
-    return sum(other.is_established for other in assoc.ae.active_associations)
-
-
 def _on_echo(event: evt.Event) -> int:
     return statuses.SUCCESS.code
-
-
-def _on_store_without_data_set(event: evt.Event) -> int:
-    # with a data set it never comes here: see StreamingDimse
-    return statuses.CANNOT_UNDERSTAND.code
-
-
-def _on_end(event: evt.Event) -> None:
-    dimse = event.assoc.dimse
-    if isinstance(dimse, StreamingDimse):
-        dimse.discard()
-    wake(event.assoc)

@@ -1,24 +1,27 @@
 """One process's receiver: listen, take, and on stop let the running associations finish."""
 
+import ssl
 import threading
 import time
-from typing import Final, Protocol, cast
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Final, Protocol
 
 from pynetdicom import AE, _config
-from pynetdicom.association import Association
 
 from dicom_node import log
 from dicom_node.config import NodeSettings
 from dicom_node.errors import NodeError
 from dicom_node.inbox import Inbox
 from dicom_node.receive.contexts import VERIFICATION
-from dicom_node.receive.dimse import StreamingDimse
-from dicom_node.receive.handlers import ANY, handlers, wake
-from dicom_node.receive.server import MAXIMUM_PDU_BYTES, NodeServer
+from dicom_node.receive.handlers import ANY, handlers
+from dicom_node.receive.reader import MAXIMUM_PDU_BYTES
+from dicom_node.receive.server import Connections, NodeServer
+from dicom_node.receive.tls import server_context
 
 #: On stop an association that is quiet for so long counts as finished.
 _IDLE_S: Final = 1.0
-#: How often the listener and the receiver look whether they shall end.
+#: How often the listeners and the receiver look whether they shall end.
 _POLL_S: Final = 0.1
 
 
@@ -32,49 +35,92 @@ class Flag(Protocol):
         """Whether the flag is raised."""
 
 
-def run_receiver(
-    settings: NodeSettings, inbox: Inbox, *, ready: Flag, stop: Flag, drain_s: float = 10.0
-) -> None:
+def run_receiver(settings: NodeSettings, inbox: Inbox, *, ready: Flag, stop: Flag) -> None:
     """Receive until `stop`, then drain.
 
-    Every process takes up to ``settings.max_associations`` at a time.
+    Every process takes up to ``settings.max_associations`` at a time. On stop it stops accepting;
+    running associations may finish for ``settings.drain_s``, then they are aborted.
 
     Parameters
     ----------
     settings : NodeSettings
     inbox : Inbox
     ready : Flag
-        Raised when the port accepts connections.
+        Raised when the ports accept connections.
     stop : Flag
-        Ends the receiver: it stops accepting, running associations may finish.
-    drain_s : float
-        Seconds until associations that do not finish are aborted.
+        Ends the receiver.
 
     Raises
     ------
     OSError
-        When the port cannot be bound.
+        When a port cannot be bound.
+    ConfigError
+        When the TLS files cannot be used.
     NodeError
-        When the listener ended by itself.
+        When a listener ended by itself.
     """
     # the library's own handlers format every message, identities included, for its log
     _config.LOG_HANDLER_LEVEL = "none"
     _warn_of_wildcards(settings)
+    connections = Connections(
+        limit=2 * settings.max_associations + 16,
+        limit_per_host=settings.max_connections_per_host,
+    )
+    with ExitStack() as stack:
+        servers = [
+            stack.enter_context(_listening(settings, inbox, connections, port, context))
+            for port, context in _ports(settings)
+        ]
+        ready.set()
+        # no wait() on the flag: a process killed in it would hang whoever raises the flag later
+        while not stop.is_set():
+            for listener, port in servers:
+                listener.join(_POLL_S / len(servers))
+                if not listener.is_alive():
+                    raise NodeError(f"the listener on port {port} ended by itself")
+    _drain(connections, settings.drain_s)
+
+
+def _ports(settings: NodeSettings) -> list[tuple[int, ssl.SSLContext | None]]:
+    ports: list[tuple[int, ssl.SSLContext | None]] = []
+    if settings.tls is None or not settings.tls.only:
+        ports.append((settings.port, None))
+    if settings.tls is not None:
+        ports.append((settings.tls.port, server_context(settings.tls)))
+    return ports
+
+
+@contextmanager
+def _listening(
+    settings: NodeSettings,
+    inbox: Inbox,
+    connections: Connections,
+    port: int,
+    context: ssl.SSLContext | None,
+) -> Iterator[tuple[threading.Thread, int]]:
     ae = _application_entity(settings)
-    server = _server(ae, settings, inbox)
+    server = NodeServer(
+        ae,
+        (settings.bind, port),
+        settings.ae_title,
+        ae.supported_contexts,
+        context,
+        evt_handlers=handlers(settings, inbox, lambda: connections.established),
+        inbox=inbox,
+        connections=connections,
+        is_shared=settings.processes > 1,
+    )
     listener = threading.Thread(
-        target=server.serve_forever, args=(_POLL_S,), name="listener", daemon=True
+        target=server.serve_forever, args=(_POLL_S,), name=f"listener-{port}", daemon=True
     )
     listener.start()
-    log.get("receive").info("listening", host=settings.bind, port=settings.port)
-    ready.set()
-    # no wait() on the flag: a process killed in it would hang whoever raises the flag later
-    while listener.is_alive() and not stop.is_set():
-        listener.join(_POLL_S)
-    if not listener.is_alive():
-        raise NodeError(f"the listener on port {settings.port} ended by itself")
-    server.stop_accepting()
-    _drain(ae, drain_s)
+    log.get("receive").info(
+        "listening", host=settings.bind, port=port, kind="plain" if context is None else "TLS"
+    )
+    try:
+        yield listener, port
+    finally:
+        server.stop_accepting()
 
 
 def _application_entity(settings: NodeSettings) -> AE:
@@ -82,25 +128,9 @@ def _application_entity(settings: NodeSettings) -> AE:
     ae.add_supported_context(VERIFICATION)  # the others: handlers.py, as each peer proposes them
     ae.maximum_pdu_size = MAXIMUM_PDU_BYTES
     # silent connections must not count: handlers.py counts the established ones
-    ae.maximum_associations = _max_connections(settings) + 1
+    ae.maximum_associations = 1 << 16
     ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = settings.network_timeout_s
     return ae
-
-
-def _server(ae: AE, settings: NodeSettings, inbox: Inbox) -> NodeServer:
-    server = ae.make_server(
-        (settings.bind, settings.port),
-        evt_handlers=handlers(settings),
-        server_class=NodeServer,
-        inbox=inbox,
-        is_shared=settings.processes > 1,
-        max_connections=_max_connections(settings),
-    )
-    return cast(NodeServer, server)
-
-
-def _max_connections(settings: NodeSettings) -> int:
-    return 2 * settings.max_associations + 16
 
 
 def _warn_of_wildcards(settings: NodeSettings) -> None:
@@ -118,27 +148,11 @@ def _warn_of_wildcards(settings: NodeSettings) -> None:
             )
 
 
-def _drain(ae: AE, drain_s: float) -> None:
+def _drain(connections: Connections, drain_s: float) -> None:
     deadline = time.monotonic() + drain_s
-    while associations := ae.active_associations:
+    while associations := list(connections):
         is_over = time.monotonic() > deadline
         for assoc in associations:
-            if is_over or _is_idle(assoc):
-                _end(assoc)
-            assoc.join(0.1)
-
-
-def _is_idle(assoc: Association) -> bool:
-    dimse = assoc.dimse
-    return not isinstance(dimse, StreamingDimse) or dimse.idle_s > _IDLE_S
-
-
-def _end(assoc: Association) -> None:
-    connection = assoc.dul.socket
-    if assoc.is_established:
-        assoc.abort(block=False)
-        assoc.join(0.5)
-    if assoc.is_alive() and connection is not None:
-        connection._shutdown_socket()  # wakes a reader that waits for the rest of a PDU
-    assoc.kill()
-    wake(assoc)
+            if is_over or assoc.idle_s > _IDLE_S:
+                assoc.end()
+            assoc.join(_POLL_S)

@@ -1,117 +1,87 @@
-"""pynetdicom's server, made to stand on a hospital network.
+"""The listening side: pynetdicom's server, made to stand on a hospital network.
 
-What it adds to the stock server: a peer that is silent, that stops in the middle of a PDU or that
-announces a giant one costs one connection for a limited time and nothing else; several processes
-may share the port; small objects do not wait for delayed acknowledgements.
+What it adds to the stock server: a peer that is silent, that stops in the middle of a PDU or of a
+TLS handshake, or that announces a giant PDU costs one connection for a limited time and nothing
+else; one host cannot take all connections; several processes may share the port.
 """
 
 import socket
 import socketserver
-import time
-from typing import Any
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, cast
 
-from pynetdicom.association import Association
-from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
+from pynetdicom.transport import AddressInformation, AssociationServer
 
 from dicom_node import log
 from dicom_node.inbox import Inbox
-from dicom_node.receive.dimse import StreamingDimse
-
-#: Maximum Length Received (PS3.8 D.1) that the node announces.
-MAXIMUM_PDU_BYTES = 131072
-#: Some peers count the PDV headers differently.
-_PDU_SLACK_BYTES = 1024
-#: An A-ASSOCIATE-RQ with 128 contexts of every transfer syntax stays far below.
-_ASSOCIATE_LIMIT_BYTES = 1 << 20
-#: Linux; the system re-arms delayed acknowledgement by itself, so it is set after every read
-_QUICKACK = getattr(socket, "TCP_QUICKACK", None)
+from dicom_node.receive.association import NodeAssociation
 
 
-class BoundedSocket(AssociationSocket):
-    """Reads a PDU in large pieces, of bounded length, within a bounded time."""
+class Connections:
+    """The open connections of a receiver process, bounded as a whole and for each host.
 
-    def recv(self, nr_bytes: int) -> bytearray:
-        """Read exactly `nr_bytes`, fewer when the peer closes.
+    Parameters
+    ----------
+    limit : int
+        So many may be open, associated or silent.
+    limit_per_host : int
+        So many from one address.
+    """
 
-        Raises
-        ------
-        OSError
-            When so many are not allowed here, or the peer takes too long: pynetdicom ends the
-            connection.
-        """
-        connection, limit_bytes = self.socket, self._limit_bytes()
-        if connection is None:
-            raise OSError("the connection is closed")
-        if nr_bytes > limit_bytes:
-            log.get("receive").warning("pdu_too_long", bytes=nr_bytes)
-            raise OSError(f"a PDU of {nr_bytes} bytes where {limit_bytes} are allowed")
-        data = bytearray(nr_bytes)
-        with memoryview(data) as view:
-            received = self._fill(connection, view)
-        del data[received:]
-        return data
+    def __init__(self, *, limit: int, limit_per_host: int) -> None:
+        self._limit, self._limit_per_host = limit, limit_per_host
+        self._open: set[NodeAssociation] = set()
+        self._lock = threading.Lock()
 
-    def _fill(self, connection: socket.socket, view: memoryview) -> int:
-        timeout_s = connection.gettimeout()
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        received = 0
-        while received < len(view):
-            count = connection.recv_into(view[received:])
-            if not count:
-                break
-            received += count
-            if deadline is not None and received < len(view) and time.monotonic() > deadline:
-                raise TimeoutError("a PDU took too long")
-        if _QUICKACK is not None:
-            connection.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
-        return received
+    def __iter__(self) -> Iterator[NodeAssociation]:
+        with self._lock:
+            return iter(list(self._open))
 
-    def _limit_bytes(self) -> int:
-        if self.assoc.is_established:
-            return MAXIMUM_PDU_BYTES + _PDU_SLACK_BYTES
-        return _ASSOCIATE_LIMIT_BYTES
+    @property
+    def established(self) -> int:
+        """How many are associations."""
+        return sum(assoc.is_established for assoc in self)
+
+    def has_room_for(self, host: str) -> bool:
+        """Tell whether a connection from `host` may be opened."""
+        found = list(self)
+        of_host = sum(assoc.host == host for assoc in found)
+        return len(found) < self._limit and of_host < self._limit_per_host
+
+    def add(self, assoc: NodeAssociation) -> None:
+        """Count a connection in."""
+        with self._lock:
+            self._open.add(assoc)
+
+    def remove(self, assoc: NodeAssociation) -> None:
+        """Count a connection out."""
+        with self._lock:
+            self._open.discard(assoc)
 
 
-class NodeRequestHandler(RequestHandler):
-    """Gives every association its bounded socket and its way into the inbox."""
-
-    server: "NodeServer"
-
-    def _create_association(self) -> Association:
-        connection = self.request
-        connection.settimeout(self.server.ae.network_timeout)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        assoc = super()._create_association()
-        # our socket replaces the stock one, so it alone reports the connection (PS3.8 9.2.2, Evt5)
-        assoc.dul.event_queue.get_nowait()
-        assoc.dul.socket = BoundedSocket(assoc, client_socket=connection)
-        assoc.dimse = StreamingDimse(assoc, self.server.inbox)
-        return assoc
-
-
-class NodeServer(ThreadedAssociationServer):
-    """The listening side of one receiver process.
+class NodeServer(AssociationServer):
+    """One listening socket of a receiver process; with an SSL context it speaks TLS.
 
     Parameters
     ----------
     inbox : Inbox
         Where instances go.
+    connections : Connections
+        Shared by the listeners of the process.
     is_shared : bool
         Whether other processes of the node listen on the same port (SO_REUSEPORT).
-    max_connections : int
-        Further connections are closed at once.
     """
 
     request_queue_size = 128
 
     def __init__(
-        self, *args: Any, inbox: Inbox, is_shared: bool, max_connections: int, **kwargs: Any
+        self, *args: Any, inbox: Inbox, connections: Connections, is_shared: bool, **kwargs: Any
     ) -> None:
         self.inbox = inbox
+        self.connections = connections
         self._is_shared = is_shared
-        self._max_connections = max_connections
         super().__init__(*args, **kwargs)
-        self.RequestHandlerClass = NodeRequestHandler
 
     def server_bind(self) -> None:
         """Bind, so that the node's other receivers may bind too."""
@@ -119,9 +89,44 @@ class NodeServer(ThreadedAssociationServer):
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         super().server_bind()
 
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """Accept a connection; its TLS handshake comes later, in its own thread."""
+        if self.socket is None:
+            raise OSError("the listener is closed")
+        return self.socket.accept()
+
     def verify_request(self, request: Any, client_address: Any) -> bool:
-        """Refuse connections beyond the limit, associated or silent."""
-        return len(self.active_associations) < self._max_connections
+        """Refuse connections beyond the limits, associated or silent."""
+        host = str(client_address[0])
+        if self.connections.has_room_for(host):
+            return True
+        log.get("receive").warning(
+            "connection_refused", host=host, reason="too many connections are open"
+        )
+        return False
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Make an association of a connection and give it its thread."""
+        request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        request.settimeout(self.ae.network_timeout)
+        if self.ssl_context is not None:
+            request = self.ssl_context.wrap_socket(
+                request, server_side=True, do_handshake_on_connect=False
+            )
+        assoc = NodeAssociation(self.ae, request, self.inbox, on_end=self.connections.remove)
+        assoc.acceptor.maximum_length = self.ae.maximum_pdu_size
+        assoc.acceptor.ae_title = self.ae_title
+        assoc.acceptor.address_info = AddressInformation.from_tuple(self.server_address)
+        assoc.acceptor.implementation_class_uid = self.ae.implementation_class_uid
+        assoc.acceptor.implementation_version_name = self.ae.implementation_version_name
+        assoc.acceptor.supported_contexts = self.contexts
+        assoc.requestor.address_info = AddressInformation.from_tuple(client_address)
+        for event, handler in self._handlers.items():
+            bound = [handler] if event.is_intervention else handler
+            for one in cast(list[tuple[Callable[..., Any], list[Any] | None]], bound):
+                assoc.bind(event, *one)
+        self.connections.add(assoc)
+        assoc.start()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Log a connection that failed before its association began."""

@@ -84,7 +84,6 @@ def test_files_wait_in_the_order_of_their_arrival(inbox: Inbox) -> None:
 def test_a_file_counts_as_received_when_its_last_byte_came(inbox: Inbox) -> None:
     part = inbox.create()
     part.write(b"first")
-    part.flush()
     os.utime(part.name, (0, 0))
     part.write(b"last")
     path = part.commit()
@@ -218,7 +217,6 @@ def test_a_failing_folder_sync_is_no_success_and_leaves_nothing(tmp_path: Path) 
 def begin_and_wait(folder: Path, started: Callable[[], None]) -> None:
     part = Inbox(folder, min_free_bytes=0).create()
     part.write(b"half")
-    part.flush()
     started()
     signal.pause()
 

@@ -13,6 +13,7 @@ from types import TracebackType
 from dicom_node.config import Caller, NodeSettings
 from dicom_node.inbox import Inbox
 from dicom_node.receive import run_receiver
+from dicom_node.receive.scp import Flag
 
 US_IMAGE = "1.2.840.10008.5.1.4.1.1.6.1"
 EXPLICIT_LE = "1.2.840.10008.1.2.1"
@@ -43,19 +44,20 @@ def settings_for(port: int, **changes: object) -> NodeSettings:
         "processes": 1,
         "callers": (Caller(ae_title="PEER", host="127.0.0.1"),),
         "network_timeout_s": 5.0,
+        "drain_s": 1.0,
     }
     return NodeSettings.model_validate(values | changes)
 
 
 @contextmanager
-def receiver(settings: NodeSettings, inbox: Inbox, drain_s: float = 1.0) -> Iterator[Receiver]:
+def receiver(settings: NodeSettings, inbox: Inbox) -> Iterator[Receiver]:
     """Run a receiver in threads of this process and drain it at the end."""
     running = Receiver(settings.port, inbox)
     ready = threading.Event()
     thread = threading.Thread(
         target=run_receiver,
         args=(settings, inbox),
-        kwargs={"ready": ready, "stop": running.stop, "drain_s": drain_s},
+        kwargs={"ready": ready, "stop": running.stop},
     )
     thread.start()
     try:
@@ -72,9 +74,7 @@ def receiver_process(settings: NodeSettings, inbox: Inbox) -> Iterator[multiproc
     """Run a receiver in a process of its own."""
     context = multiprocessing.get_context("spawn")
     ready, stop = context.Event(), context.Event()
-    process = context.Process(
-        target=run_receiver, args=(settings, inbox), kwargs={"ready": ready, "stop": stop}
-    )
+    process = context.Process(target=_receive, args=(settings, inbox.folder, ready, stop))
     process.start()
     try:
         assert ready.wait(30)
@@ -85,6 +85,10 @@ def receiver_process(settings: NodeSettings, inbox: Inbox) -> Iterator[multiproc
         if process.is_alive():
             process.kill()
             process.join(10)
+
+
+def _receive(settings: NodeSettings, folder: Path, ready: Flag, stop: Flag) -> None:
+    run_receiver(settings, Inbox(folder, min_free_bytes=0), ready=ready, stop=stop)
 
 
 def eventually(condition: Callable[[], object], timeout_s: float = 10.0) -> bool:

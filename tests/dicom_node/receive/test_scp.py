@@ -339,7 +339,7 @@ def test_on_stop_a_running_transfer_finishes_and_the_port_is_closed(
     inbox: Inbox, free_port: Callable[[], int]
 ) -> None:
     with (
-        receiver(settings_for(free_port()), inbox, drain_s=LIMIT_S) as running,
+        receiver(settings_for(free_port(), drain_s=float(LIMIT_S)), inbox) as running,
         RawPeer(running.port) as peer,
     ):
         peer.associate()
@@ -356,7 +356,7 @@ def test_on_stop_a_peer_that_never_finishes_is_aborted_and_leaves_nothing(
     inbox: Inbox, free_port: Callable[[], int]
 ) -> None:
     with (
-        receiver(settings_for(free_port()), inbox, drain_s=0.2) as running,
+        receiver(settings_for(free_port(), drain_s=0.2), inbox) as running,
         RawPeer(running.port) as peer,
     ):
         peer.associate()

@@ -1,0 +1,146 @@
+"""One association, in one thread: negotiate, take what comes, answer, end.
+
+pynetdicom negotiates (PS3.8 7.1) and serves every request but C-STORE, whose data sets go from the
+connection into the inbox without a stop.
+"""
+
+import socket
+import ssl
+from collections.abc import Callable
+from typing import cast
+
+from pynetdicom import evt
+from pynetdicom.ae import ApplicationEntity
+from pynetdicom.association import Association
+from pynetdicom.pdu_primitives import A_ASSOCIATE
+from pynetdicom.transport import AddressInformation, AssociationSocket
+
+from dicom_node import log
+from dicom_node.inbox import Inbox
+from dicom_node.receive.dimse import StreamingDimse
+from dicom_node.receive.reader import PduReader
+from dicom_node.receive.upper_layer import P_DATA_TF, UpperLayer
+
+
+class NodeAssociation(Association):
+    """An association that a peer asks for.
+
+    Parameters
+    ----------
+    ae : ApplicationEntity
+    connection : socket.socket
+        Plain, or TLS before its handshake; with a time-out.
+    inbox : Inbox
+        Where instances go.
+    on_end : callable
+        Told when the connection is closed.
+    """
+
+    dul: UpperLayer
+    dimse: StreamingDimse
+
+    def __init__(
+        self,
+        ae: ApplicationEntity,
+        connection: socket.socket,
+        inbox: Inbox,
+        *,
+        on_end: "Callable[[NodeAssociation], None]",
+    ) -> None:
+        super().__init__(ae, "acceptor")
+        self._on_end = on_end
+        self.dul = UpperLayer(self, PduReader(connection))
+        self.dul.socket = AssociationSocket(self, client_socket=connection)
+        self.dimse = StreamingDimse(self, inbox)
+        # the timers are the upper layer's
+        self.acse_timeout, self.network_timeout = ae.acse_timeout, ae.network_timeout
+
+    @property
+    def host(self) -> str:
+        """Address of the peer."""
+        return cast(AddressInformation, self.requestor.address_info).address
+
+    @property
+    def idle_s(self) -> float:
+        """Seconds since the peer sent something of a message; 0 in the middle of a C-STORE."""
+        return self.dimse.idle_s
+
+    def run_reactor(self) -> None:
+        """Talk to the peer until the connection is closed; what a thread of it runs."""
+        try:
+            self._talk()
+            self.dul.wait_for_close()
+        except TimeoutError:
+            self._log("peer_fell_silent")
+            self._give_up()
+        except OSError as exc:
+            self._log("connection_lost", cause=type(exc).__name__)
+            self.dul.lose_connection()
+        except Exception as exc:  # noqa: BLE001 - the DIMSE handler: a peer's bytes end no thread
+            self._log("message_not_understood", cause=type(exc).__name__, where=log.place_of(exc))
+            self.dul.refuse_pdu()
+            self.dul.wait_for_close()
+        finally:
+            self.is_established = False
+            self.dimse.discard()
+            self._connection.close()
+            self._on_end(self)
+
+    def end(self) -> None:
+        """Abort, from another thread."""
+        self._give_up()
+        self._connection._shutdown_socket()  # wakes a reader that waits for the rest of a PDU
+
+    def _talk(self) -> None:
+        connection = self._connection.socket
+        if isinstance(connection, ssl.SSLSocket):
+            connection.do_handshake()  # its time-out bounds the whole of it
+        self.dul.start()
+        self.dul.take(*self.dul.read())
+        request: object = self.dul.receive_pdu()
+        if not isinstance(request, A_ASSOCIATE):
+            return
+        self.requestor.primitive = request
+        evt.trigger(self, evt.EVT_REQUESTED, {})
+        if not (self.is_aborted or self.is_rejected):
+            self.acse.negotiate_association()
+            self.dul.negotiated()
+        while self.is_established:
+            self._serve()
+
+    def _serve(self) -> None:
+        kind, value = self.dul.read()
+        if kind == P_DATA_TF and self.dul.is_transferring:
+            self.dimse.receive(value)
+        else:
+            self.dul.take(kind, value)
+            self._note_end()
+        while self.is_established and not self.dimse.msg_queue.empty():
+            context_id, message = self.dimse.msg_queue.get_nowait()
+            if message is not None and context_id is not None:
+                self._serve_request(message, context_id)
+
+    def _note_end(self) -> None:
+        """Answer a release, note an abort (PS3.8 7.2, 7.3)."""
+        if self.acse.is_release_requested():
+            self.acse.send_release(is_response=True)
+            self.is_released = True
+        elif self.acse.is_aborted():
+            self.is_aborted = True
+            self._log("aborted_by_peer")
+        self.is_established = not (self.is_released or self.is_aborted)
+
+    def _give_up(self) -> None:
+        if self.dul.is_transferring:
+            self.acse.send_abort(0x00)
+            self.is_aborted = True
+        else:
+            self.dul.give_up()
+
+    @property
+    def _connection(self) -> AssociationSocket:
+        return cast(AssociationSocket, self.dul.socket)
+
+    def _log(self, event: str, **values: str) -> None:
+        ae_title = self.requestor.ae_title if self.requestor.primitive else ""
+        log.get("receive").warning(event, ae_title=ae_title, host=self.host, **values)

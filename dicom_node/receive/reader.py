@@ -1,0 +1,98 @@
+"""PDUs off a connection (PS3.8 9.3.1): bounded in length, bounded in time, without polling."""
+
+import math
+import socket
+import struct
+import time
+from typing import Final
+
+from dicom_node import log
+
+#: Maximum Length Received (PS3.8 D.1) that the node announces.
+MAXIMUM_PDU_BYTES: Final = 131072
+#: Some peers count the PDV headers differently.
+_SLACK_BYTES: Final = 1024
+#: An A-ASSOCIATE-RQ with 128 contexts of every transfer syntax stays far below.
+_ASSOCIATE_LIMIT_BYTES: Final = 1 << 20
+#: PDU type, reserved, length
+_HEADER: Final = struct.Struct(">BxL")
+_FIRST_BYTES: Final = 4096
+#: Linux; the system re-arms delayed acknowledgement by itself, so it is set after every read
+_QUICKACK: Final = getattr(socket, "TCP_QUICKACK", None)
+
+
+class PduReader:
+    """Reads one PDU after the other into a buffer that it keeps.
+
+    Parameters
+    ----------
+    connection : socket.socket
+        Plain or TLS. Its time-out bounds the silence between two PDUs, and the whole of each PDU.
+    """
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._timeout_s = connection.gettimeout() or math.inf
+        self._limit_bytes = _ASSOCIATE_LIMIT_BYTES
+        self._buffer = bytearray(_FIRST_BYTES)
+        self._view = memoryview(self._buffer)
+        self._start = self._end = 0
+
+    def negotiated(self) -> None:
+        """Hold the peer to the length that was announced to it."""
+        self._limit_bytes = MAXIMUM_PDU_BYTES + _SLACK_BYTES
+        self._grow(2 * self._limit_bytes)
+
+    def read(self) -> tuple[int, memoryview]:
+        """Wait for a PDU; return its type and its value, which is good until the next call.
+
+        Raises
+        ------
+        TimeoutError
+            When nothing came for the whole time, or the PDU took longer than that.
+        OSError
+            When the connection was closed or broke, or the PDU is longer than it may be.
+        """
+        if self._start == self._end:
+            self._start = self._end = 0
+            self._receive()
+        deadline = time.monotonic() + self._timeout_s
+        self._fill(_HEADER.size, deadline)
+        kind, length = _HEADER.unpack_from(self._buffer, self._start)
+        if length > self._limit_bytes:
+            log.get("receive").warning("pdu_too_long", bytes=length)
+            raise OSError(f"a PDU of {length} bytes where {self._limit_bytes} are allowed")
+        self._fill(_HEADER.size + length, deadline)
+        value = self._start + _HEADER.size
+        self._start = value + length
+        return kind, self._view[value : self._start]
+
+    def _fill(self, count: int, deadline: float) -> None:
+        """Have `count` bytes from the start of the PDU on."""
+        if self._start + count > len(self._buffer):
+            self._make_room(count)
+        while self._end - self._start < count:
+            if time.monotonic() > deadline:
+                raise TimeoutError("a PDU took too long")
+            self._receive()
+
+    def _receive(self) -> None:
+        count = self._connection.recv_into(self._view[self._end :])
+        if not count:
+            raise ConnectionResetError("the peer closed the connection")
+        self._end += count
+        if _QUICKACK is not None:
+            self._connection.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
+
+    def _make_room(self, count: int) -> None:
+        rest = self._end - self._start
+        if count > len(self._buffer):
+            self._grow(count)
+        self._view[:rest] = bytes(self._view[self._start : self._end])
+        self._start, self._end = 0, rest
+
+    def _grow(self, size: int) -> None:
+        if size > len(self._buffer):
+            buffer = bytearray(size)
+            buffer[: self._end] = self._view[: self._end]
+            self._buffer, self._view = buffer, memoryview(buffer)

@@ -1,0 +1,132 @@
+"""pynetdicom's upper layer (PS3.8 9.2) without its thread and its polling: whoever calls, waits.
+
+State machine, PDUs and negotiation stay pynetdicom's. What it does in a loop every millisecond
+happens here in the association's own thread: a PDU is read when one is waited for, and a primitive
+is sent when it is handed over. An association that says nothing costs nothing.
+"""
+
+import queue
+import struct
+import threading
+from typing import Final, cast
+
+from pynetdicom.association import Association
+from pynetdicom.dul import DULServiceProvider
+from pynetdicom.fsm import InvalidEventError
+from pynetdicom.transport import AssociationSocket
+
+from dicom_node.receive.reader import PduReader
+
+#: PDU type of P-DATA-TF (PS3.8 9.3.5)
+P_DATA_TF: Final = 0x04
+_PDU_TYPES: Final = range(0x01, 0x08)
+#: States (PS3.8 9.2.1)
+_DATA_TRANSFER, _AWAITING_CLOSE = "Sta6", "Sta13"
+#: Events (PS3.8 9.2.2)
+_CONNECTION_CLOSED, _ARTIM_EXPIRED, _INVALID_PDU = "Evt17", "Evt18", "Evt19"
+
+
+class UpperLayer(DULServiceProvider):
+    """The upper layer of an association that was asked for by a peer.
+
+    Parameters
+    ----------
+    assoc : Association
+    reader : PduReader
+        Of the connection that `assoc` has.
+    """
+
+    def __init__(self, assoc: Association, reader: PduReader) -> None:
+        super().__init__(assoc)
+        self._reader = reader
+        # a stop aborts from another thread
+        self._acting = threading.RLock()
+
+    def start(self) -> None:
+        """Take note of the connection (Evt5); no thread is needed."""
+        self._act()
+
+    def is_alive(self) -> bool:
+        """Tell pynetdicom that there is no thread to end."""
+        return False
+
+    @property
+    def is_transferring(self) -> bool:
+        """Whether P-DATA may come (Sta6)."""
+        return self.state_machine.current_state == _DATA_TRANSFER
+
+    def negotiated(self) -> None:
+        """Hold the peer to what was negotiated."""
+        self._reader.negotiated()
+
+    def read(self) -> tuple[int, memoryview]:
+        """Wait for a PDU and return it; see `PduReader.read`."""
+        return self._reader.read()
+
+    def take(self, kind: int, value: memoryview) -> None:
+        """Act on a PDU as the state machine says.
+
+        Raises
+        ------
+        Exception
+            Of any kind, from pynetdicom's decoder, on what a peer may send.
+        """
+        if kind not in _PDU_TYPES:
+            self._act(_INVALID_PDU)
+            return
+        data = struct.pack(">BxL", kind, len(value)) + bytes(value)
+        pdu, event = self._decode_pdu(bytearray(data))
+        self._recv_pdu.put(pdu)
+        self._act(event)
+
+    def lose_connection(self) -> None:
+        """Act on a connection that is closed or broken."""
+        self._act(_CONNECTION_CLOSED)
+
+    def refuse_pdu(self) -> None:
+        """Act on a PDU that makes no sense: abort (PS3.8 9.2.3, AA-8)."""
+        self._act(_INVALID_PDU)
+
+    def give_up(self) -> None:
+        """Act on a peer that is silent where no association stands: close."""
+        self._act(_ARTIM_EXPIRED)
+
+    def wait_for_close(self) -> None:
+        """After a release, a rejection or an abort, let the peer close; what it says is over."""
+        while self.state_machine.current_state == _AWAITING_CLOSE:
+            try:
+                self.read()
+            except TimeoutError:
+                self.give_up()
+            except OSError:
+                self.lose_connection()
+            if self.artim_timer.expired:
+                self.give_up()
+
+    def send_pdu(self, primitive: object) -> None:
+        """Send a primitive now; it is dropped where the state allows none."""
+        with self._acting:
+            super().send_pdu(primitive)  # type: ignore[arg-type]  # a private union of pynetdicom
+            self._process_recv_primitive()
+            self._act()
+            self.to_provider_queue.queue.clear()
+
+    def send_bytes(self, data: bytes) -> None:
+        """Send an encoded P-DATA-TF PDU now."""
+        with self._acting:
+            if self.is_transferring:
+                cast(AssociationSocket, self.socket).send(data)
+                self._act()
+
+    def _act(self, *events: str) -> None:
+        """Run the state machine on what happened, and on what follows from it."""
+        with self._acting:
+            for event in events:
+                self.event_queue.put(event)
+            while True:
+                try:
+                    self.state_machine.do_action(self.event_queue.get_nowait())
+                except queue.Empty:
+                    return
+                except InvalidEventError:
+                    continue  # the connection ended meanwhile, or the user came too late
