@@ -31,6 +31,8 @@ BROKEN_BYTES = (
     ValueError,
     struct.error,
 )
+#: (0002,0000) UL, length 4: File Meta Information begins with its own length (PS3.10 7.1)
+_GROUP_LENGTH = b"DICM\x02\x00\x00\x00UL\x04\x00"
 #: pydicom inflates such a file as a whole, a thousandfold if its maker wills it, to read one tag.
 DEFLATED = frozenset({"1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.8.1"})
 
@@ -62,6 +64,23 @@ def read_header(path: Path, keywords: Iterable[str]) -> FileDataset:
         return dcmread(path, stop_before_pixels=True, specific_tags=list(keywords))
     except BROKEN_BYTES as exc:
         raise UnreadableError(f"not readable as DICOM ({type(exc).__name__})") from None
+
+
+def data_set_offset(path: Path) -> int:
+    """Return where the data set of a DICOM file begins, in bytes.
+
+    Raises
+    ------
+    UnreadableError
+        When File Meta Information does not begin with its length (PS3.10 7.1).
+    OSError
+        When the file cannot be read.
+    """
+    with path.open("rb") as file:
+        start = file.read(128 + len(_GROUP_LENGTH) + 4)
+    if start[128:-4] != _GROUP_LENGTH:
+        raise UnreadableError("File Meta Information does not begin with its length")
+    return len(start) + int.from_bytes(start[-4:], "little")
 
 
 def text(header: Dataset, keyword: str) -> str:

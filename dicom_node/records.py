@@ -219,6 +219,46 @@ class Result:
     path: Path
 
 
+class NoticeKind(StrEnum):
+    """By which service a peer spoke of instances."""
+
+    #: Storage Commitment Push Model, N-ACTION (PS3.4 J.3.2)
+    COMMITMENT = "storage commitment"
+    #: Modality Performed Procedure Step, N-CREATE and N-SET (PS3.4 F.7.2)
+    PROCEDURE_STEP = "performed procedure step"
+    #: Instance Availability Notification, N-CREATE (PS3.4 R.3.2)
+    AVAILABILITY = "instance availability"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """An instance that a peer named."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Notice:
+    """One thing that a peer said of instances."""
+
+    #: the node's own name of the notice
+    file_id: str
+    kind: NoticeKind
+    calling_ae_title: str
+    #: address that it came from; a report goes there where ``node.callers`` names no host
+    host: str
+    #: Transaction UID (0008,1195) of a commitment, else the SOP Instance UID of what was made
+    uid: str
+    #: Performed Procedure Step Status (0040,0252); "" of the other kinds, and where not sent
+    status: str
+    #: empty where the message names none
+    study_instance_uids: tuple[str, ...]
+    #: in the order of the message, each instance once
+    references: tuple[Reference, ...]
+    received_at: datetime
+
+
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 
 

@@ -5,7 +5,6 @@ stands already is found again.
 """
 
 import hashlib
-import struct
 import warnings
 from collections import Counter
 from collections.abc import Sequence
@@ -21,7 +20,7 @@ from pydicom.filereader import read_file_meta_info
 
 from dicom_node import log, metrics
 from dicom_node.errors import PermanentError, UnreadableError
-from dicom_node.header import BROKEN_BYTES, read_header, text
+from dicom_node.header import BROKEN_BYTES, data_set_offset, read_header, text
 from dicom_node.inbox import Inbox, received_at
 from dicom_node.index import Arrival, Index, Outcome
 from dicom_node.records import Instance, checked_uid
@@ -32,8 +31,6 @@ _KEYWORDS: Final = (*_UIDS, "PatientID", "SpecificCharacterSet")
 _DEFLATED: Final = frozenset(
     {"1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"}
 )
-#: (0002,0000) UL, length 4: File Meta Information begins with its own length (PS3.10 7.1)
-_GROUP_LENGTH: Final = b"DICM\x02\x00\x00\x00UL\x04\x00"
 _BATCH: Final = 256
 _PIXEL_KEYWORDS: Final = (
     "Rows",
@@ -196,12 +193,9 @@ def _patient_id(header: FileDataset) -> str:
 
 def _digest(path: Path) -> tuple[str, int]:
     """Return SHA-256 and size in bytes of the data set alone."""
+    offset = data_set_offset(path)
     with path.open("rb") as file:
-        start = file.read(128 + len(_GROUP_LENGTH) + 4)
-        if start[128:-4] != _GROUP_LENGTH:
-            raise UnreadableError("File Meta Information does not begin with its length")
-        file.seek(struct.unpack("<L", start[-4:])[0], 1)
-        offset = file.tell()
+        file.seek(offset)
         digest = hashlib.file_digest(file, "sha256")
         return digest.hexdigest(), file.tell() - offset
 

@@ -1,6 +1,25 @@
 """The register of studies, series and instances: it remembers, others decide."""
 
 from dicom_node.index.index import Index
-from dicom_node.index.rows import Arrival, Outcome, StudyRow, StudyState
+from dicom_node.index.rows import (
+    Arrival,
+    CommitmentRow,
+    CommitmentState,
+    CountRow,
+    Outcome,
+    StudyRow,
+    StudyState,
+    Word,
+)
 
-__all__ = ["Arrival", "Index", "Outcome", "StudyRow", "StudyState"]
+__all__ = [
+    "Arrival",
+    "CommitmentRow",
+    "CommitmentState",
+    "CountRow",
+    "Index",
+    "Outcome",
+    "StudyRow",
+    "StudyState",
+    "Word",
+]

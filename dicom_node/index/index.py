@@ -5,7 +5,7 @@ it is ever logged. Whatever it loses is rebuilt from the inbox.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,8 +14,12 @@ from sqlalchemy.dialects.sqlite import insert
 
 from dicom_node.database import for_reading, open_sqlite
 from dicom_node.errors import PermanentError
+from dicom_node.index.commitments import Commitments
+from dicom_node.index.evidence import Evidence
+from dicom_node.index.layout import bring_up_to_date
+from dicom_node.index.moments import from_us, to_us
 from dicom_node.index.rows import Arrival, Outcome, StudyRow, StudyState
-from dicom_node.index.tables import APART, INSTANCE, METADATA, SERIES, STUDY
+from dicom_node.index.tables import APART, FRESH, INSTANCE, METADATA, OPENING, SERIES, STUDY
 from dicom_node.records import Instance
 from dicom_node.sop_classes import ULTRASOUND_IMAGES
 
@@ -30,6 +34,11 @@ class Index:
         self._folder = path.parent
         self._engine = open_sqlite(path, METADATA)
         self._reads = for_reading(self._engine)
+        bring_up_to_date(self._engine)
+        #: what peers said of instances
+        self.evidence = Evidence(self._engine, self._reads)
+        #: the reports that they are owed
+        self.commitments = Commitments(self._engine, self._reads)
 
     def close(self) -> None:
         """Release the file."""
@@ -62,11 +71,22 @@ class Index:
 
     def due(self, now: datetime, quiet_s: float) -> list[str]:
         """Return the open studies for which nothing came for `quiet_s`, oldest first."""
-        limit_us = _us(now - timedelta(seconds=quiet_s))
+        limit_us = to_us(now - timedelta(seconds=quiet_s))
         query = (
             sa.select(STUDY.c.study_instance_uid)
             .where(STUDY.c.state == StudyState.OPEN, STUDY.c.last_received_us <= limit_us)
             .order_by(STUDY.c.last_received_us)
+        )
+        with self._reads.connect() as connection:
+            return list(connection.scalars(query))
+
+    def overdue(self, now: datetime, longest_s: float) -> list[str]:
+        """Return the open studies whose first new instance came `longest_s` ago, oldest first."""
+        limit_us = to_us(now - timedelta(seconds=longest_s))
+        query = (
+            sa.select(OPENING.c.study_instance_uid)
+            .where(OPENING.c.first_us <= limit_us)
+            .order_by(OPENING.c.first_us)
         )
         with self._reads.connect() as connection:
             return list(connection.scalars(query))
@@ -98,11 +118,13 @@ class Index:
             values = {
                 "state": StudyState.COMPLETE,
                 "revision": row.revision + 1,
-                "completed_us": _us(now),
+                "completed_us": to_us(now),
                 "reason": reason,
                 "evidence": dict(evidence),
             }
             connection.execute(sa.update(STUDY).where(is_study).values(values))
+            for table in (OPENING, FRESH):
+                connection.execute(sa.delete(table).where(table.c.study_instance_uid == study_uid))
             return int(row.revision) + 1
 
     def unfinished(self) -> list[StudyRow]:
@@ -141,6 +163,16 @@ class Index:
         with self._reads.connect() as connection:
             row = connection.execute(query).one_or_none()
         return None if row is None else self._instance(row)
+
+    def find_all(self, sop_instance_uids: Sequence[str]) -> dict[str, Instance]:
+        """Return those of some instances that are registered, by SOP Instance UID."""
+        found: dict[str, Instance] = {}
+        with self._reads.connect() as connection:
+            for batch in _batches(list(sop_instance_uids)):
+                query = sa.select(INSTANCE).where(INSTANCE.c.sop_instance_uid.in_(batch))
+                for row in connection.execute(query):
+                    found[row.sop_instance_uid] = self._instance(row)
+        return found
 
     def apart(self, sha256: str) -> str | None:
         """Return the id of the quarantined file with this data set, None when there is none."""
@@ -224,6 +256,7 @@ class Index:
             [dict(zip(keys, pair, strict=True)) for pair in sorted(series)],
         )
         connection.execute(sa.insert(INSTANCE), [self._values(i) for i in instances])
+        _note_new(connection, instances)
 
     def _values(self, instance: Instance) -> dict[str, Any]:
         values = {
@@ -233,12 +266,12 @@ class Index:
         }
         return values | {
             "path": self._relative(instance.path),
-            "received_us": _us(instance.received_at),
+            "received_us": to_us(instance.received_at),
         }
 
     def _instance(self, row: sa.Row[Any]) -> Instance:
         values = dict(row._mapping)
-        values["received_at"] = _time(values.pop("received_us"))
+        values["received_at"] = from_us(values.pop("received_us"))
         values["path"] = self._folder / values["path"]
         return Instance(**values)
 
@@ -264,7 +297,7 @@ def _known(connection: sa.Connection, uids: list[str]) -> dict[str, tuple[str, s
 
 def _touch_study(arrival: Arrival) -> sa.Insert:
     instance = arrival.instance
-    received_us = _us(instance.received_at)
+    received_us = to_us(instance.received_at)
     statement = insert(STUDY).values(
         study_instance_uid=instance.study_instance_uid,
         patient_id=arrival.patient_id,
@@ -285,6 +318,36 @@ def _touch_study(arrival: Arrival) -> sa.Insert:
     return statement.on_conflict_do_update(index_elements=[STUDY.c[0]], set_=changes)
 
 
+def _note_new(connection: sa.Connection, instances: Sequence[Instance]) -> None:
+    """Write down what is new in the open ones among the studies of these instances."""
+    studies = sorted({instance.study_instance_uid for instance in instances})
+    are_open: set[str] = set()
+    for batch in _batches(studies):
+        query = sa.select(STUDY.c.study_instance_uid).where(
+            STUDY.c.study_instance_uid.in_(batch), STUDY.c.state == StudyState.OPEN
+        )
+        are_open.update(connection.scalars(query))
+    new = [instance for instance in instances if instance.study_instance_uid in are_open]
+    if not new:
+        return
+    opening = insert(OPENING)
+    first_us = sa.func.min(OPENING.c.first_us, opening.excluded.first_us)
+    connection.execute(
+        opening.on_conflict_do_update(index_elements=[OPENING.c[0]], set_={"first_us": first_us}),
+        [
+            {"study_instance_uid": i.study_instance_uid, "first_us": to_us(i.received_at)}
+            for i in new
+        ],
+    )
+    connection.execute(
+        insert(FRESH).on_conflict_do_nothing(),
+        [
+            {"sop_instance_uid": i.sop_instance_uid, "study_instance_uid": i.study_instance_uid}
+            for i in new
+        ],
+    )
+
+
 def _study_rows() -> sa.Select[Any]:
     count = (
         sa.select(sa.func.count())
@@ -301,9 +364,9 @@ def _study_row(row: sa.Row[Any]) -> StudyRow:
         revision=row.revision,
         finished=row.finished,
         instances=row.instances,
-        first_received_at=_time(row.first_received_us),
-        last_received_at=_time(row.last_received_us),
-        completed_at=None if row.completed_us is None else _time(row.completed_us),
+        first_received_at=from_us(row.first_received_us),
+        last_received_at=from_us(row.last_received_us),
+        completed_at=None if row.completed_us is None else from_us(row.completed_us),
         reason=row.reason,
         evidence=row.evidence,
     )
@@ -311,11 +374,3 @@ def _study_row(row: sa.Row[Any]) -> StudyRow:
 
 def _batches(values: list[str]) -> Iterable[list[str]]:
     return (values[start : start + _BATCH] for start in range(0, len(values), _BATCH))
-
-
-def _us(moment: datetime) -> int:
-    return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
-
-
-def _time(microseconds: int) -> datetime:
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=microseconds)

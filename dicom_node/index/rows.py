@@ -52,3 +52,64 @@ class StudyRow:
     #: why it was completed last, "" before
     reason: str
     evidence: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Word:
+    """What peers said of a study by one service, held against what is registered."""
+
+    #: who spoke, sorted
+    ae_titles: tuple[str, ...]
+    #: instances that they listed
+    listed: int
+    #: of those, how many are not registered
+    missing: int
+    #: new images of the study that nobody listed
+    unlisted: int
+    #: procedure steps of the study that have not ended
+    running: int
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether everything that was listed is here, and everything here was listed."""
+        return bool(self.listed) and not (self.missing or self.unlisted or self.running)
+
+
+class CommitmentState(StrEnum):
+    """Where the report on a storage commitment stands."""
+
+    WAITING = "waiting"
+    REPORTED = "reported"
+    #: nobody took the report for a day
+    GIVEN_UP = "given up"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommitmentRow:
+    """A storage commitment that was asked for (PS3.4 J.3)."""
+
+    #: the node's own name of the request
+    file_id: str
+    transaction_uid: str
+    #: who asked, and from where
+    ae_title: str
+    host: str
+    state: CommitmentState
+    #: how often a report was begun
+    attempts: int
+    instances: int
+    received_at: datetime
+    #: of the last attempt, "" where there is nothing to say
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CountRow:
+    """How many instances a PACS says that a study has."""
+
+    #: who counted
+    ae_title: str
+    #: the results that this node sent there are not counted
+    instances: int
+    #: when the last instance had come that was here when it was asked
+    last_received_at: datetime

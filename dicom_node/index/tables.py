@@ -57,3 +57,66 @@ APART: Final = sa.Table(
     sa.Column("sha256", sa.String, primary_key=True),
     sa.Column("file_id", sa.String, nullable=False),
 )
+# since when a study is open, as long as it is
+OPENING: Final = sa.Table(
+    "opening",
+    METADATA,
+    sa.Column("study_instance_uid", sa.String, primary_key=True),
+    # when the first of what is new in it came
+    sa.Column("first_us", sa.Integer, nullable=False, index=True),
+)
+# what is new in an open study: came since it was completed last
+FRESH: Final = sa.Table(
+    "fresh",
+    METADATA,
+    sa.Column("sop_instance_uid", sa.String, primary_key=True),
+    sa.Column("study_instance_uid", sa.String, nullable=False, index=True),
+)
+# what peers said of instances
+SAID: Final = sa.Table(
+    "said",
+    METADATA,
+    sa.Column("serial", sa.Integer, primary_key=True),
+    sa.Column("file_id", sa.String, nullable=False, unique=True),
+    sa.Column("kind", sa.String, nullable=False),
+    sa.Column("ae_title", sa.String, nullable=False),
+    sa.Column("host", sa.String, nullable=False),
+    sa.Column("uid", sa.String, nullable=False, index=True),
+    sa.Column("status", sa.String, nullable=False),
+    sa.Column("received_us", sa.Integer, nullable=False, index=True),
+    # a serial is never used again: whoever saw the highest one saw everything
+    sqlite_autoincrement=True,
+)
+SAID_STUDY: Final = sa.Table(
+    "said_study",
+    METADATA,
+    sa.Column("serial", sa.ForeignKey(SAID.c[0], ondelete="CASCADE"), primary_key=True),
+    sa.Column("study_instance_uid", sa.String, primary_key=True, index=True),
+)
+LISTED: Final = sa.Table(
+    "listed",
+    METADATA,
+    sa.Column("serial", sa.ForeignKey(SAID.c[0], ondelete="CASCADE"), primary_key=True),
+    sa.Column("sop_instance_uid", sa.String, primary_key=True, index=True),
+    sa.Column("sop_class_uid", sa.String, nullable=False),
+)
+# the reports that commitments are owed
+COMMITMENT: Final = sa.Table(
+    "commitment",
+    METADATA,
+    sa.Column("serial", sa.ForeignKey(SAID.c[0], ondelete="CASCADE"), primary_key=True),
+    sa.Column("state", sa.String, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("due_us", sa.Integer, nullable=False),
+    sa.Column("reason", sa.String, nullable=False),
+    sa.Index("commitment_due", "state", "due_us"),
+)
+# how many instances a PACS says that a study has
+COUNTED: Final = sa.Table(
+    "counted",
+    METADATA,
+    sa.Column("study_instance_uid", sa.String, primary_key=True),
+    sa.Column("ae_title", sa.String, nullable=False),
+    sa.Column("instances", sa.Integer, nullable=False),
+    sa.Column("last_received_us", sa.Integer, nullable=False),
+)

@@ -6,13 +6,12 @@ here too, written in the same transaction as the results: after a crash a study 
 with all its results owed, or not analysed.
 """
 
-from dicom_node.outbox.outbox import FIRST_RETRY_S, LEASE_S, LONGEST_RETRY_S, Outbox
-from dicom_node.outbox.rows import DeliveryRow, DeliveryState, Errand
+from dicom_node.outbox.outbox import LEASE_S, Outbox
+from dicom_node.outbox.rows import Backlog, DeliveryRow, DeliveryState, Errand
 
 __all__ = [
-    "FIRST_RETRY_S",
     "LEASE_S",
-    "LONGEST_RETRY_S",
+    "Backlog",
     "DeliveryRow",
     "DeliveryState",
     "Errand",

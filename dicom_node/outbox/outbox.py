@@ -2,20 +2,25 @@
 
 import random
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
 
+from dicom_node.backoff import retry_delay_s
 from dicom_node.database import for_reading, open_sqlite
-from dicom_node.outbox.rows import DeliveryRow, DeliveryState, Errand, to_delivery, to_result
+from dicom_node.outbox.rows import (
+    Backlog,
+    DeliveryRow,
+    DeliveryState,
+    Errand,
+    to_delivery,
+    to_result,
+)
 from dicom_node.outbox.tables import ANALYSED, DELIVERY, ERRAND, METADATA, RESULT
 from dicom_node.records import Result
 
-#: 30 s, doubled after each failure, at most 10 minutes, for ever: a PACS may be down for days.
-FIRST_RETRY_S = 30.0
-LONGEST_RETRY_S = 600.0
 #: A delivery that was handed out and not heard of for so long is handed out again.
 LEASE_S = 600.0
 
@@ -179,17 +184,16 @@ class Outbox:
         now: datetime,
         rng: random.Random,
     ) -> None:
-        """Try again later: the row is due after the backoff, with 20 % jitter."""
+        """Try again later, for ever: a PACS may be down for days."""
         with self._engine.begin() as connection:
             where = _row(sop_instance_uid, destination)
             attempts = connection.scalar(sa.select(DELIVERY.c.attempts).where(where)) or 0
-            delay_s = min(FIRST_RETRY_S * 2.0 ** min(attempts, 10), LONGEST_RETRY_S)
             connection.execute(
                 sa.update(DELIVERY)
                 .where(where, DELIVERY.c.state == DeliveryState.WAITING)
                 .values(
                     attempts=attempts + 1,
-                    due_at=now.timestamp() + delay_s * rng.uniform(0.8, 1.2),
+                    due_at=now.timestamp() + retry_delay_s(attempts, rng),
                     status=status,
                     reason=reason,
                     changed_at=now.timestamp(),
@@ -235,6 +239,26 @@ class Outbox:
         with self._reads.connect() as connection:
             found = {DeliveryState(state): count for state, count in connection.execute(query)}
         return {state: found.get(state, 0) for state in DeliveryState}
+
+    def backlogs(self) -> list[Backlog]:
+        """Return how much is owed to, and was given up for, each destination."""
+        state, name = DELIVERY.c.state, DELIVERY.c.destination
+        query = (
+            sa.select(state, name, sa.func.count(), sa.func.min(RESULT.c.created_at))
+            .select_from(DELIVERY.join(RESULT))
+            .where(state.in_([DeliveryState.WAITING.value, DeliveryState.DEAD.value]))
+            .group_by(state, name)
+        )
+        with self._reads.connect() as connection:
+            return [
+                Backlog(
+                    state=DeliveryState(state),
+                    destination=name,
+                    count=count,
+                    oldest_at=datetime.fromtimestamp(oldest, UTC),
+                )
+                for state, name, count, oldest in connection.execute(query)
+            ]
 
     def retry(self, *, now: datetime, destination: str | None = None) -> int:
         """Make every dead or waiting row due at once; returns how many."""

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from dicom_node.outbox import FIRST_RETRY_S, LEASE_S, LONGEST_RETRY_S, DeliveryState, Outbox
+from dicom_node.backoff import FIRST_RETRY_S, LONGEST_RETRY_S
+from dicom_node.outbox import LEASE_S, DeliveryState, Outbox
 from dicom_node.records import Result, ResultKind
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -7,13 +7,16 @@ from typer.main import get_command
 
 from dicom_node import config
 from dicom_node.cli.app import app
+from dicom_node.receive.notices import NOTICE_STATUSES
 from dicom_node.receive.statuses import STATUSES, Status
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 README = (REPOSITORY / "README.md").read_text("utf-8")
 
 
-@pytest.mark.parametrize("status", STATUSES, ids=lambda status: f"0x{status.code:04X}")
+@pytest.mark.parametrize(
+    "status", STATUSES + NOTICE_STATUSES, ids=lambda status: f"0x{status.code:04X}"
+)
 def test_the_table_of_statuses_is_the_one_that_the_receiver_runs_on(status: Status) -> None:
     text = (REPOSITORY / "docs" / "statuses.md").read_text("utf-8")
     comment = status.comment or "Success"

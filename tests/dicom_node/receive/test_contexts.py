@@ -63,6 +63,19 @@ def test_every_family_of_compression_is_offered(last: str) -> None:
 
 
 def test_only_what_is_proposed_is_supported_and_verification_always() -> None:
-    proposed = [build_context("1.2.840.10008.5.1.4.1.1.6.1"), build_context("1.2.840.10008.1.20.1")]
+    proposed = [
+        build_context("1.2.840.10008.5.1.4.1.1.6.1"),
+        build_context("1.2.840.10008.5.1.1.1"),
+    ]
     supported = [str(context.abstract_syntax) for context in contexts_for(proposed)]
     assert supported == ["1.2.840.10008.5.1.4.1.1.6.1", "1.2.840.10008.1.1"]
+
+
+def test_what_peers_say_of_instances_is_taken_uncompressed() -> None:
+    notices = ["1.2.840.10008.1.20.1", "1.2.840.10008.3.1.2.3.3", "1.2.840.10008.5.1.4.33"]
+    supported = contexts_for([build_context(uid) for uid in notices])
+    assert [str(context.abstract_syntax) for context in supported[:-1]] == notices
+    assert {uid for c in supported[:-1] for uid in c.transfer_syntax} == {
+        "1.2.840.10008.1.2.1",
+        "1.2.840.10008.1.2",
+    }

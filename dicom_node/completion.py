@@ -1,0 +1,148 @@
+"""When a study is complete, and why: the peers' word before the clock's.
+
+Without a word a study is complete when nothing came for ``study.quiet_s``. A peer's word that
+everything is here shortens the wait to ``study.evidence_quiet_s``; it is not dropped, because some
+modalities ask for the commitment of each image by itself. Whatever is said, an hour
+(``study.longest_s``) after the first new instance the work begins; what comes later opens the study
+again.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from dicom_node.config import StudySettings
+from dicom_node.index import CountRow, Index, StudyRow, Word
+from dicom_node.records import NoticeKind
+
+#: By which service, and how its word is told to the engineer.
+RULES: Final[tuple[tuple[NoticeKind, str], ...]] = (
+    (NoticeKind.COMMITMENT, "storage commitment by {who} listed {instances}"),
+    (NoticeKind.PROCEDURE_STEP, "the performed procedure step of {who} names {instances}"),
+    (NoticeKind.AVAILABILITY, "instance availability by {who} listed {instances}"),
+)
+#: What may be wrong with a word: its field, and how that is told.
+_LACKS: Final = (
+    ("running", "{} procedure step(s) not ended"),
+    ("missing", "{} not here"),
+    ("unlisted", "{} new image(s) not among them"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Completion:
+    """That a study is complete, and why."""
+
+    study_instance_uid: str
+    #: a sentence for the engineer, with numbers
+    reason: str
+    #: what the sentence stands on; goes into JSON
+    evidence: Mapping[str, Any]
+
+
+class Completions:
+    """Decides which studies are complete.
+
+    Parameters
+    ----------
+    index : Index
+        Holds everything that a decision depends on, so that a restart changes none.
+    settings : StudySettings
+    """
+
+    def __init__(self, index: Index, settings: StudySettings) -> None:
+        self._index, self._settings = index, settings
+        #: up to which word each study was looked at in its present lull
+        self._looked_at: dict[str, int] = {}
+
+    def due(self, now: datetime) -> list[Completion]:
+        """Return the open studies that are complete now."""
+        index, settings = self._index, self._settings
+        overdue = set(index.overdue(now, settings.longest_s))
+        quiet = set(index.due(now, settings.quiet_s))
+        lulled = index.due(now, self._wait_s)
+        serial = index.evidence.serial()
+        unseen = [uid for uid in lulled if self._looked_at.get(uid) != serial]
+        worth_a_look = index.evidence.spoken_of(unseen) | quiet | overdue
+        if settings.count_at is not None:
+            worth_a_look.update(lulled)
+        found = [self._judge(uid, uid in quiet, uid in overdue) for uid in sorted(worth_a_look)]
+        self._looked_at = dict.fromkeys(lulled, serial)
+        return [completion for completion in found if completion is not None]
+
+    def to_count(self, now: datetime) -> list[StudyRow]:
+        """Return the lulled studies whose instances the PACS has not counted in this lull."""
+        if self._settings.count_at is None:
+            return []
+        rows = (self._index.study(uid) for uid in self._index.due(now, self._wait_s))
+        return [row for row in rows if row and _of_this_lull(self._index, row) is None]
+
+    @property
+    def _wait_s(self) -> float:
+        return min(self._settings.evidence_quiet_s, self._settings.quiet_s)
+
+    def _judge(self, study_uid: str, is_quiet: bool, is_overdue: bool) -> Completion | None:
+        row = self._index.study(study_uid)
+        if row is None:
+            return None
+        words = {kind: self._index.evidence.word(kind, study_uid) for kind, _ in RULES}
+        words = {kind: word for kind, word in words.items() if word.ae_titles}
+        count = _of_this_lull(self._index, row)
+        is_known = any(word.is_complete for word in words.values()) or _is_all(count, row)
+        if not (is_known or is_quiet or is_overdue):
+            return None
+        settings = self._settings
+        if is_known and not is_overdue:
+            last, waited_s = _quiet(self._wait_s), self._wait_s
+        elif is_quiet:
+            last, waited_s = _quiet(settings.quiet_s), settings.quiet_s
+        else:
+            last, waited_s = f"new instances came for {settings.longest_s:g} s", settings.longest_s
+        evidence: dict[str, Any] = {"quiet_s": waited_s, "instances": row.instances}
+        evidence |= {kind.value: asdict(word) for kind, word in words.items()}
+        if count is not None:
+            evidence["count"] = {"ae_title": count.ae_title, "instances": count.instances}
+        sentences = [*_sentences(words), *_counted(count, row), last]
+        return Completion(
+            study_instance_uid=study_uid, reason="; ".join(sentences), evidence=evidence
+        )
+
+
+def _of_this_lull(index: Index, row: StudyRow) -> CountRow | None:
+    """Return what was counted since the last arrival."""
+    count = index.evidence.counted(row.study_instance_uid)
+    return count if count and count.last_received_at == row.last_received_at else None
+
+
+def _is_all(count: CountRow | None, row: StudyRow) -> bool:
+    return count is not None and count.instances == row.instances
+
+
+def _quiet(seconds: float) -> str:
+    return f"nothing came for {seconds:g} s"
+
+
+def _sentences(words: Mapping[NoticeKind, Word]) -> Iterable[str]:
+    for kind, sentence in RULES:
+        word = words.get(kind)
+        if word is not None:
+            told = sentence.format(who=", ".join(word.ae_titles), instances=_many(word.listed))
+            yield f"{told}, {_state(word)}"
+
+
+def _state(word: Word) -> str:
+    if word.is_complete:
+        return "all are here"
+    lacks = [told.format(value) for name, told in _LACKS if (value := getattr(word, name))]
+    return ", ".join(lacks) or "which is no list"
+
+
+def _counted(count: CountRow | None, row: StudyRow) -> Iterable[str]:
+    if count is not None:
+        state = "all are here" if _is_all(count, row) else f"{row.instances} are here"
+        yield f"{count.ae_title} counts {_many(count.instances)}, {state}"
+
+
+def _many(instances: int) -> str:
+    return f"{instances} instance" if instances == 1 else f"{instances} instances"
