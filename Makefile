@@ -3,8 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+KILLS ?= 200
+SEED ?= 0
 
-.PHONY: demo test check format clean
+.PHONY: demo test torture check format clean bench-ingest bench-docs
 
 demo: $(READY) ## receive, harvest, train, serve and deliver, in demo/
 	$(BIN)/dicom-node demo --folder demo
@@ -12,11 +14,20 @@ demo: $(READY) ## receive, harvest, train, serve and deliver, in demo/
 test: $(READY) ## every test that this machine can run
 	$(BIN)/python -m pytest
 
+torture: $(READY) ## kill the node KILLS times while it works; prints what was lost, and build/bench/torture.json
+	$(BIN)/python -m tests.torture --kills $(KILLS) --seed $(SEED)
+
 check: $(READY) ## format, lint, types, floors
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+bench-ingest: $(READY) ## receivers side by side, under ten minutes; BENCH="--quick" takes one
+	$(BIN)/python -m tests.benchmarks.ingest $(BENCH)
+
+bench-docs: $(READY) ## docs/performance.md out of what the benchmarks wrote last
+	$(BIN)/python -m tests.benchmarks.docs
 
 format: $(READY) ## put the code into its form
 	$(BIN)/ruff format .

@@ -1,0 +1,1 @@
+"""What is measured: each benchmark runs what it compares side by side, in one run."""
