@@ -42,6 +42,8 @@ class Node:
     port: int
     process: subprocess.Popen[bytes] | None = None
     highest_rss_bytes: int = 0
+    #: on top of this process's
+    environment: dict[str, str] = field(default_factory=dict)
     _logs: list[Path] = field(default_factory=list)
 
     @property
@@ -56,7 +58,17 @@ class Node:
     def log(self) -> str:
         return "".join(path.read_text() for path in self._logs)
 
+    @property
+    def last_words(self) -> str:
+        """The last line of the latest log."""
+        return (self._logs[-1].read_text().splitlines() or [""])[-1]
+
     def start(self) -> None:
+        self.launch()
+        until(self._is_ready, why=self.log)
+
+    def launch(self) -> None:
+        """Start it and wait for nothing."""
         path = self.folder / f"log-{len(self._logs)}"
         self._logs.append(path)
         command = [
@@ -69,9 +81,12 @@ class Node:
         ]
         with path.open("wb") as output:
             self.process = subprocess.Popen(
-                command, stdout=output, stderr=output, start_new_session=True
+                command,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                env=os.environ | self.environment,
             )
-        until(self._is_ready, why=self.log)
 
     def _is_ready(self) -> bool:
         assert self.process is not None

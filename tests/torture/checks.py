@@ -1,0 +1,125 @@
+"""What must be true when it is quiet again: each check names what breaks it."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from dicom_node.harvest.opening import STORE
+from dicom_node.jobs import Dispatcher, database_url
+from dicom_node.outbox import DeliveryState
+from dicom_node.store import WeakLabelStore
+from tests.support.nodes import Node
+from tests.support.receiving import data_set
+from tests.torture.destination import KINDS, Archive
+from tests.torture.modalities import Ledger
+
+
+def faults_of(node: Node, ledger: Ledger, archive: Archive) -> dict[str, list[str]]:
+    """Look through a node that was stopped; return what is wrong, by the name of the check."""
+    return {name: list(check(node, ledger, archive)) for name, check in CHECKS.items()}
+
+
+def _lost(node: Node, ledger: Ledger, _: Archive) -> Iterator[str]:
+    with node.index() as index:
+        for uid in sorted(ledger.acknowledged):
+            instance = index.find(uid)
+            if instance is None:
+                yield f"{uid} is not in the index"
+            elif not instance.path.is_file():
+                yield f"{uid} has a row and no file"
+
+
+def _changed(node: Node, ledger: Ledger, _: Archive) -> Iterator[str]:
+    with node.index() as index:
+        for uid in sorted(ledger.acknowledged):
+            instance = index.find(uid)
+            if instance is None or not instance.path.is_file():
+                continue
+            kept = hashlib.sha256(data_set(instance.path)).hexdigest()
+            if {kept, instance.sha256} != {ledger.images[uid].sha256}:
+                yield f"{uid} was kept with other bytes"
+
+
+def _indexed_otherwise(node: Node, ledger: Ledger, _: Archive) -> Iterator[str]:
+    with node.index() as index:
+        count = index.counts()["instances"]
+    if count != len(ledger.acknowledged):
+        yield f"{count} rows for {len(ledger.acknowledged)} acknowledged instances"
+    kept = len(list((node.layout.inbox / "kept").rglob("*.dcm")))
+    if kept != count:
+        yield f"{kept} files for {count} rows"
+
+
+def _left_over(node: Node, _: Ledger, __: Archive) -> Iterator[str]:
+    layout = node.layout
+    yield from _files(layout.inbox / "tmp", "*")
+    yield from _files(layout.inbox / "new", "*")
+    yield from _files(layout.results, "*.part")
+    yield from _files(layout.results / "rejected", "*")
+
+
+def _quarantined(node: Node, _: Ledger, __: Archive) -> Iterator[str]:
+    yield from _files(node.layout.inbox / "quarantine", "*")
+
+
+def _unanswered(_: Node, ledger: Ledger, archive: Archive) -> Iterator[str]:
+    for uid in sorted(ledger.acknowledged):
+        for kind in KINDS.values():
+            if (uid, kind) not in archive.results:
+                yield f"{uid} has no {kind.upper()} at the destination"
+
+
+def _answered_twice(_: Node, ledger: Ledger, archive: Archive) -> Iterator[str]:
+    for (uid, kind), objects in sorted(archive.results.items()):
+        if uid not in ledger.images:
+            yield f"{kind.upper()} for {uid}, which nobody sent"
+        elif len(objects) > 1:
+            yield f"{len(objects)} objects {kind.upper()} for {uid}"
+    for uid in sorted(archive.changed):
+        yield f"{uid} came again with other bytes"
+
+
+def _undelivered(node: Node, _: Ledger, archive: Archive) -> Iterator[str]:
+    with node.outbox() as outbox:
+        counts = outbox.counts()
+    for state in (DeliveryState.WAITING, DeliveryState.DEAD):
+        if counts[state]:
+            yield f"{counts[state]} deliveries {state.value}"
+    if counts[DeliveryState.DELIVERED] < len(archive.objects):
+        yield f"{counts[DeliveryState.DELIVERED]} delivered, {len(archive.objects)} came"
+
+
+def _jobs(node: Node, _: Ledger, __: Archive) -> Iterator[str]:
+    dispatcher = Dispatcher(database_url(node.layout.jobs, None))
+    try:
+        for job in (*dispatcher.failed(), *dispatcher.unfinished()):
+            yield f"{job.job_id} is {job.status} {job.error}"
+    finally:
+        dispatcher.close()
+
+
+def _harvested_otherwise(node: Node, ledger: Ledger, _: Archive) -> Iterator[str]:
+    expected = sum(ledger.images[uid].frames for uid in ledger.acknowledged)
+    with WeakLabelStore(node.layout.data / STORE) as store:
+        found = store.info().frames
+    if found != expected:
+        yield f"{found} frames in the store, {expected} were sent"
+
+
+def _files(folder: Path, pattern: str) -> Iterator[str]:
+    if folder.is_dir():
+        yield from (f"{path.parent.name}/{path.name}" for path in sorted(folder.glob(pattern)))
+
+
+CHECKS: dict[str, Callable[[Node, Ledger, Archive], Iterator[str]]] = {
+    "acknowledged instances lost": _lost,
+    "acknowledged instances kept with other bytes": _changed,
+    "rows or files that do not match the acknowledgements": _indexed_otherwise,
+    "frames that do not match the acknowledgements": _harvested_otherwise,
+    "files left over": _left_over,
+    "files in quarantine": _quarantined,
+    "results that are missing at the destination": _unanswered,
+    "results that are more than one at the destination": _answered_twice,
+    "deliveries that do not match the destination": _undelivered,
+    "jobs that failed or never ended": _jobs,
+}
