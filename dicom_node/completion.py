@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from dicom_node.config import StudySettings
 from dicom_node.index import CountRow, Index, StudyRow, Word
+from dicom_node.notices import Notices
 from dicom_node.records import NoticeKind
 
 #: By which service, and how its word is told to the engineer.
@@ -107,6 +108,20 @@ class Completions:
         return Completion(
             study_instance_uid=study_uid, reason="; ".join(sentences), evidence=evidence
         )
+
+
+def take_notices(notices: Notices, index: Index, *, limit: int = 256) -> int:
+    """Let the index remember the notices that wait longest; returns how many.
+
+    Safe to kill at any moment: a notice is removed once it stands in the index, and one that stands
+    there already is known again by its file id.
+    """
+    taken = 0
+    for notice in notices.waiting(limit):
+        is_new = index.evidence.take(notice)
+        notices.remove(notice.file_id)
+        taken += is_new
+    return taken
 
 
 def _of_this_lull(index: Index, row: StudyRow) -> CountRow | None:

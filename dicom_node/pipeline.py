@@ -1,31 +1,38 @@
 """The order of the stages: the one page where it is written.
 
 Register -> complete -> (harvest -> analyse -> finish) -> deliver. `job_kinds` holds the stages of
-the two kinds of jobs; `Dispatch` turns what stands in the databases into jobs. Nothing that has to
+each kind of job; `Dispatch` turns what stands in the databases into jobs. Nothing that has to
 survive is kept in memory: after kill -9 the same calls find the same work.
 """
 
 import random
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from dicom_node import log
+from dicom_node import log, metrics
+from dicom_node.backoff import Patience
+from dicom_node.completion import Completions, take_notices
 from dicom_node.config import Config
-from dicom_node.deliver import Outcome, Verdict, send
+from dicom_node.deliver import Outcome, Verdict, report_commitment, send
 from dicom_node.errors import ResultError, UnreadableError
 from dicom_node.harvest import Harvester
 from dicom_node.inbox import Inbox
-from dicom_node.index import Index, StudyRow
+from dicom_node.index import CommitmentRow, Index, StudyRow
 from dicom_node.infer import Models, analyse, fingerprint
 from dicom_node.jobs import Dispatcher, Kind, Stage
+from dicom_node.notices import open_notices
 from dicom_node.outbox import Errand, Outbox
 from dicom_node.pixels.sandbox import PixelSandbox
+from dicom_node.pull import Lull, count_study, lull_of
 from dicom_node.records import Analysis, FailedAnalysis, Instance, Result, Task
 from dicom_node.register import register_waiting
 from dicom_node.results import Installation, write_results
 from dicom_node.sop_classes import ULTRASOUND_IMAGES
+
+#: What peers said of instances is evidence for so long; reports that are owed stay.
+KEEP_WORDS = timedelta(days=30)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +49,8 @@ class Parts:
     installation: Installation
     #: folder of the objects that wait to be sent
     results: Path
+    #: with the PACS that counts
+    patience: Patience = field(default_factory=Patience)
 
 
 def job_kinds(parts: Parts) -> dict[str, Kind]:
@@ -59,6 +68,15 @@ def job_kinds(parts: Parts) -> dict[str, Kind]:
             stages=(("send", _with(parts, deliver_errand)),),
             at_once=8,
             partitioned=True,
+        ),
+        "commitment": Kind(
+            stages=(("report", _with(parts, report_on_commitment)),),
+            at_once=4,
+            partitioned=True,
+        ),
+        "count": Kind(
+            stages=(("ask", _with(parts, ask_for_count)),),
+            at_once=1,
         ),
     }
 
@@ -107,11 +125,27 @@ def deliver_errand(parts: Parts, study_instance_uid: str, name: str, lease: str)
     counts = {verdict.value: 0 for verdict in Verdict}
     for outcome in outcomes:
         counts[outcome.verdict.value] += 1
+        metrics.count(metrics.DELIVERIES, name, outcome.verdict.value)
         _settle(parts.outbox, name, outcome)
+    study = parts.index.study(study_instance_uid)
+    if counts[Verdict.DELIVERED.value] and study is not None:
+        waited_s = (_now() - study.last_received_at).total_seconds()
+        metrics.page().observe(metrics.TO_DELIVERED, waited_s, name)
     log.get("deliver").info(
         "attempt ended", study_instance_uid=study_instance_uid, destination=name, counts=counts
     )
     return counts
+
+
+def report_on_commitment(parts: Parts, file_id: str, _: str) -> dict[str, int]:
+    """Make one attempt at telling who asked for storage commitment what is kept."""
+    return report_commitment(parts.index, parts.config.node, file_id, rng=_jitter())
+
+
+def ask_for_count(parts: Parts, study_instance_uid: str, last_received_at: str) -> dict[str, int]:
+    """Ask the PACS how many instances a study has."""
+    lull = Lull(study_instance_uid=study_instance_uid, last_received_at=last_received_at)
+    return count_study(parts.index, parts.outbox, parts.config, lull, patience=parts.patience)
 
 
 class Dispatch:
@@ -131,26 +165,44 @@ class Dispatch:
         #: study jobs that this process handed out; after a restart all are handed out again,
         #: which changes nothing for those that are known
         self._handed_out: set[str] = set()
+        self._notices = open_notices(parts.inbox)
+        self._notices.sweep(_now())
+        self._completions = Completions(parts.index, parts.config.study)
+        #: every file that was received before this notice is registered
+        self._swept_serial = 0
+        self._forget_at = _now()
 
     def register(self) -> int:
-        """Register what the receivers put into the inbox; returns how many files."""
+        """Take the receivers' notices, register what they put into the inbox.
+
+        Returns
+        -------
+        int
+            How many files; 0 says that all that was received before the call is registered.
+        """
+        take_notices(self._notices, self._parts.index)
+        serial = self._parts.index.evidence.serial()
         counts = register_waiting(self._parts.inbox, self._parts.index, now=_now())
         if counts.total:
             log.get("register").info("registered", counts=asdict(counts))
+        else:
+            self._swept_serial = serial
         return counts.total
 
     def complete(self) -> int:
-        """Close studies that were quiet for long enough and hand out their jobs."""
-        quiet_s = self._parts.config.study.quiet_s
-        now = _now()
-        for study in self._parts.index.due(now, quiet_s):
-            revision = self._parts.index.complete(
-                study,
-                reason=f"nothing came for {quiet_s:g} s",
-                evidence={"quiet_s": quiet_s},
-                now=now,
+        """Close the studies that are complete and hand out their jobs."""
+        index, now = self._parts.index, _now()
+        for done in self._completions.due(now):
+            study, reason = done.study_instance_uid, done.reason
+            revision = index.complete(study, reason=reason, evidence=done.evidence, now=now)
+            log.get("index").info(
+                "study complete", study_instance_uid=study, revision=revision, reason=reason
             )
-            log.get("index").info("study complete", study_instance_uid=study, revision=revision)
+        if now >= self._forget_at:
+            index.evidence.forget(now - KEEP_WORDS)
+            self._forget_at = now + timedelta(hours=1)
+        for lull in map(lull_of, self._completions.to_count(now)):
+            self._hand_out("count", lull.study_instance_uid, lull.last_received_at)
         jobs = {_study_job(row): row for row in self._parts.index.unfinished()}
         fresh = jobs.keys() - self._handed_out
         for job in sorted(fresh):
@@ -161,6 +213,7 @@ class Dispatch:
 
     def deliver(self) -> int:
         """Hand out the errands whose time has come."""
+        self._report_commitments()
         errands = self._parts.outbox.due(_now())
         for errand in errands:
             study, name, lease = errand.study_instance_uid, errand.destination, str(errand.lease)
@@ -169,6 +222,30 @@ class Dispatch:
             )
             self._parts.outbox.lease(errand, _now())
         return len(errands)
+
+    def _report_commitments(self) -> None:
+        """Hand out the reports that are due, once all is registered that came before them."""
+        commitments = self._parts.index.commitments
+        for row in self._swept(commitments.due(_now())):
+            arguments = [row.file_id, str(row.attempts)]
+            job = f"commitment:{row.file_id}:{row.attempts}"
+            self._dispatcher.enqueue("commitment", job, arguments, partition=row.ae_title)
+            commitments.lease(row.file_id, _now())
+
+    def _swept(self, rows: Sequence[CommitmentRow]) -> list[CommitmentRow]:
+        # while files come without a pause no sweep ends: then the oldest that waits decides
+        oldest = [] if all(self._is_swept(row) for row in rows) else self._parts.inbox.waiting(1)
+        return [row for row in rows if self._is_swept(row) or not oldest or row.file_id < oldest[0]]
+
+    def _is_swept(self, row: CommitmentRow) -> bool:
+        return row.serial <= self._swept_serial
+
+    def _hand_out(self, kind: str, *arguments: str) -> None:
+        """Hand out a job that is named by its arguments, once in the life of this process."""
+        job = ":".join((kind, *arguments))
+        if job not in self._handed_out:
+            self._dispatcher.enqueue(kind, job, list(arguments))
+            self._handed_out.add(job)
 
 
 def _analyse_instance(parts: Parts, instance: Instance) -> tuple[tuple[Result, ...], int]:
@@ -233,9 +310,7 @@ def _settle(outbox: Outbox, destination: str, outcome: Outcome) -> None:
     elif outcome.verdict is Verdict.PERMANENT:
         outbox.bury(uid, destination, status=status, reason=reason, now=_now())
     else:
-        # jitter only spreads retries, it guards nothing
-        rng = random.Random()  # noqa: S311
-        outbox.postpone(uid, destination, status=status, reason=reason, now=_now(), rng=rng)
+        outbox.postpone(uid, destination, status=status, reason=reason, now=_now(), rng=_jitter())
 
 
 def _study_job(study: StudyRow) -> str:
@@ -246,6 +321,11 @@ def _study_job(study: StudyRow) -> str:
 
 def _with(parts: Parts, stage: Callable[..., dict[str, int]]) -> Stage:
     return lambda arguments: stage(parts, *arguments)
+
+
+def _jitter() -> random.Random:
+    # it only spreads retries and guards nothing
+    return random.Random()  # noqa: S311
 
 
 def _now() -> datetime:

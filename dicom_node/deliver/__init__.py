@@ -1,6 +1,6 @@
 """The way out: results to their destinations, one association a study."""
 
-from dicom_node.deliver.commitment import outcome_of, report
+from dicom_node.deliver.commitment import report_commitment
 from dicom_node.deliver.dimse import Outcome, Verdict, echo, send
 
-__all__ = ["Outcome", "Verdict", "echo", "outcome_of", "report", "send"]
+__all__ = ["Outcome", "Verdict", "echo", "report_commitment", "send"]

@@ -1,128 +1,95 @@
-"""Storage Commitment as SCP: the report on a request (PS3.4 J.3.3, N-EVENT-REPORT).
+"""Storage commitment: what is kept, told to who asked, until it was heard (PS3.4 J.3)."""
 
-It goes on an association of its own to the requester: most release theirs right after N-ACTION. We
-ask for it, and propose to be the SCP of the class (SCP/SCU Role Selection, PS3.7 D.3.3.4).
-"""
-
+import random
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from pydicom.dataset import Dataset
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from pynetdicom import AE, build_role
-from pynetdicom.association import Association
-
+from dicom_node import log
+from dicom_node.backoff import retry_delay_s
+from dicom_node.config import NodeSettings
+from dicom_node.deliver.event_report import report
 from dicom_node.errors import DestinationDownError, UnreadableError
 from dicom_node.header import data_set_offset
+from dicom_node.index import CommitmentRow, CommitmentState, Index
+from dicom_node.notices import report_address
 from dicom_node.records import Instance, Reference
 
-PUSH_MODEL: Final = "1.2.840.10008.1.20.1"
-PUSH_MODEL_INSTANCE: Final = "1.2.840.10008.1.20.1.1"
-#: Event Type ID (PS3.4 Table J.3-2)
-ALL_COMMITTED, FAILURES_EXIST = 1, 2
 #: Failure Reason (0008,1197), PS3.3 C.14.1.1
 PROCESSING_FAILURE: Final = 0x0110
 NO_SUCH_OBJECT_INSTANCE: Final = 0x0112
 CLASS_INSTANCE_CONFLICT: Final = 0x0119
+#: A requester that is away for longer asks again.
+GIVE_UP_AFTER: Final = timedelta(days=1)
 
 
-def failure_of(reference: Reference, found: Instance | None) -> int | None:
-    """Return why an instance cannot be committed to, None when it is kept.
+def report_commitment(
+    index: Index, settings: NodeSettings, file_id: str, *, rng: random.Random
+) -> dict[str, int]:
+    """Make one attempt at a report, and note in the index what became of it.
 
-    Kept is what the index knows and the inbox holds, in the length that was registered.
-
-    Parameters
-    ----------
-    reference : Reference
-        As the request lists it.
-    found : Instance or None
-        As the index knows it.
-    """
-    if found is None:
-        return NO_SUCH_OBJECT_INSTANCE
-    if found.sop_class_uid != reference.sop_class_uid:
-        return CLASS_INSTANCE_CONFLICT
-    return None if _is_whole(found) else PROCESSING_FAILURE
-
-
-def report(
-    transaction_uid: str,
-    outcome: Sequence[tuple[Reference, int | None]],
-    *,
-    calling_ae_title: str,
-    called_ae_title: str,
-    address: tuple[str, int],
-    timeout_s: float,
-) -> None:
-    """Tell a requester what is kept and what is not.
+    What is listed is looked up now: the report says what is true when it is sent.
 
     Parameters
     ----------
-    transaction_uid : str
+    index : Index
+        Must have been swept since the request came.
+    settings : NodeSettings
+        Says where the requester takes reports.
+    file_id : str
         Of the request.
-    outcome : sequence of (Reference, int or None)
-        Each listed instance with its Failure Reason, None for what is kept.
-    calling_ae_title, called_ae_title : str
-        This node, and who asked.
-    address : (str, int)
-        Host and port of who asked.
-    timeout_s : float
+    rng : random.Random
+        Source of the jitter.
 
-    Raises
-    ------
-    DestinationDownError
-        When the report was not acknowledged.
+    Returns
+    -------
+    dict of str to int
+        How many instances were kept and failed; empty when nothing was owed.
     """
-    assoc = _associate(calling_ae_title, called_ae_title, address, timeout_s)
-    event_type = FAILURES_EXIST if any(reason for _, reason in outcome) else ALL_COMMITTED
-    information = event_information(transaction_uid, outcome)
+    commitment = index.commitments.find(file_id)
+    if commitment is None or commitment.state is not CommitmentState.WAITING:
+        return {}
+    references = index.commitments.references(file_id)
+    found = index.find_all([reference.sop_instance_uid for reference in references])
+    outcome = outcome_of(references, found)
+    counts = {"listed": len(outcome), "failed": sum(reason is not None for _, reason in outcome)}
     try:
-        answer, _ = assoc.send_n_event_report(
-            information, event_type, PUSH_MODEL, PUSH_MODEL_INSTANCE
-        )
-    except (RuntimeError, ValueError):
-        raise DestinationDownError("the requester dropped the association") from None
-    finally:
-        if assoc.is_established:
-            assoc.release()
-    if "Status" not in answer:
-        raise DestinationDownError("the requester did not answer the report in time")
-    if answer.Status != 0x0000:
-        raise DestinationDownError(f"the requester answered the report with 0x{answer.Status:04X}")
-
-
-def event_information(
-    transaction_uid: str, outcome: Sequence[tuple[Reference, int | None]]
-) -> Dataset:
-    """Return the Event Information of a report (PS3.4 Table J.3-2)."""
-    information = Dataset()
-    information.TransactionUID = transaction_uid
-    kept = [_item(reference) for reference, reason in outcome if reason is None]
-    failed = [_item(reference, reason) for reference, reason in outcome if reason is not None]
-    if kept:
-        information.ReferencedSOPSequence = kept
-    if failed:
-        information.FailedSOPSequence = failed
-    return information
+        _send(commitment, outcome, settings)
+    except DestinationDownError as exc:
+        _put_off(index, commitment, str(exc), rng)
+        return counts | {"put_off": 1}
+    said = f"{counts['failed']} of {counts['listed']} failed" if counts["failed"] else ""
+    index.commitments.settle(file_id, CommitmentState.REPORTED, reason=said)
+    log.get("deliver").info("commitment reported", ae_title=commitment.ae_title, counts=counts)
+    return counts
 
 
 def outcome_of(
     references: Sequence[Reference], found: Mapping[str, Instance]
 ) -> list[tuple[Reference, int | None]]:
-    """Pair the listed instances with their Failure Reasons; `found` is by SOP Instance UID."""
+    """Pair the listed instances with their Failure Reasons, None for what is kept.
+
+    Kept is what the index knows and the inbox holds, in the length that was registered.
+
+    Parameters
+    ----------
+    references : sequence of Reference
+        As the request lists them.
+    found : mapping of str to Instance
+        What the index knows of them, by SOP Instance UID.
+    """
     return [
-        (reference, failure_of(reference, found.get(reference.sop_instance_uid)))
+        (reference, _failure(reference, found.get(reference.sop_instance_uid)))
         for reference in references
     ]
 
 
-def _item(reference: Reference, reason: int | None = None) -> Dataset:
-    item = Dataset()
-    item.ReferencedSOPClassUID = reference.sop_class_uid
-    item.ReferencedSOPInstanceUID = reference.sop_instance_uid
-    if reason is not None:
-        item.FailureReason = reason
-    return item
+def _failure(reference: Reference, found: Instance | None) -> int | None:
+    if found is None:
+        return NO_SUCH_OBJECT_INSTANCE
+    if found.sop_class_uid != reference.sop_class_uid:
+        return CLASS_INSTANCE_CONFLICT
+    return None if _is_whole(found) else PROCESSING_FAILURE
 
 
 def _is_whole(instance: Instance) -> bool:
@@ -133,22 +100,41 @@ def _is_whole(instance: Instance) -> bool:
     return held == instance.size_bytes
 
 
-def _associate(
-    calling_ae_title: str, called_ae_title: str, address: tuple[str, int], timeout_s: float
-) -> Association:
-    ae = AE(ae_title=calling_ae_title)
-    ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = ae.connection_timeout = timeout_s
-    ae.add_requested_context(PUSH_MODEL, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
-    host, port = address
-    assoc = ae.associate(
-        host,
-        port,
-        ae_title=called_ae_title,
-        ext_neg=[build_role(PUSH_MODEL, scp_role=True)],
-    )
-    if not assoc.is_established:
+def _send(
+    commitment: CommitmentRow,
+    outcome: Sequence[tuple[Reference, int | None]],
+    settings: NodeSettings,
+) -> None:
+    address = report_address(settings.callers, commitment.ae_title, commitment.host)
+    if address is None:
         raise DestinationDownError(
-            f"{called_ae_title} at {host}:{port} takes no association for its report: check its "
-            "port in node.callers, and that it knows this node's AE title"
+            f"no port to report to: give caller {commitment.ae_title} its port in node.callers"
         )
-    return assoc
+    report(
+        commitment.transaction_uid,
+        outcome,
+        calling_ae_title=settings.ae_title,
+        called_ae_title=commitment.ae_title,
+        address=address,
+        timeout_s=settings.network_timeout_s,
+    )
+
+
+def _put_off(index: Index, commitment: CommitmentRow, reason: str, rng: random.Random) -> None:
+    now = datetime.now(UTC)
+    is_over = now - commitment.received_at > GIVE_UP_AFTER
+    if is_over:
+        index.commitments.settle(
+            commitment.file_id, CommitmentState.GIVEN_UP, reason=f"for a day: {reason}"
+        )
+    else:
+        # handing it out counted this attempt already
+        delay_s = retry_delay_s(max(0, commitment.attempts - 1), rng)
+        due_at = now + timedelta(seconds=delay_s)
+        index.commitments.postpone(commitment.file_id, reason=reason, due_at=due_at)
+    write = log.get("deliver").error if is_over else log.get("deliver").warning
+    write(
+        "commitment given up" if is_over else "commitment not reported",
+        ae_title=commitment.ae_title,
+        reason=reason,
+    )

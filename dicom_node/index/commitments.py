@@ -100,6 +100,7 @@ def _rows() -> sa.Select[Any]:
 def _commitment(row: sa.Row[Any]) -> CommitmentRow:
     return CommitmentRow(
         file_id=row.file_id,
+        serial=row.serial,
         transaction_uid=row.uid,
         ae_title=row.ae_title,
         host=row.host,

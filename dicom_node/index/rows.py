@@ -90,6 +90,8 @@ class CommitmentRow:
 
     #: the node's own name of the request
     file_id: str
+    #: counts the notices in the order in which the index took them
+    serial: int
     transaction_uid: str
     #: who asked, and from where
     ae_title: str

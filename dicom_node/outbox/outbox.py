@@ -220,6 +220,21 @@ class Outbox:
             changed_at=now.timestamp(),
         )
 
+    def delivered_to(self, study_instance_uid: str, destinations: Sequence[str]) -> list[str]:
+        """Return the SOP Instance UIDs of a study's results that these destinations have."""
+        query = (
+            sa.select(DELIVERY.c.sop_instance_uid)
+            .distinct()
+            .select_from(DELIVERY.join(RESULT))
+            .where(
+                RESULT.c.study_instance_uid == study_instance_uid,
+                DELIVERY.c.destination.in_(destinations),
+                DELIVERY.c.state == DeliveryState.DELIVERED,
+            )
+        )
+        with self._reads.connect() as connection:
+            return list(connection.scalars(query))
+
     def rows(self, *states: DeliveryState, limit: int = 1000) -> list[DeliveryRow]:
         """Return rows in these states (all when none is named), the latest change first."""
         query = (

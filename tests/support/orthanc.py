@@ -4,11 +4,13 @@ import json
 import os
 import subprocess
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from pydicom import Dataset
 
 from dicom_node.config import Destination
 from tests.support.nodes import until
@@ -42,6 +44,21 @@ class Orthanc:
         body = {"Resources": instances, "Synchronous": True, "Permissive": True}
         found: dict[str, Any] = self.post("/modalities/NODE/store", json.dumps(body).encode())
         return found
+
+    def commit(self, instances: Sequence[Dataset]) -> str:
+        """Ask the node for storage commitment; return what its report says."""
+        listed = [
+            {"SOPClassUID": str(ds.SOPClassUID), "SOPInstanceUID": str(ds.SOPInstanceUID)}
+            for ds in instances
+        ]
+        body = json.dumps({"DicomInstances": listed}).encode()
+        asked = self.post("/modalities/NODE/storage-commitment", body)["ID"]
+
+        def answer() -> str:
+            status = str(self.get(f"/storage-commitment/{asked}")["Status"])
+            return "" if status == "Pending" else status
+
+        return str(until(answer))
 
     def studies(self) -> list[set[str]]:
         """Return the SOP Instance UIDs of each of Orthanc's studies.
