@@ -145,21 +145,21 @@ class Dispatcher:
                 "space under node.data, or see to the server of database:"
             ) from None
 
-    def unfinished(self) -> list[JobRow]:
-        """Return jobs that wait or run."""
-        return self._rows(["ENQUEUED", "PENDING", "DELAYED"])
+    def unfinished(self, limit: int | None = None) -> list[JobRow]:
+        """Return jobs that wait or run, at most `limit`."""
+        return self._rows(["ENQUEUED", "PENDING", "DELAYED"], limit)
 
-    def failed(self) -> list[JobRow]:
-        """Return jobs that ended with an error or were parked as poison."""
-        return self._rows(["ERROR", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"])
+    def failed(self, limit: int | None = None) -> list[JobRow]:
+        """Return jobs that ended with an error or were parked as poison, at most `limit`."""
+        return self._rows(["ERROR", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"], limit)
 
     def retry(self, job: JobRow) -> None:
         """Run a failed job again from its first stage; the failed row goes."""
         self._client.fork_workflow(job.job_id, 1, queue_name=job.kind)
         self._client.delete_workflow(job.job_id)
 
-    def _rows(self, status: list[str]) -> list[JobRow]:
-        found = self._client.list_workflows(status=status, load_input=False)
+    def _rows(self, status: list[str], limit: int | None) -> list[JobRow]:
+        found = self._client.list_workflows(status=status, load_input=False, limit=limit)
         return [
             JobRow(
                 job_id=row.workflow_id,

@@ -66,6 +66,8 @@ def _seconds(name: str, text: str, *buckets: float, **labels: tuple[str, ...]) -
     return Metric(name=name, kind=Kind.HISTOGRAM, help=text, labels=labels, buckets=buckets)
 
 
+_STAGES: Final = ("harvest", "analyse", "finish", "send", "report", "ask", OTHER)
+
 # counted by the receivers
 RECEIVED: Final = _counter("received", "C-STORE commands that were taken")
 RECEIVED_BYTES: Final = _counter("received_bytes", "bytes of data sets that came")
@@ -112,12 +114,12 @@ STAGE_SECONDS: Final = _seconds(
     "stage_seconds",
     "how long a stage of a job took",
     *(0.1, 1, 5, 15, 60, 300, 900),
-    stage=("harvest", "analyse", "finish", "send", OTHER),
+    stage=_STAGES,
 )
 STAGE_FAILURES: Final = _counter(
     "stage_failures",
     "stages that ended with an error; temporary ones are tried again",
-    stage=("harvest", "analyse", "finish", "send", OTHER),
+    stage=_STAGES,
 )
 DELIVERIES: Final = _counter(
     "deliveries",
@@ -125,9 +127,13 @@ DELIVERIES: Final = _counter(
     destination=(),
     verdict=("delivered", "temporary", "permanent"),
 )
-SWEPT_AT: Final = _gauge("swept_timestamp_seconds", "when the worker's last good sweep ended")
+SWEPT_AT: Final = _gauge("swept_timestamp_seconds", "when the worker's sweep last got on")
 STUDIES: Final = _gauge("studies", "studies in the index", state=("open", "complete"))
-JOBS: Final = _gauge("jobs", "jobs that wait or run, or failed", state=("unfinished", "failed"))
+JOBS: Final = _gauge(
+    "jobs",
+    "jobs that wait or run, or failed; at most 1000 are counted",
+    state=("unfinished", "failed"),
+)
 PROGRESS_AT: Final = _gauge(
     "jobs_progress_timestamp_seconds", "when a job last got further, or there was none to do"
 )

@@ -14,8 +14,9 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import Any, TypeAlias
 
-from dicom_node import log
+from dicom_node import log, metrics
 from dicom_node.config import Config
+from dicom_node.metrics import Page
 
 #: A child that dies is started again after so long, doubled each time up to the limit.
 RESTART_S = 1.0
@@ -30,7 +31,7 @@ class Child:
     Parameters
     ----------
     context : SpawnContext
-        Children share nothing with the supervisor but the configuration and a pipe.
+        Children share nothing with the supervisor but the configuration, a pipe and their page.
     name : str
         For the log and the process list.
     target : str
@@ -38,58 +39,88 @@ class Child:
         configuration, an event to set when it is ready, and an event that ends it.
     config : Config
         Handed to the target.
+
+    Attributes
+    ----------
+    page : Page
+        What the child counts; it outlives the child.
+    is_ready : bool
+        Whether the child runs and said that it is ready, as of the last `watch`.
+    restarts : int
+        How often it was started again.
     """
 
     def __init__(self, context: SpawnContext, name: str, target: str, config: Config) -> None:
+        destinations = [destination.name for destination in config.destinations]
+        self.name = name
+        self.page = Page(destinations, context.RawArray("d", metrics.size(destinations)))
+        self.is_ready = False
+        self.restarts = 0
         self._context = context
-        self._name = name
         self._target = target
         self._config = config
         self._process: SpawnProcess | None = None
         self._line: _Line | None = None
-        self._is_ready = False
         self._restart_s = RESTART_S
         self._started_at = 0.0
         self._restart_at: float | None = None
 
     @property
-    def is_ready(self) -> bool:
-        """Whether the child said so since it was started last."""
-        if not self._is_ready and self._line is not None and self._line.poll():
-            with suppress(EOFError):
-                self._is_ready = bool(self._line.recv_bytes())
-        return self._is_ready
+    def pid(self) -> int | None:
+        """Of the process that was started last."""
+        return None if self._process is None else self._process.pid
 
     def start(self) -> None:
         """Start the process."""
         self._line, theirs = self._context.Pipe()
         self._process = self._context.Process(
-            target=_child_main, args=(self._target, self._config, theirs), name=self._name
+            target=_child_main, args=(self._target, self._config, self.page, theirs), name=self.name
         )
         self._process.start()
         theirs.close()
-        self._is_ready = False
         self._started_at = time.monotonic()
         self._restart_at = None
 
-    def revive(self) -> None:
-        """Start the process again when it ended, after a growing pause."""
-        now = time.monotonic()
-        if self._process is None or self._process.is_alive():
-            return
-        if self._restart_at is None:
-            if now - self._started_at > LONGEST_RESTART_S:
-                self._restart_s = RESTART_S
-            self._restart_at = now + self._restart_s
-            log.get("node").error(
-                "child ended, starting it again",
-                process=self._name,
-                status=self._process.exitcode,
-                seconds=self._restart_s,
-            )
-            self._restart_s = min(2 * self._restart_s, LONGEST_RESTART_S)
-        elif now >= self._restart_at:
+    def watch(self) -> bool:
+        """Note what became of the process; start it again when it ended, after a growing pause.
+
+        For one thread, which calls it again and again.
+
+        Returns
+        -------
+        bool
+            Whether it was found dead by this call and not before.
+        """
+        if self._process is None:
+            return False
+        if self._process.is_alive():
+            self._listen()
+        elif self._restart_at is None:
+            self._note_death(self._process.exitcode)
+            return True
+        elif time.monotonic() >= self._restart_at:
+            self.restarts += 1
             self.start()
+        return False
+
+    def _listen(self) -> None:
+        if not self.is_ready and self._line is not None and self._line.poll():
+            with suppress(EOFError):
+                self.is_ready = bool(self._line.recv_bytes())
+
+    def _note_death(self, status: int | None) -> None:
+        self.is_ready = False
+        now = time.monotonic()
+        if now - self._started_at > LONGEST_RESTART_S:
+            self._restart_s = RESTART_S
+        self._restart_at = now + self._restart_s
+        log.get("node").error(
+            "child ended, starting it again",
+            process=self.name,
+            status=status,
+            seconds=self._restart_s,
+        )
+        self._restart_s = min(2 * self._restart_s, LONGEST_RESTART_S)
 
     def ask_to_stop(self) -> None:
         """Let the child end what it does."""
@@ -103,7 +134,7 @@ class Child:
             return
         self._process.join(max(0.0, deadline - time.monotonic()))
         if self._process.is_alive():
-            log.get("node").warning("child did not stop in time, killed", process=self._name)
+            log.get("node").warning("child did not stop in time, killed", process=self.name)
             self._process.kill()
             self._process.join()
 
@@ -121,11 +152,12 @@ class _Ready(threading.Event):
             self._line.send_bytes(b"ready")
 
 
-def _child_main(target: str, config: Config, line: _Line) -> None:
+def _child_main(target: str, config: Config, page: Page, line: _Line) -> None:
     # Ctrl-C and systemd signal the whole group; the supervisor alone decides
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     log.configure()
+    metrics.use(page)
     stop = threading.Event()
     threading.Thread(target=_await_stop, args=(line, stop), daemon=True).start()
     try:

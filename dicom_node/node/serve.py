@@ -5,10 +5,16 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Final
 
-from dicom_node import log
+from dicom_node import log, metrics
 from dicom_node.config import Config
+from dicom_node.errors import ConfigError
+from dicom_node.inbox import Inbox
+from dicom_node.metrics import Page
+from dicom_node.node.accounts import settle
 from dicom_node.node.children import Child
 from dicom_node.node.layout import open_inbox
 from dicom_node.node.locks import owned, wait_for_port
@@ -16,8 +22,8 @@ from dicom_node.node.locks import owned, wait_for_port
 #: By name: the supervisor loads neither of them.
 WORKER: Final = "dicom_node.node.worker:run_worker"
 RECEIVER: Final = "dicom_node.node.receiver:run"
-#: Time that children get to finish what they do before they are killed.
-DRAIN_S = 20.0
+#: Children get so much longer than `node.drain_s` before they are killed.
+GRACE_S: Final = 10.0
 
 
 def serve(config: Config) -> None:
@@ -26,40 +32,81 @@ def serve(config: Config) -> None:
     Raises
     ------
     ConfigError
-        When the data folder is in use, cannot be made, or the port is taken.
+        When the data folder is in use, cannot be made, or a port is taken.
     """
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     with owned(config.node.data):
         wait_for_port(config.node)
-        leftovers = open_inbox(config).sweep()
-        log.get("node").info("starting", pid=os.getpid(), counts={"leftovers_swept": leftovers})
-        _supervise(config, stop)
+        inbox = open_inbox(config)
+        own = Page([destination.name for destination in config.destinations])
+        counts = {"leftovers_swept": inbox.sweep(), "files_waiting": len(inbox.waiting())}
+        own.add(metrics.ADOPTED, by=counts["files_waiting"])
+        log.get("node").info("starting", pid=os.getpid(), counts=counts)
+        _supervise(config, inbox, own, stop)
     log.get("node").info("stopped", pid=os.getpid())
 
 
-def _supervise(config: Config, stop: threading.Event) -> None:
+def _supervise(config: Config, inbox: Inbox, own: Page, stop: threading.Event) -> None:
     context = mp.get_context("spawn")
-    children = [Child(context, "worker", WORKER, config)]
-    children += [
+    worker = Child(context, "worker", WORKER, config)
+    receivers = [
         Child(context, f"receiver-{number}", RECEIVER, config)
         for number in range(config.node.processes)
     ]
-    for child in children:
-        child.start()
-    announced = False
-    while not stop.wait(0.1):
+    children = [worker, *receivers]
+    with _watched(config, inbox, own, worker, receivers):
         for child in children:
-            child.revive()
-        if not announced and all(child.is_ready for child in children):
-            _announce(config)
-            announced = True
+            child.start()
+        announced = False
+        while not stop.wait(0.1):
+            worker.watch()
+            if fallen := [receiver.page for receiver in receivers if receiver.watch()]:
+                settle(inbox, fallen)
+            if not announced and all(child.is_ready for child in children):
+                _announce(config)
+                announced = True
+        _stop(children, config.node.drain_s + GRACE_S)
+
+
+def _stop(children: list[Child], within_s: float) -> None:
+    log.get("node").info("stopping", pid=os.getpid(), seconds=within_s)
     for child in children:
         child.ask_to_stop()
-    deadline = time.monotonic() + DRAIN_S
+    deadline = time.monotonic() + within_s
     for child in children:
         child.end(deadline)
+
+
+@contextmanager
+def _watched(
+    config: Config, inbox: Inbox, own: Page, worker: Child, receivers: list[Child]
+) -> Iterator[None]:
+    """Serve metrics and health, where the site wants them."""
+    if config.web is None:
+        yield
+        return
+    # an HTTP server is not loaded where none is wanted
+    from dicom_node.node import health, readings  # noqa: PLC0415
+    from dicom_node.web import registry, served  # noqa: PLC0415
+
+    bind, port = config.web.bind, config.web.port
+    watch = health.Watch(health.looks(config, inbox, worker, receivers))
+    children = [worker, *receivers]
+    numbers = registry(
+        [own, *(child.page for child in children)], readings.readings(inbox, children)
+    )
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(served(bind, port, numbers, watch.health))
+        except OSError as exc:
+            raise ConfigError(
+                f"web.port: {bind}:{port} cannot be used ({exc.strerror}); "
+                "choose a free port, or end what listens there"
+            ) from None
+        log.get("node").info("watched", host=bind, port=port)
+        yield
 
 
 def _announce(config: Config) -> None:

@@ -1,10 +1,11 @@
 """The worker: registers, completes, runs jobs; everything but receiving."""
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from dicom_node import log
+from dicom_node import log, metrics
 from dicom_node.config import Config
 from dicom_node.errors import DatabaseDownError, TemporaryError
 from dicom_node.harvest import open_harvester
@@ -13,7 +14,8 @@ from dicom_node.infer import Models
 from dicom_node.jobs import Dispatcher, Worker, database_url
 from dicom_node.node.layout import Layout, open_inbox
 from dicom_node.node.locks import locked
-from dicom_node.outbox import Outbox
+from dicom_node.node.vitals import Vitals, watched
+from dicom_node.outbox import DeliveryState, Outbox
 from dicom_node.pipeline import Dispatch, Parts, job_kinds
 from dicom_node.pixels.sandbox import PixelSandbox
 from dicom_node.register import rebuild
@@ -21,6 +23,8 @@ from dicom_node.results import open_installation
 
 #: How often the worker looks for new files, quiet studies and due deliveries.
 SWEEP_S = 0.25
+#: While files keep coming, deliveries wait no longer than this.
+REGISTER_S = 5.0
 #: Pause after a sweep that a full disk or a busy database broke off.
 PAUSE_S = 5.0
 #: Running stages get so long to end; what is left goes on at the next start.
@@ -36,36 +40,51 @@ def run_worker(config: Config, ready: threading.Event, stop: threading.Event) ->
         parts = stack.enter_context(open_parts(config))
         adopted = rebuild(parts.inbox, parts.index)
         url = database_url(layout.jobs, config.database)
-        worker = Worker(url, job_kinds(parts), executor_id="node-0")
+        worker = Worker(url, watched(job_kinds(parts), metrics.page()), executor_id="node-0")
         stack.callback(worker.close, timeout_s=DRAIN_S)
         dispatcher = Dispatcher(url)
         stack.callback(dispatcher.close)
         dispatch = Dispatch(parts, dispatcher)
-        log.get("node").info(
-            "worker ready",
-            counts={
-                "orphans_adopted": adopted,
-                "jobs_resumed": len(dispatcher.unfinished()),
-                "models": len(parts.models.current()),
-            },
-        )
+        vitals = Vitals(metrics.page(), parts.index, parts.outbox, dispatcher)
+        _announce(parts, dispatcher, adopted)
         ready.set()
         while not stop.wait(SWEEP_S):
             if worker.lost_a_job.is_set():
                 raise DatabaseDownError("a job lost its checkpoint; it goes on after a restart")
             try:
-                _sweep(dispatch, stop)
+                _sweep(dispatch, vitals, stop)
             except (TemporaryError, OSError) as exc:
                 # what was received is safe; the next sweep finds the same work
                 log.get("node").error("sweep put off", reason=str(exc), seconds=PAUSE_S)
                 stop.wait(PAUSE_S)
 
 
-def _sweep(dispatch: Dispatch, stop: threading.Event) -> None:
+def _sweep(dispatch: Dispatch, vitals: Vitals, stop: threading.Event) -> None:
+    deadline = time.monotonic() + REGISTER_S
     while dispatch.register() and not stop.is_set():
-        pass
+        vitals.swept()
+        if time.monotonic() > deadline:
+            dispatch.deliver()
+            deadline = time.monotonic() + REGISTER_S
+    # only now: a study is not quiet while something of it waits to be registered
     dispatch.complete()
     dispatch.deliver()
+    vitals.swept()
+
+
+def _announce(parts: Parts, dispatcher: Dispatcher, adopted: int) -> None:
+    """Say what the start found; the timers of open studies are their rows in the index."""
+    log.get("node").info(
+        "worker ready",
+        counts={
+            "orphans_adopted": adopted,
+            "files_waiting": len(parts.inbox.waiting()),
+            "studies_open": parts.index.counts()["studies_open"],
+            "jobs_resumed": len(dispatcher.unfinished()),
+            "deliveries_waiting": parts.outbox.counts()[DeliveryState.WAITING],
+            "models": len(parts.models.current()),
+        },
+    )
 
 
 @contextmanager

@@ -46,6 +46,16 @@ class DeliveryRow:
     changed_at: datetime
 
 
+@dataclass(frozen=True, kw_only=True)
+class Backlog:
+    """What one destination is owed, or was given up for it."""
+
+    destination: str
+    state: DeliveryState
+    count: int
+    oldest_at: datetime
+
+
 def to_result(row: sa.Row[Any], folder: Path) -> Result:
     """Return the object of a row; its file lies in `folder`."""
     return Result(

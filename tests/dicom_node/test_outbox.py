@@ -127,3 +127,19 @@ def test_a_delivered_object_is_never_postponed(outbox: Outbox, tmp_path: Path) -
     outbox.delivered("1.1", "pacs", status=0, now=NOW)
     outbox.postpone("1.1", "pacs", status=None, reason="late", now=NOW, rng=random.Random(0))
     assert outbox.counts()[DeliveryState.DELIVERED] == 1
+
+
+def test_a_backlog_says_how_much_waits_or_was_given_up_and_since_when(
+    outbox: Outbox, tmp_path: Path
+) -> None:
+    owe(outbox, result("1.1", tmp_path), result("1.2", tmp_path), result("1.3", tmp_path))
+    owe(outbox, result("1.1", tmp_path), to="archive")
+    outbox.bury("1.2", "pacs", status=None, reason="no", now=NOW)
+    outbox.delivered("1.3", "pacs", status=0, now=NOW)
+    found = {(row.destination, row.state): row.count for row in outbox.backlogs()}
+    assert found == {
+        ("pacs", DeliveryState.WAITING): 1,
+        ("pacs", DeliveryState.DEAD): 1,
+        ("archive", DeliveryState.WAITING): 1,
+    }
+    assert all(row.oldest_at == NOW for row in outbox.backlogs())

@@ -1,0 +1,70 @@
+"""Until when the node's certificate is good.
+
+The standard library reads a certificate's dates only of a peer that it verified. So the node calls
+itself, in memory: a handshake with its own certificate as the only authority.
+"""
+
+import ssl
+from datetime import UTC, datetime
+from typing import Final
+
+from dicom_node.config import TlsSettings
+from dicom_node.errors import ConfigError
+
+#: X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED of OpenSSL
+_DATES: Final = {9: "is not valid yet", 10: "has expired"}
+
+
+def expiry(settings: TlsSettings) -> datetime:
+    """Return when the certificate ends.
+
+    Raises
+    ------
+    ConfigError
+        When it ended, or did not begin, or cannot serve; or when a file cannot be read, or key
+        and certificate do not belong together.
+    """
+    try:
+        server, client = _own_side(settings), _callers_side(settings)
+        return _end(server, client)
+    except ssl.SSLCertVerificationError as exc:
+        what = _DATES.get(exc.verify_code, f"will not do: {exc.verify_message}")
+        raise ConfigError(
+            f"node.tls.certificate: {settings.certificate} {what}; put a new one in its place"
+        ) from None
+    except OSError as exc:
+        why = (exc.reason if isinstance(exc, ssl.SSLError) else exc.strerror) or "no PEM"
+        raise ConfigError(
+            f"node.tls: {settings.certificate} and {settings.key} cannot be used ({why}); "
+            "give PEM files that this user can read, a key without passphrase, and its certificate"
+        ) from None
+
+
+def _own_side(settings: TlsSettings) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    # a key with a passphrase must not wait for somebody at a terminal
+    context.load_cert_chain(settings.certificate, settings.key, password=lambda: b"")
+    return context
+
+
+def _callers_side(settings: TlsSettings) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.load_verify_locations(settings.certificate)
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    return context
+
+
+def _end(server: ssl.SSLContext, client: ssl.SSLContext) -> datetime:
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ours = server.wrap_bio(to_server, to_client, server_side=True)
+    theirs = client.wrap_bio(to_client, to_server)
+    waiting = [theirs, ours]
+    while waiting:
+        side = waiting.pop(0)
+        try:
+            side.do_handshake()
+        except ssl.SSLWantReadError:
+            waiting.append(side)
+    certificate = theirs.getpeercert() or {}
+    return datetime.fromtimestamp(ssl.cert_time_to_seconds(str(certificate["notAfter"])), UTC)

@@ -1,0 +1,68 @@
+"""What the supervisor reads when it is scraped, beside the pages of its children."""
+
+import shutil
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from dicom_node import __version__
+from dicom_node.inbox import Inbox
+from dicom_node.metrics import Kind, Metric
+from dicom_node.node.accounts import in_flight
+from dicom_node.node.children import Child
+from dicom_node.web import Reading
+
+WAITING: Final = Metric(
+    name="inbox_waiting", kind=Kind.GAUGE, help="files that wait to be registered"
+)
+IN_FLIGHT: Final = Metric(
+    name="in_flight", kind=Kind.GAUGE, help="instances that a receiver began and has not ended"
+)
+INBOX_BYTES: Final = Metric(name="inbox_bytes", kind=Kind.GAUGE, help="what the inbox holds")
+DISK_FREE: Final = Metric(
+    name="disk_free_bytes", kind=Kind.GAUGE, help="free on the disk of node.data"
+)
+READY: Final = Metric(
+    name="process_ready",
+    kind=Kind.GAUGE,
+    help="1 when the process runs and is ready",
+    labels={"process": ()},
+)
+RESTARTS: Final = Metric(
+    name="process_restarts",
+    kind=Kind.COUNTER,
+    help="how often a process that died was started again",
+    labels={"process": ()},
+)
+BUILD: Final = Metric(
+    name="build", kind=Kind.GAUGE, help="1, with the version that runs", labels={"version": ()}
+)
+READINGS: Final = (WAITING, IN_FLIGHT, INBOX_BYTES, DISK_FREE, READY, RESTARTS, BUILD)
+
+_Rows = Iterable[tuple[tuple[str, ...], float]]
+
+
+def readings(inbox: Inbox, children: Sequence[Child]) -> list[Reading]:
+    """Return what is read at a scrape.
+
+    Parameters
+    ----------
+    inbox : Inbox
+    children : sequence of Child
+        Every process of the node but the supervisor.
+    """
+
+    def processes(ready: bool) -> _Rows:
+        return [
+            ((child.name,), float(child.is_ready if ready else child.restarts))
+            for child in children
+        ]
+
+    return [
+        Reading(metric=WAITING, read=lambda: [((), len(inbox.waiting()))]),
+        Reading(metric=IN_FLIGHT, read=lambda: [((), sum(in_flight(c.page) for c in children))]),
+        Reading(metric=INBOX_BYTES, read=lambda: [((), inbox.size_bytes)]),
+        Reading(metric=DISK_FREE, read=lambda: [((), shutil.disk_usage(inbox.folder).free)]),
+        Reading(metric=READY, read=lambda: processes(ready=True)),
+        Reading(metric=RESTARTS, read=lambda: processes(ready=False)),
+        Reading(metric=BUILD, read=lambda: [((__version__,), 1.0)]),
+    ]
