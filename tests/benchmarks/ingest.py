@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tests.benchmarks.loads import LOADS, Load
-from tests.benchmarks.measure import Measurement, begin_harvest, measure
+from tests.benchmarks.measure import Measurement, begin_harvest, harvested, measure
 from tests.benchmarks.processes import freeze, thaw
 from tests.benchmarks.receivers import Receiver, Running, compiled_limit, receivers
 from tests.benchmarks.report import BUILD, show_goals, show_pivots, write
@@ -109,24 +109,28 @@ class Run:
     def _one(
         self, senders: Senders, receiver: Receiver, running: Running, load: Load
     ) -> Measurement:
-        faults: tuple[str, ...] = ()
+        is_harvesting = receiver.name == _HARVEST
         thaw(running)
         try:
-            if receiver.name == _HARVEST and not begin_harvest(running, senders, next(self._tags)):
-                faults = ("nothing was harvested meanwhile",)
+            if is_harvesting:
+                begin_harvest(running, senders, next(self._tags))
+            pictures = harvested(running)
             found = measure(
                 running,
                 senders,
                 load,
                 seconds=self._seconds,
                 tag=next(self._tags),
-                settles=receiver.name != _HARVEST,
+                settles=not is_harvesting,
             )
+            is_idle = is_harvesting and harvested(running) == pictures
         finally:
             freeze(running)
         if not receiver.is_node and receiver.name != "orthanc":
             _empty(running.kept)
-        return replace(found, faults=(*faults, *found.faults))
+        if is_idle:
+            return replace(found, faults=("nothing was harvested meanwhile", *found.faults))
+        return found
 
 
 def _empty(folder: Path | None) -> None:

@@ -4,18 +4,20 @@ import os
 import re
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tests.benchmarks.loads import LOADS, Load
-from tests.benchmarks.processes import busy_share, cpu_s, peak_memory, settle, thaw
+from tests.benchmarks.processes import cpu_s, peak_memory, settle
 from tests.benchmarks.receivers import Running
 from tests.benchmarks.sender import Order, Senders, Sent, uid_stem
 
 #: A file's UID stands within its first bytes: preamble, File Meta Information, the first elements.
 _HEAD_BYTES = 4096
 _SETTLE_S = 30.0
+#: one study for a harvesting node to work on while it receives
 _PRELUDE_OBJECTS = 100
+_PRELUDE_S = 20.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,19 +76,27 @@ def measure(
     )
 
 
-def begin_harvest(running: Running, senders: Senders, tag: int) -> bool:
-    """Give a harvesting node something to do; False when it did not begin in time."""
-    thaw(running)
-    if busy_share(running, 0.5) > 0.4:
-        return True
+def begin_harvest(running: Running, senders: Senders, tag: int) -> None:
+    """Give a harvesting node something to do, and wait until its store grows."""
+    if _store_grows(running, within_s=1.0):
+        return
     still = LOADS[0]
     senders.prepare(still)
     order = _orders(running, still, seconds=10.0, tag=tag)[0]
-    senders.send([Order(**{**vars(order), "objects": _PRELUDE_OBJECTS})])
-    settle(running, limit_s=1.0)
-    deadline = time.monotonic() + 8.0
+    senders.send([replace(order, objects=_PRELUDE_OBJECTS)])
+    _store_grows(running, within_s=_PRELUDE_S)
+
+
+def harvested(running: Running) -> int:
+    """Return how many pictures a node's weak-label store holds."""
+    return sum(1 for _ in running.store.rglob("*.png")) if running.store else 0
+
+
+def _store_grows(running: Running, *, within_s: float) -> bool:
+    before, deadline = harvested(running), time.monotonic() + within_s
     while time.monotonic() < deadline:
-        if busy_share(running, 0.25) > 0.4:
+        time.sleep(0.1)
+        if harvested(running) > before:
             return True
     return False
 

@@ -12,7 +12,7 @@ import psutil
 from tests.benchmarks.receivers import Running
 
 _GONE = (psutil.NoSuchProcess, psutil.AccessDenied, FileNotFoundError, ProcessLookupError)
-_SAMPLE_S = 0.1
+_SAMPLE_S = 0.3
 
 
 def tree(running: Running) -> list[psutil.Process]:

@@ -37,6 +37,8 @@ class Running:
     ae_title: str = "ANY"
     #: of the node: the file that its worker holds open
     worker_lock: str | None = None
+    #: of the node: where its harvest goes
+    store: Path | None = None
     #: by process id, as they are found
     roles: dict[int, str] = field(default_factory=dict)
 
@@ -164,6 +166,7 @@ def _node(
             held=held,
             ae_title="DICOM_NODE",
             worker_lock=lock,
+            store=data / "store",
         )
 
 
