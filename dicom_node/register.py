@@ -81,7 +81,7 @@ def register_waiting(
     limit : int
         How many files at most, in one transaction.
     """
-    return _register(inbox, index, inbox.waiting(limit), now)
+    return _register(inbox, index, inbox.next_waiting(limit), now)
 
 
 def rebuild(inbox: Inbox, index: Index) -> int:

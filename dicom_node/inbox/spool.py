@@ -20,6 +20,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -66,6 +67,8 @@ class Inbox:
             sub_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.chmod(0o700)
         self.disk.sync_folder(folder)
+        #: what `next_waiting` has still to return, the next one last
+        self._line: list[str] = []
         self._meter = Meter(folder / "bytes")
         if self._meter.is_new:
             self.recount()
@@ -126,6 +129,18 @@ class Inbox:
     def waiting(self, limit: int | None = None) -> list[str]:
         """Return the ids of files that no index row was confirmed for, oldest first."""
         return _ids(self._new)[:limit]
+
+    def next_waiting(self, limit: int) -> list[str]:
+        """Return the files that come next, oldest first, for the one caller that registers them.
+
+        The folder is listed again only once every file that it held was returned: to list a long
+        line for each piece of it costs the square of its length. Nothing is returned only when
+        nothing waits.
+        """
+        if not self._line:
+            self._line = _ids(self._new)[::-1]
+        self._line, piece = self._line[:-limit], self._line[-limit:]
+        return piece[::-1]
 
     def kept(self) -> Iterator[list[str]]:
         """Yield the ids of registered files, folder by folder."""
@@ -193,10 +208,21 @@ class Inbox:
         """Whether a file lies in quarantine; the engineer may have removed it."""
         return (self._quarantine / f"{file_id}.dcm").exists()
 
-    def quarantined(self) -> list[tuple[str, str]]:
-        """Return (file id, reason) of the files put aside, oldest first."""
+    def quarantined_ids(self) -> list[str]:
+        """Return the ids of the files put aside, oldest first."""
+        return _ids(self._quarantine)
+
+    def quarantined(self, latest: int | None = None) -> list[tuple[str, str]]:
+        """Return (file id, reason) of the files put aside, oldest first.
+
+        Parameters
+        ----------
+        latest : int or None
+            Only so many, the last ones: every reason is a file to read.
+        """
         found = []
-        for file_id in _ids(self._quarantine):
+        ids = self.quarantined_ids()
+        for file_id in ids if latest is None else ids[-latest:]:
             try:
                 note = json.loads((self._quarantine / f"{file_id}.json").read_text("utf-8"))
                 found.append((file_id, str(note["reason"])))
@@ -215,13 +241,24 @@ class Inbox:
         return sum(_remove_if_unlocked(path) for path in self._tmp.iterdir())
 
     def recount(self) -> int:
-        """Count the bytes anew, as a start-up does; a walk over every file.
+        """Count the bytes anew, in a walk over every file, while others receive and register.
 
-        What arrives during the walk may count twice, never not at all.
+        What comes or is registered while the waiting files are looked at may count twice, never
+        not at all.
+
+        Returns
+        -------
+        int
+            Bytes of the files that were found.
         """
         before = self._meter.read()
-        places = (self._new, self._quarantine, *self._kept.iterdir())
-        total = sum(_size(path) for folder in places for path in folder.glob("*.dcm"))
+        total = sum(found.st_size for found in _stats(self._new))
+        # what comes to another place from here on was waiting, or is counted by its writer
+        began_ns = time.time_ns()
+        for folder in (self._quarantine, *self._kept.iterdir()):
+            total += sum(
+                found.st_size for found in _stats(folder) if not _came_since(began_ns, found)
+            )
         self._meter.add(total - before)
         return total
 
@@ -242,11 +279,18 @@ def _ids(folder: Path) -> list[str]:
     )
 
 
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:  # moved on since it was listed
-        return 0
+def _stats(folder: Path) -> Iterator[os.stat_result]:
+    # a million files: no Path for each
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.endswith(".dcm"):
+                with suppress(FileNotFoundError):  # moved on since it was listed
+                    yield entry.stat(follow_symlinks=False)
+
+
+def _came_since(moment_ns: int, found: os.stat_result) -> bool:
+    # a rename sets it; a time to come is of a clock that was set back
+    return moment_ns <= found.st_ctime_ns <= time.time_ns()
 
 
 def _remove_if_unlocked(path: Path) -> bool:

@@ -4,6 +4,7 @@ Its own SQLite file. It may hold a patient's ID: the file is private to its owne
 it is ever logged. Whatever it loses is rebuilt from the inbox.
 """
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -20,6 +21,7 @@ from dicom_node.index.layout import bring_up_to_date
 from dicom_node.index.moments import from_us, to_us
 from dicom_node.index.rows import Arrival, Outcome, StudyRow, StudyState
 from dicom_node.index.tables import APART, FRESH, INSTANCE, METADATA, OPENING, SERIES, STUDY
+from dicom_node.index.tally import TALLY
 from dicom_node.records import Instance
 from dicom_node.sop_classes import ULTRASOUND_IMAGES
 
@@ -215,33 +217,45 @@ class Index:
 
     def studies(self, limit: int) -> list[StudyRow]:
         """Return the studies that received something last, newest first."""
-        query = _study_rows().order_by(STUDY.c.last_received_us.desc()).limit(limit)
+        # state by state: each is one look into `study_by_state`, not a walk over every study
+        latest = (
+            sa.select(STUDY.c.study_instance_uid)
+            .where(STUDY.c.state == state)
+            .order_by(STUDY.c.last_received_us.desc())
+            .limit(limit)
+            .subquery()
+            for state in StudyState
+        )
+        uids = sa.union_all(*(sa.select(found) for found in latest))
+        query = _study_rows().where(STUDY.c.study_instance_uid.in_(uids))
+        query = query.order_by(STUDY.c.last_received_us.desc()).limit(limit)
         with self._reads.connect() as connection:
             return [_study_row(row) for row in connection.execute(query)]
 
     def unknown(self, file_ids: Iterable[str]) -> list[str]:
         """Return those inbox files, in order, that no row stands for."""
-        wanted = list(file_ids)
-        known: set[str] = set()
+        # one argument for all of them: a start-up asks for every file of the inbox
+        wanted = sa.func.json_each(json.dumps(list(file_ids))).table_valued("key", "value")
+        query = (
+            sa.select(wanted.c.value)
+            .where(wanted.c.value.not_in(sa.select(INSTANCE.c.file_id)))
+            .order_by(wanted.c.key)
+        )
         with self._reads.connect() as connection:
-            for batch in _batches(wanted):
-                query = sa.select(INSTANCE.c.file_id).where(INSTANCE.c.file_id.in_(batch))
-                known.update(connection.scalars(query))
-        return [file_id for file_id in wanted if file_id not in known]
+            return list(connection.scalars(query))
 
     def counts(self) -> dict[str, int]:
-        """Return how much is registered; for a status page, walks the tables."""
-        queries = {
-            "studies_open": sa.select(sa.func.count()).where(STUDY.c.state == StudyState.OPEN),
-            "studies_complete": sa.select(sa.func.count()).where(
-                STUDY.c.state == StudyState.COMPLETE
-            ),
-            "series": sa.select(sa.func.count()).select_from(SERIES),
-            "instances": sa.select(sa.func.count()).select_from(INSTANCE),
-            "bytes": sa.select(sa.func.coalesce(sa.func.sum(INSTANCE.c.size_bytes), 0)),
-        }
+        """Return how much is registered, for a status page."""
+        studies = (
+            sa.select(sa.func.count())
+            .where(STUDY.c.state == state)
+            .scalar_subquery()
+            .label(f"studies_{state}")
+            for state in StudyState
+        )
+        tallies = (TALLY.c.series, TALLY.c.instances, TALLY.c.bytes)
         with self._reads.connect() as connection:
-            return {key: connection.scalars(query).one() for key, query in queries.items()}
+            return dict(connection.execute(sa.select(*studies, *tallies)).one()._mapping)
 
     def _insert(self, connection: sa.Connection, arrivals: Sequence[Arrival]) -> None:
         if not arrivals:

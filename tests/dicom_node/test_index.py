@@ -1,5 +1,7 @@
+import sqlite3
 import stat
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -185,3 +187,49 @@ def test_the_file_is_readable_by_its_owner_alone(index: Index, tmp_path: Path) -
     index.register([arrival(1, tmp_path)])
     for path in tmp_path.glob("index.db*"):
         assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
+
+
+def test_the_tally_follows_what_is_registered_and_replaced(index: Index, tmp_path: Path) -> None:
+    first, second = arrival(1, tmp_path), arrival(2, tmp_path, study="1.2.4")
+    index.register([first, second, change(first, file_id="f" * 24)])
+    index.replace(change(first, file_id="e" * 24, size_bytes=250))
+    complete(index, "1.2.4")
+    assert index.counts() == {
+        "studies_open": 1,
+        "studies_complete": 1,
+        "series": 2,
+        "instances": 2,
+        "bytes": 350,
+    }
+
+
+def test_an_index_without_a_tally_is_counted_once_when_it_is_opened(tmp_path: Path) -> None:
+    former = Index(tmp_path / "index.db")
+    former.register([arrival(number, tmp_path) for number in range(3)])
+    expected = former.counts()
+    former.close()
+    with closing(sqlite3.connect(tmp_path / "index.db")) as connection:
+        connection.execute("DROP TABLE tally")
+        for (trigger,) in connection.execute("SELECT name FROM sqlite_master WHERE type='trigger'"):
+            connection.execute(f"DROP TRIGGER {trigger}")
+    opened = Index(tmp_path / "index.db")
+    assert opened.counts() == expected
+    opened.register([arrival(9, tmp_path)])
+    assert opened.counts()["instances"] == 4
+    opened.close()
+
+
+def test_the_latest_studies_come_from_every_state(index: Index, tmp_path: Path) -> None:
+    for number in range(6):
+        index.register([arrival(number, tmp_path, study=f"1.2.{number}", after_s=number)])
+    complete(index, "1.2.4")
+    complete(index, "1.2.1")
+    found = [row.study_instance_uid for row in index.studies(3)]
+    assert found == ["1.2.5", "1.2.4", "1.2.3"]
+
+
+def test_unknown_files_are_named_in_the_order_given(index: Index, tmp_path: Path) -> None:
+    index.register([arrival(number, tmp_path) for number in range(0, 2000, 2)])
+    asked = [f"{number:024x}" for number in range(1999, -1, -1)]
+    assert index.unknown(asked) == asked[::2]
+    assert index.unknown([]) == []
