@@ -36,6 +36,9 @@ class Completion:
     """That a study is complete, and why."""
 
     study_instance_uid: str
+    last_received_at: datetime
+    #: what decided: a service (`NoticeKind`), "count", "quiet" or "longest"
+    basis: str
     #: a sentence for the engineer, with numbers
     reason: str
     #: what the sentence stands on; goes into JSON
@@ -106,7 +109,11 @@ class Completions:
             evidence["count"] = {"ae_title": count.ae_title, "instances": count.instances}
         sentences = [*_sentences(words), *_counted(count, row), last]
         return Completion(
-            study_instance_uid=study_uid, reason="; ".join(sentences), evidence=evidence
+            study_instance_uid=study_uid,
+            last_received_at=row.last_received_at,
+            basis=_basis(words, is_known, is_quiet),
+            reason="; ".join(sentences),
+            evidence=evidence,
         )
 
 
@@ -132,6 +139,12 @@ def _of_this_lull(index: Index, row: StudyRow) -> CountRow | None:
 
 def _is_all(count: CountRow | None, row: StudyRow) -> bool:
     return count is not None and count.instances == row.instances
+
+
+def _basis(words: Mapping[NoticeKind, Word], is_known: bool, is_quiet: bool) -> str:
+    if not is_known:
+        return "quiet" if is_quiet else "longest"
+    return next((kind.value for kind, word in words.items() if word.is_complete), "count")
 
 
 def _quiet(seconds: float) -> str:

@@ -98,8 +98,15 @@ QUARANTINED: Final = _counter(
 )
 COMPLETED: Final = _counter(
     "studies_completed",
-    "completions of studies, by what was the reason",
-    reason=("quiet", "commitment", "mpps", "availability", "count", "longest", OTHER),
+    "completions of studies, by what decided",
+    basis=(
+        "storage commitment",
+        "performed procedure step",
+        "instance availability",
+        "count",
+        "quiet",
+        "longest",
+    ),
 )
 TO_COMPLETE: Final = _seconds(
     "complete_seconds", "from a study's last arrival to its completion", 1, 5, 15, 30, 60, 300, 3600

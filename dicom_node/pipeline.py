@@ -195,6 +195,9 @@ class Dispatch:
         for done in self._completions.due(now):
             study, reason = done.study_instance_uid, done.reason
             revision = index.complete(study, reason=reason, evidence=done.evidence, now=now)
+            metrics.count(metrics.COMPLETED, done.basis)
+            waited_s = (now - done.last_received_at).total_seconds()
+            metrics.page().observe(metrics.TO_COMPLETE, waited_s)
             log.get("index").info(
                 "study complete", study_instance_uid=study, revision=revision, reason=reason
             )

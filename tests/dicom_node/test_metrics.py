@@ -9,6 +9,7 @@ import pytest
 from dicom_node import metrics
 from dicom_node.metrics import Kind, Page
 from dicom_node.receive.statuses import STATUSES, SUCCESS
+from dicom_node.records import NoticeKind
 
 DESTINATIONS = ("pacs", "archive")
 
@@ -27,6 +28,11 @@ def test_every_metric_of_the_module_has_a_place() -> None:
 def test_every_status_that_a_receiver_answers_has_a_series_of_its_own() -> None:
     answered = {f"{status.code:04X}" for status in STATUSES if status is not SUCCESS}
     assert answered <= set(metrics.REFUSED.labels["status"])
+
+
+def test_every_basis_of_a_completion_has_a_series_of_its_own() -> None:
+    bases = {*NoticeKind, "count", "quiet", "longest"}
+    assert set(metrics.COMPLETED.labels["basis"]) == bases
 
 
 def test_no_label_value_can_make_a_page_grow() -> None:
