@@ -84,7 +84,7 @@ REJECTED: Final = _counter(
     "associations and connections that were turned away",
     reason=("caller", "limit", "no_room", OTHER),
 )
-OPEN: Final = _gauge("associations_open", "associations that are open now")
+OPEN: Final = _gauge("connections_open", "connections of peers, associated or silent")
 
 # counted by the worker
 ADOPTED: Final = _counter("adopted", "files that lay in the inbox when the node started")

@@ -10,7 +10,7 @@ from pynetdicom.association import Association
 from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.transport import AddressInformation
 
-from dicom_node import log
+from dicom_node import log, metrics
 from dicom_node.config import Caller, NodeSettings
 from dicom_node.errors import TemporaryError
 from dicom_node.inbox import Inbox
@@ -82,11 +82,13 @@ def _on_requested(
     request = cast(A_ASSOCIATE, assoc.requestor.primitive)
     contexts = contexts_for(request.presentation_context_definition_list)
     if not is_listed(settings.callers, request.calling_ae_title, _address(assoc)):
-        _reject(assoc, CALLING_AE_TITLE_NOT_RECOGNISED, "caller is not in node.callers")
+        reason = "caller is not in node.callers"
+        _reject(assoc, CALLING_AE_TITLE_NOT_RECOGNISED, reason, kind="caller")
     elif established() >= settings.max_associations:
-        _reject(assoc, LOCAL_LIMIT_EXCEEDED, "node.max_associations is reached")
+        reason = "node.max_associations is reached"
+        _reject(assoc, LOCAL_LIMIT_EXCEEDED, reason, kind="limit")
     elif has_storage(contexts) and (reason := _lack_of_room(inbox)):
-        _reject(assoc, TEMPORARY_CONGESTION, reason)
+        _reject(assoc, TEMPORARY_CONGESTION, reason, kind="no_room")
     else:
         assoc.acceptor.supported_contexts = contexts
 
@@ -99,7 +101,10 @@ def _lack_of_room(inbox: Inbox) -> str:
     return ""
 
 
-def _reject(assoc: Association, result_source_reason: tuple[int, int, int], reason: str) -> None:
+def _reject(
+    assoc: Association, result_source_reason: tuple[int, int, int], reason: str, *, kind: str
+) -> None:
+    metrics.count(metrics.REJECTED, kind)
     log.get("receive").warning(
         "association_rejected",
         ae_title=cast(A_ASSOCIATE, assoc.requestor.primitive).calling_ae_title,

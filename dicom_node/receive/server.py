@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from pynetdicom.transport import AddressInformation, AssociationServer
 
-from dicom_node import log
+from dicom_node import log, metrics
 from dicom_node.inbox import Inbox
 from dicom_node.receive.association import NodeAssociation
 
@@ -53,11 +53,13 @@ class Connections:
         """Count a connection in."""
         with self._lock:
             self._open.add(assoc)
+            metrics.page().set(metrics.OPEN, len(self._open))
 
     def remove(self, assoc: NodeAssociation) -> None:
         """Count a connection out."""
         with self._lock:
             self._open.discard(assoc)
+            metrics.page().set(metrics.OPEN, len(self._open))
 
 
 class NodeServer(AssociationServer):
@@ -100,6 +102,7 @@ class NodeServer(AssociationServer):
         host = str(client_address[0])
         if self.connections.has_room_for(host):
             return True
+        metrics.count(metrics.REJECTED, "limit")
         log.get("receive").warning(
             "connection_refused", host=host, reason="too many connections are open"
         )
