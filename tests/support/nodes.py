@@ -149,7 +149,9 @@ class Node:
 
 
 @contextmanager
-def node_on(folder: Path, port: int, *destinations: Destination, **settings: Any) -> Iterator[Node]:
+def node_on(
+    folder: Path, port: int, *destinations: Destination, quiet_s: float = 1, **settings: Any
+) -> Iterator[Node]:
     """Configure a node on `folder`; the caller starts it, it is ended at the end."""
     tree: dict[str, Any] = {
         "node": {
@@ -160,7 +162,7 @@ def node_on(folder: Path, port: int, *destinations: Destination, **settings: Any
             "min_free_gib": 0,
             "callers": [{"ae_title": "*", "host": "*"}],
         },
-        "study": {"quiet_s": 1},
+        "study": {"quiet_s": quiet_s},
         "bundles": "./bundles",
         "destinations": [d.model_dump() | {"send": list(d.send)} for d in destinations],
     }

@@ -19,6 +19,15 @@ def faults_of(node: Node, ledger: Ledger, archive: Archive) -> dict[str, list[st
     return {name: list(check(node, ledger, archive)) for name, check in CHECKS.items()}
 
 
+def left_jobs(node: Node) -> list[str]:
+    """Return the jobs that wait or run."""
+    dispatcher = Dispatcher(database_url(node.layout.jobs, None))
+    try:
+        return [f"{job.job_id} is {job.status}" for job in dispatcher.unfinished()]
+    finally:
+        dispatcher.close()
+
+
 def _lost(node: Node, ledger: Ledger, _: Archive) -> Iterator[str]:
     with node.index() as index:
         for uid in sorted(ledger.acknowledged):
@@ -92,10 +101,11 @@ def _undelivered(node: Node, _: Ledger, archive: Archive) -> Iterator[str]:
 def _jobs(node: Node, _: Ledger, __: Archive) -> Iterator[str]:
     dispatcher = Dispatcher(database_url(node.layout.jobs, None))
     try:
-        for job in (*dispatcher.failed(), *dispatcher.unfinished()):
+        for job in dispatcher.failed():
             yield f"{job.job_id} is {job.status} {job.error}"
     finally:
         dispatcher.close()
+    yield from left_jobs(node)
 
 
 def _harvested_otherwise(node: Node, ledger: Ledger, _: Archive) -> Iterator[str]:

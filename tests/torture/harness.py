@@ -12,13 +12,15 @@ from tests.support.bundles import write_bundle
 from tests.support.faults import Faults
 from tests.support.nodes import Node, node_on
 from tests.support.orthanc import Orthanc
-from tests.torture.checks import faults_of
+from tests.torture.checks import faults_of, left_jobs
 from tests.torture.destination import Archive, archive
 from tests.torture.killing import Killer, Tally, left_alive
 from tests.torture.modalities import Ledger
 from tests.torture.schedule import PointKill, schedule
 from tests.torture.traffic import Traffic
 
+#: a study is complete so soon
+QUIET_S = 0.4
 QUIET_DEADLINE_S = 240.0
 #: children of a killed supervisor end by themselves
 GONE_DEADLINE_S = 30.0
@@ -150,7 +152,8 @@ def _is_quiet(node: Node) -> bool:
         counts = index.counts()
         is_finished = not counts["studies_open"] and not index.unfinished()
     with node.outbox() as outbox:
-        return is_finished and not outbox.counts()[DeliveryState.WAITING]
+        is_delivered = not outbox.counts()[DeliveryState.WAITING]
+    return is_finished and is_delivered and not left_jobs(node)
 
 
 def _differing(second: Orthanc, first: Archive) -> list[str]:

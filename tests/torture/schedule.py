@@ -10,7 +10,7 @@ GROUP: Final = "group"
 #: What is killed at a random moment, as often as it stands here.
 TARGETS: Final = (RECEIVER, RECEIVER, WORKER, WORKER, SUPERVISOR, GROUP)
 #: the longest wait before a kill at a random moment
-_LONGEST_WAIT_S: Final = 2.0
+_LONGEST_WAIT_S: Final = 1.5
 _MOST_ARRIVALS: Final = 3
 
 
