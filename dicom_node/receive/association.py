@@ -15,7 +15,7 @@ from pynetdicom.association import Association
 from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.transport import AddressInformation, AssociationSocket
 
-from dicom_node import log
+from dicom_node import log, metrics
 from dicom_node.inbox import Inbox
 from dicom_node.receive.dimse import StreamingDimse
 from dicom_node.receive.reader import PduReader
@@ -48,7 +48,7 @@ class NodeAssociation(Association):
         on_end: "Callable[[NodeAssociation], None]",
     ) -> None:
         super().__init__(ae, "acceptor")
-        self._on_end = on_end
+        self._on_end, self._raw = on_end, connection
         self.dul = UpperLayer(self, PduReader(connection))
         self.dul.socket = AssociationSocket(self, client_socket=connection)
         self.dimse = StreamingDimse(self, inbox)
@@ -71,7 +71,7 @@ class NodeAssociation(Association):
             self._talk()
             self.dul.wait_for_close()
         except TimeoutError:
-            self._log("peer_fell_silent")
+            self._log("peer_silent")
             self._give_up()
         except OSError as exc:
             self._log("connection_lost", cause=type(exc).__name__)
@@ -84,6 +84,7 @@ class NodeAssociation(Association):
             self.is_established = False
             self.dimse.discard()
             self._connection.close()
+            self._raw.close()  # pynetdicom leaves a socket open that it cannot shut down
             self._on_end(self)
 
     def end(self) -> None:
@@ -92,9 +93,8 @@ class NodeAssociation(Association):
         self._connection._shutdown_socket()  # wakes a reader that waits for the rest of a PDU
 
     def _talk(self) -> None:
-        connection = self._connection.socket
-        if isinstance(connection, ssl.SSLSocket):
-            connection.do_handshake()  # its time-out bounds the whole of it
+        if isinstance(self._raw, ssl.SSLSocket):
+            self._raw.do_handshake()  # its time-out bounds the whole of it
         self.dul.start()
         self.dul.take(*self.dul.read())
         request: object = self.dul.receive_pdu()
@@ -105,6 +105,7 @@ class NodeAssociation(Association):
         if not (self.is_aborted or self.is_rejected):
             self.acse.negotiate_association()
             self.dul.negotiated()
+            self._note_begin()
         while self.is_established:
             self._serve()
 
@@ -119,6 +120,12 @@ class NodeAssociation(Association):
             context_id, message = self.dimse.msg_queue.get_nowait()
             if message is not None and context_id is not None:
                 self._serve_request(message, context_id)
+
+    def _note_begin(self) -> None:
+        if self.is_established:
+            metrics.count(metrics.ASSOCIATIONS)
+            ae_title = self.requestor.ae_title
+            log.get("receive").info("association_accepted", ae_title=ae_title, host=self.host)
 
     def _note_end(self) -> None:
         """Answer a release, note an abort (PS3.8 7.2, 7.3)."""
@@ -142,5 +149,7 @@ class NodeAssociation(Association):
         return cast(AssociationSocket, self.dul.socket)
 
     def _log(self, event: str, **values: str) -> None:
-        ae_title = self.requestor.ae_title if self.requestor.primitive else ""
-        log.get("receive").warning(event, ae_title=ae_title, host=self.host, **values)
+        logger = log.get("receive")
+        # a port scan or a load balancer's probe is no news
+        write = logger.warning if self.is_established else logger.info
+        write(event, ae_title=self.requestor.ae_title, host=self.host, **values)

@@ -1,6 +1,7 @@
 """Which presentation contexts the node accepts (PS3.8 7.1.1.13, PS3.4 B.5)."""
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
 
 from pydicom.config import IGNORE
@@ -78,8 +79,8 @@ def contexts_for(proposed: Iterable[PresentationContext]) -> list[PresentationCo
         As in the A-ASSOCIATE request.
     """
     uids = sorted({str(context.abstract_syntax) for context in proposed})
-    supported = [build_context(uid, list(TRANSFER_SYNTAXES)) for uid in uids if is_storage(uid)]
-    supported += [build_context(uid, list(_UNCOMPRESSED)) for uid in uids if uid in _NOTICES]
+    supported = [_context(uid, TRANSFER_SYNTAXES) for uid in uids if is_storage(uid)]
+    supported += [_context(uid, _UNCOMPRESSED) for uid in uids if uid in _NOTICES]
     return [*supported, build_context(VERIFICATION)]
 
 
@@ -88,6 +89,13 @@ def has_storage(contexts: Iterable[PresentationContext]) -> bool:
     return any(is_storage(str(context.abstract_syntax)) for context in contexts)
 
 
+@lru_cache(maxsize=1024)
+def _context(abstract_syntax: str, transfer_syntaxes: tuple[str, ...]) -> PresentationContext:
+    """Return a context, made once: pynetdicom checks every UID of it, and later only reads it."""
+    return build_context(abstract_syntax, list(transfer_syntaxes))
+
+
+@lru_cache(maxsize=1024)
 def is_storage(sop_class_uid: str) -> bool:
     """Tell whether instances of a SOP class are taken in.
 

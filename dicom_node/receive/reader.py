@@ -13,7 +13,7 @@ MAXIMUM_PDU_BYTES: Final = 131072
 #: Some peers count the PDV headers differently.
 _SLACK_BYTES: Final = 1024
 #: An A-ASSOCIATE-RQ with 128 contexts of every transfer syntax stays far below.
-_ASSOCIATE_LIMIT_BYTES: Final = 1 << 20
+_ASSOCIATE_LIMIT_BYTES: Final = 1 << 18
 #: PDU type, reserved, length
 _HEADER: Final = struct.Struct(">BxL")
 _FIRST_BYTES: Final = 4096
@@ -41,7 +41,6 @@ class PduReader:
     def negotiated(self) -> None:
         """Hold the peer to the length that was announced to it."""
         self._limit_bytes = MAXIMUM_PDU_BYTES + _SLACK_BYTES
-        self._grow(2 * self._limit_bytes)
 
     def read(self) -> tuple[int, memoryview]:
         """Wait for a PDU; return its type and its value, which is good until the next call.
@@ -85,14 +84,11 @@ class PduReader:
             self._connection.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
 
     def _make_room(self, count: int) -> None:
-        rest = self._end - self._start
+        """Move what is left to the front, of a larger buffer where a PDU needs one."""
+        rest = bytes(self._view[self._start : self._end])
         if count > len(self._buffer):
-            self._grow(count)
-        self._view[:rest] = bytes(self._view[self._start : self._end])
-        self._start, self._end = 0, rest
-
-    def _grow(self, size: int) -> None:
-        if size > len(self._buffer):
-            buffer = bytearray(size)
-            buffer[: self._end] = self._view[: self._end]
-            self._buffer, self._view = buffer, memoryview(buffer)
+            # two long PDUs fit: most are read in one piece; a silent peer never gets here
+            self._buffer = bytearray(max(count, 2 * (MAXIMUM_PDU_BYTES + _SLACK_BYTES)))
+            self._view = memoryview(self._buffer)
+        self._view[: len(rest)] = rest
+        self._start, self._end = 0, len(rest)

@@ -5,14 +5,13 @@ happens here in the association's own thread: a PDU is read when one is waited f
 is sent when it is handed over. An association that says nothing costs nothing.
 """
 
-import queue
 import struct
 import threading
 from typing import Final, cast
 
 from pynetdicom.association import Association
 from pynetdicom.dul import DULServiceProvider
-from pynetdicom.fsm import InvalidEventError
+from pynetdicom.fsm import TRANSITION_TABLE
 from pynetdicom.transport import AssociationSocket
 
 from dicom_node.receive.reader import PduReader
@@ -123,10 +122,8 @@ class UpperLayer(DULServiceProvider):
         with self._acting:
             for event in events:
                 self.event_queue.put(event)
-            while True:
-                try:
-                    self.state_machine.do_action(self.event_queue.get_nowait())
-                except queue.Empty:
-                    return
-                except InvalidEventError:
-                    continue  # the connection ended meanwhile, or the user came too late
+            while not self.event_queue.empty():
+                event = self.event_queue.get_nowait()
+                if (event, self.state_machine.current_state) in TRANSITION_TABLE:
+                    self.state_machine.do_action(event)
+                # else the connection ended meanwhile, or the user came too late

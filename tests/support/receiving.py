@@ -152,8 +152,11 @@ def store_command(
 class RawPeer:
     """A TCP peer that sends what it is told."""
 
-    def __init__(self, port: int) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=20)
+    def __init__(self, port: int, *, host: str = "127.0.0.1") -> None:
+        """Connect from `host`, any address of the loopback network."""
+        self.socket = socket.create_connection(
+            ("127.0.0.1", port), timeout=20, source_address=(host, 0)
+        )
 
     def __enter__(self) -> "RawPeer":
         return self

@@ -1,0 +1,195 @@
+"""A hostile or broken peer harms only itself: everybody else is served within 2 s."""
+
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+from dicom_node.config import Caller, NodeSettings
+from dicom_node.inbox import Inbox
+from tests.support.receiving import (
+    ASSOCIATE_AC,
+    ASSOCIATE_RJ,
+    EXPLICIT_LE,
+    US_IMAGE,
+    RawPeer,
+    associate_rq,
+    eventually,
+    p_data,
+    receiver,
+    receiver_process,
+    settings_for,
+    store_command,
+)
+
+pytestmark = [pytest.mark.dimse, pytest.mark.slow]
+
+SMALL = b"\x08\x00\x60\x00CS\x02\x00US"
+SERVED_WITHIN_S = 2.0
+#: of a receiver process, whatever its peers do
+MEMORY_LIMIT_BYTES = 150_000_000
+GOOD_HOST = "127.9.9.9"
+
+
+@dataclass
+class Victim:
+    """A receiver in a process of its own, and what it may not do."""
+
+    settings: NodeSettings
+    inbox: Inbox
+    memory: psutil.Process
+
+    @property
+    def port(self) -> int:
+        return self.settings.port
+
+    def serves_others(self) -> None:
+        start = time.monotonic()
+        with RawPeer(self.port, host=GOOD_HOST) as peer:
+            peer.associate()
+            assert peer.store(b"1.2.3", SMALL) == 0x0000
+        assert time.monotonic() - start < SERVED_WITHIN_S
+        assert self.memory.memory_info().rss < MEMORY_LIMIT_BYTES
+
+    def is_clean(self) -> bool:
+        return not list((self.inbox.folder / "tmp").iterdir())
+
+
+@pytest.fixture
+def victim(tmp_path: Path, free_port: Callable[[], int]) -> Iterator[Victim]:
+    inbox = Inbox(tmp_path / "inbox", min_free_bytes=0)
+    settings = settings_for(
+        free_port(),
+        callers=(Caller(ae_title="PEER"),),
+        network_timeout_s=3.0,
+        max_associations=250,
+        max_connections_per_host=40,
+    )
+    with receiver_process(settings, inbox) as process:
+        yield Victim(settings, inbox, psutil.Process(process.pid))
+
+
+def hosts() -> Iterator[str]:
+    """Yield addresses, each for 20 connections."""
+    for number in range(1, 250):
+        yield from [f"127.0.1.{number}"] * 20
+
+
+def test_200_idle_associations_cost_nothing_and_are_freed(victim: Victim) -> None:
+    with ExitStack() as stack:
+        idle = [
+            stack.enter_context(RawPeer(victim.port, host=host))
+            for host, _ in zip(hosts(), range(200), strict=False)
+        ]
+        for peer in idle:
+            peer.associate()
+        before = sum(victim.memory.cpu_times()[:2])
+        victim.serves_others()
+        threading.Event().wait(1.0)
+        # 200 polling threads would take more than a core
+        assert sum(victim.memory.cpu_times()[:2]) - before < 0.5
+        assert all(peer.is_closed() for peer in idle)
+    victim.serves_others()
+
+
+def test_half_sent_pdus_and_silence_from_many_hosts_keep_nobody_out(victim: Victim) -> None:
+    openings = [b"", b"\x01", b"\x01\x00\x00\x00", struct.pack(">BxL", 1, 1 << 17) + b"x" * 1000]
+    with ExitStack() as stack:
+        for number, host in zip(range(120), hosts(), strict=False):
+            peer = stack.enter_context(RawPeer(victim.port, host=host))
+            peer.send(openings[number % len(openings)])
+        victim.serves_others()
+
+
+def test_announced_giants_are_never_buffered(victim: Victim) -> None:
+    for header in (struct.pack(">BxL", 1, 0xFFFFFFFF), struct.pack(">BxL", 4, 0xFFFFFFFF)):
+        with RawPeer(victim.port) as peer:
+            try:
+                peer.send(header)
+                for _ in range(100):
+                    peer.send(b"x" * (1 << 20))
+            except OSError:
+                pass  # it was cut off
+            else:
+                pytest.fail("100 MiB of a PDU that nobody agreed to were taken")
+        victim.serves_others()
+
+
+def test_a_port_scan_leaves_nothing(victim: Victim) -> None:
+    for _ in range(300):
+        with socket.create_connection(("127.0.0.1", victim.port)) as probe:
+            # closes with a reset
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    victim.serves_others()
+    assert eventually(lambda: victim.memory.num_threads() < 10)
+
+
+def test_aborted_transfers_leave_nothing(victim: Victim) -> None:
+    for _ in range(60):
+        with RawPeer(victim.port) as peer:
+            peer.associate()
+            peer.send(p_data(3, store_command(b"1.2.3")) + p_data(0, b"x" * 60_000))
+    victim.serves_others()
+    assert eventually(victim.is_clean)
+
+
+def test_slow_senders_hold_up_nobody_and_may_finish(victim: Victim) -> None:
+    with ExitStack() as stack:
+        slow = [stack.enter_context(RawPeer(victim.port)) for _ in range(20)]
+        for number, peer in enumerate(slow):
+            peer.associate()
+            peer.send(p_data(3, store_command(f"1.3.{number}".encode())))
+        for byte in SMALL:
+            for peer in slow:
+                peer.send(p_data(0, bytes([byte])))
+            victim.serves_others()
+        for peer in slow:
+            peer.send(p_data(2, b""))
+        assert [peer.status() for peer in slow] == [0x0000] * len(slow)
+
+
+def test_one_host_cannot_take_every_connection(victim: Victim) -> None:
+    with ExitStack() as stack:
+        greedy = [stack.enter_context(RawPeer(victim.port)) for _ in range(60)]
+        for peer in greedy[:40]:
+            peer.associate()
+        assert all(peer.is_closed() for peer in greedy[40:])
+        victim.serves_others()
+
+
+def test_a_flood_of_uids_that_are_paths_writes_nowhere(victim: Victim) -> None:
+    before = set(victim.inbox.folder.parent.rglob("*"))
+    with RawPeer(victim.port) as peer:
+        peer.associate()
+        for uid in (b"../../../../etc/x", b"/etc/x", b"..", b"1.2/../../x", b"1.2\\..\\x"):
+            assert peer.store(uid, SMALL) == 0x0117
+    assert set(victim.inbox.folder.parent.rglob("*")) == before
+
+
+def test_below_the_low_water_mark_associations_are_rejected_for_now_and_echo_is_not(
+    tmp_path: Path, free_port: Callable[[], int]
+) -> None:
+    inbox = Inbox(tmp_path / "inbox", min_free_bytes=0, quota_bytes=500)
+    with receiver(settings_for(free_port()), inbox) as running:
+        with RawPeer(running.port) as peer:
+            peer.associate()
+            assert peer.store(b"1.2.3", SMALL * 50) == 0x0000
+            assert peer.store(b"1.2.4", SMALL) == 0xA700
+        with RawPeer(running.port) as peer:
+            peer.send(associate_rq([(US_IMAGE, [EXPLICIT_LE])]))
+            # rejected-transient, service-provider (presentation), temporary-congestion
+            assert peer.read() == (ASSOCIATE_RJ, b"\0\2\3\1")
+        with RawPeer(running.port) as peer:
+            peer.send(associate_rq([("1.2.840.10008.1.1", [EXPLICIT_LE])]))
+            assert peer.read()[0] == ASSOCIATE_AC
+        inbox.remove_duplicate(inbox.waiting()[0])
+        with RawPeer(running.port) as peer:
+            peer.associate()
+            assert peer.store(b"1.2.4", SMALL) == 0x0000
