@@ -3,7 +3,6 @@
 import socket
 import sqlite3
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -21,12 +20,12 @@ from dicom_node.inbox import Inbox
 from dicom_node.metrics import Page
 from dicom_node.node.children import Child
 from dicom_node.node.layout import Layout
-from dicom_node.web import Health, Look, examine
+from dicom_node.web import Look
 
 #: A database or a port that does not answer in this time does not answer.
 _PATIENCE_S: Final = 1.0
-#: However often somebody asks, the node looks no oftener.
-_FRESH_S: Final = 1.0
+#: Each look at the ports is a connection that the receivers take.
+_PORTS_FRESH_S: Final = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,30 +36,6 @@ class Limits:
     sweep_s: float = 120.0
     #: the longest stage, a long cine through several models, takes some minutes
     jobs_s: float = 1800.0
-
-
-class Watch:
-    """The health of a node; several threads may ask.
-
-    Parameters
-    ----------
-    looks : sequence of Look
-        From `looks`.
-    """
-
-    def __init__(self, looks: Sequence[Look]) -> None:
-        self._looks = tuple(looks)
-        self._lock = threading.Lock()
-        self._found: Health | None = None
-        self._found_at = 0.0
-
-    def health(self) -> Health:
-        """Look at everything, unless somebody did so just now."""
-        with self._lock:
-            if self._found is None or time.monotonic() - self._found_at > _FRESH_S:
-                self._found = examine(self._looks)
-                self._found_at = time.monotonic()
-            return self._found
 
 
 def looks(
@@ -97,14 +72,19 @@ def looks(
         ),
         ("inbox", partial(_unwritable, layout.inbox), "see that this user can write to node.data"),
         ("databases", partial(_unusable, layout), "see docs/operations.md, 'A database'"),
-        ("port", partial(_silent, config.node), "see 'listen' lines of the log; restart the node"),
         (
             "certificate",
             partial(_expired, config.node),
             "put a new certificate and key in place and restart the node",
         ),
     )
-    return [Look(name=name, fault=fault, cure=cure) for name, fault, cure in rows]
+    port = Look(
+        name="port",
+        fault=partial(_silent, config.node),
+        cure="see 'listen' lines of the log; restart the node",
+        fresh_s=_PORTS_FRESH_S,
+    )
+    return [*(Look(name=name, fault=fault, cure=cure) for name, fault, cure in rows), port]
 
 
 def _not_ready(children: Sequence[Child]) -> str:

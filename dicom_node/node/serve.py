@@ -89,10 +89,10 @@ def _watched(
         return
     # an HTTP server is not loaded where none is wanted
     from dicom_node.node import health, readings  # noqa: PLC0415
-    from dicom_node.web import registry, served  # noqa: PLC0415
+    from dicom_node.web import Watch, registry, served  # noqa: PLC0415
 
     bind, port = config.web.bind, config.web.port
-    watch = health.Watch(health.looks(config, inbox, worker, receivers))
+    watch = Watch(health.looks(config, inbox, worker, receivers))
     children = [worker, *receivers]
     numbers = registry(
         [own, *(child.page for child in children)], readings.readings(inbox, children)
