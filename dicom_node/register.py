@@ -92,7 +92,6 @@ def rebuild(inbox: Inbox, index: Index) -> int:
     int
         How many files were adopted or put into quarantine.
     """
-    inbox.recount()
     now = datetime.now(UTC)
     found = 0
     for file_ids in inbox.kept():

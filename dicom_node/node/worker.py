@@ -1,5 +1,6 @@
 """The worker: registers, completes, runs jobs; everything but receiving."""
 
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from dicom_node import log, metrics
 from dicom_node.config import Config
 from dicom_node.errors import DatabaseDownError, TemporaryError
 from dicom_node.harvest import open_harvester
+from dicom_node.inbox import Inbox
 from dicom_node.index import Index
 from dicom_node.infer import Models
 from dicom_node.jobs import Dispatcher, Worker, database_url
@@ -21,6 +23,9 @@ from dicom_node.pixels.sandbox import PixelSandbox
 from dicom_node.register import rebuild
 from dicom_node.results import open_installation
 
+#: Added to the worker's niceness, and to that of its decoder: on a small machine nobody who sends
+#: shall wait for a study to be registered or harvested.
+NICENESS = 10
 #: How often the worker looks for new files, quiet studies and due deliveries.
 SWEEP_S = 0.25
 #: While files keep coming, deliveries wait no longer than this.
@@ -39,6 +44,8 @@ def run_worker(config: Config, ready: threading.Event, stop: threading.Event) ->
         stack.enter_context(locked(layout.data / "worker.lock", wait_for_it=True))
         parts = stack.enter_context(open_parts(config))
         adopted = rebuild(parts.inbox, parts.index)
+        # after the recovery, before the first thread and the decoder: they inherit it
+        os.nice(NICENESS)
         url = database_url(layout.jobs, config.database)
         worker = Worker(url, watched(job_kinds(parts), metrics.page()), executor_id="node-0")
         stack.callback(worker.close, timeout_s=DRAIN_S)
@@ -47,6 +54,7 @@ def run_worker(config: Config, ready: threading.Event, stop: threading.Event) ->
         dispatch = Dispatch(parts, dispatcher)
         vitals = Vitals(metrics.page(), parts.index, parts.outbox, dispatcher)
         _announce(parts, dispatcher, adopted)
+        threading.Thread(target=_recount, args=(parts.inbox,), daemon=True).start()
         ready.set()
         while not stop.wait(SWEEP_S):
             if worker.lost_a_job.is_set():
@@ -70,6 +78,16 @@ def _sweep(dispatch: Dispatch, vitals: Vitals, stop: threading.Event) -> None:
     dispatch.complete()
     dispatch.deliver()
     vitals.swept()
+
+
+def _recount(inbox: Inbox) -> None:
+    """Correct what the node believes that the inbox holds: a look at every file, however many."""
+    try:
+        held_bytes = inbox.recount()
+    except OSError as exc:
+        log.get("node").error("inbox not counted", cause=type(exc).__name__)
+    else:
+        log.get("node").info("inbox counted", bytes=held_bytes)
 
 
 def _announce(parts: Parts, dispatcher: Dispatcher, adopted: int) -> None:
