@@ -10,13 +10,12 @@ from pathlib import Path
 import typer
 
 from dicom_node.bundle import Bundle
+from dicom_node.cli import listening
+from dicom_node.cli.listening import Finding
 from dicom_node.cli.options import DEFAULT_CONFIG, AsJson, ConfigFile, load, print_json, print_table
 from dicom_node.config import Config
 from dicom_node.deliver import echo
 from dicom_node.errors import BundleError, ConfigError
-
-#: (what was checked, fault or "", what was found)
-Finding = tuple[str, str, str]
 
 app = typer.Typer(add_completion=False)
 
@@ -115,6 +114,8 @@ LOOKS: tuple[Callable[[Config], list[Finding]], ...] = (
     _callers,
     _disk,
     _fsync,
+    listening.tls,
+    listening.web,
     _bundles,
     _destinations,
 )
