@@ -9,6 +9,7 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from dicom_node import log, metrics
@@ -26,7 +27,7 @@ from dicom_node.notices import open_notices
 from dicom_node.outbox import Errand, Outbox
 from dicom_node.pixels.sandbox import PixelSandbox
 from dicom_node.pull import Lull, count_study, lull_of
-from dicom_node.records import Analysis, FailedAnalysis, Instance, Result, Task
+from dicom_node.records import Analysis, Edition, FailedAnalysis, Instance, Result, Task
 from dicom_node.register import register_waiting
 from dicom_node.results import Installation, write_results
 from dicom_node.sop_classes import ULTRASOUND_IMAGES
@@ -93,11 +94,11 @@ def harvest_study(parts: Parts, study_instance_uid: str, _: str) -> dict[str, in
     return total
 
 
-def analyse_study(parts: Parts, study_instance_uid: str, _: str) -> dict[str, int]:
+def analyse_study(parts: Parts, study_instance_uid: str, revision: str) -> dict[str, int]:
     """Run the models that fit, write SEG and SR, and owe them to the destinations."""
     total = {"images": 0, "results": 0, "failures": 0}
     for instance in _images(parts, study_instance_uid):
-        written, failures = _analyse_instance(parts, instance)
+        written, failures = _analyse_instance(parts, instance, int(revision))
         total["images"] += 1
         total["results"] += len(written)
         total["failures"] += failures
@@ -251,7 +252,9 @@ class Dispatch:
             self._handed_out.add(job)
 
 
-def _analyse_instance(parts: Parts, instance: Instance) -> tuple[tuple[Result, ...], int]:
+def _analyse_instance(
+    parts: Parts, instance: Instance, revision: int
+) -> tuple[tuple[Result, ...], int]:
     labels = parts.harvester.labels(instance)
     bundles = parts.models.fitting(labels.groups, labels.geometry)
     # a whole copy may have displaced a damaged one: what was said of other bytes does not count
@@ -259,27 +262,31 @@ def _analyse_instance(parts: Parts, instance: Instance) -> tuple[tuple[Result, .
     if not bundles or parts.outbox.is_analysed(instance.sop_instance_uid, models):
         return (), 0
     analysis = analyse(instance, bundles, sandbox=parts.sandbox)
-    written = _write(parts, analysis)
+    uid = instance.sop_instance_uid
+    edition = parts.outbox.next_edition(uid, study_revision=revision)
+    written = _write(parts, analysis, edition)
     owed = [
         (result, destination.name)
         for destination in parts.config.destinations
         for result in written
         if result.kind.value in destination.send
     ]
-    parts.outbox.add(written, owed, analysed=instance.sop_instance_uid, models=models, now=_now())
+    parts.outbox.add(written, owed, analysed=uid, models=models, now=_now())
     return written, len(analysis.failures)
 
 
-def _write(parts: Parts, analysis: Analysis) -> tuple[Result, ...]:
+def _write(parts: Parts, analysis: Analysis, edition: Edition) -> tuple[Result, ...]:
     """Write the results; when one does not pass the gate, write that the analysis failed."""
+    write = partial(
+        write_results, folder=parts.results, installation=parts.installation, edition=edition
+    )
     try:
-        return write_results(analysis, parts.results, installation=parts.installation)
+        return write(analysis)
     except (ResultError, UnreadableError) as exc:
         uid = analysis.instance.sop_instance_uid
         log.get("results").error("result rejected", sop_instance_uid=uid, reason=str(exc))
     try:
-        failed = _as_failure(analysis)
-        return write_results(failed, parts.results, installation=parts.installation)
+        return write(_as_failure(analysis))
     except (ResultError, UnreadableError):
         return ()  # an image in no study has no place for a report; the log has the reason
 

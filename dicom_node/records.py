@@ -217,6 +217,28 @@ class Result:
     #: the image it speaks of
     source_sop_instance_uid: str
     path: Path
+    #: the same for every version of what one model, or the report, says of the image
+    series_instance_uid: str = ""
+    #: counts what was said of the image, from 1; Instance Number (0020,0013)
+    version: int = 1
+    #: SOP Instance UID of the object that it replaces
+    supersedes: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Edition:
+    """Which one of the results of an image is written, and what it replaces."""
+
+    #: as in `Result`
+    version: int = 1
+    #: how often the study was complete by then
+    study_revision: int = 1
+    #: what was said of the image last
+    predecessors: tuple[Result, ...] = ()
+
+
+#: Of an image of which nothing was said before.
+FIRST_EDITION = Edition()
 
 
 class NoticeKind(StrEnum):

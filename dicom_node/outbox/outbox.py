@@ -18,8 +18,17 @@ from dicom_node.outbox.rows import (
     to_delivery,
     to_result,
 )
-from dicom_node.outbox.tables import ANALYSED, DELIVERY, ERRAND, METADATA, RESULT
-from dicom_node.records import Result
+from dicom_node.outbox.tables import ANALYSED, DELIVERY, ERRAND, METADATA, RESULT, VERSION
+from dicom_node.outbox.versions import (
+    HAS_VERSION,
+    VERSIONS,
+    note_analysed,
+    result_values,
+    results_with_versions,
+    version_values,
+    withdraw_before,
+)
+from dicom_node.records import Edition, Result
 
 #: A delivery that was handed out and not heard of for so long is handed out again.
 LEASE_S = 600.0
@@ -38,6 +47,8 @@ class Outbox:
 
     def __init__(self, path: Path, results: Path) -> None:
         self._engine = open_sqlite(path, METADATA)
+        for index in RESULT.indexes:  # tables of a former program lack one
+            index.create(self._engine, checkfirst=True)
         self._reads = for_reading(self._engine)
         self._results = results
 
@@ -56,7 +67,8 @@ class Outbox:
     ) -> None:
         """Record that `analysed` was analysed by `models`, with what is owed to whom.
 
-        Everything or nothing; the same call again changes nothing.
+        Everything or nothing; the same call again changes nothing. What is still owed of earlier
+        results of the image is withdrawn: these take their place.
 
         Parameters
         ----------
@@ -74,16 +86,12 @@ class Outbox:
         at = now.timestamp()
         with self._engine.begin() as connection:
             for result in results:
-                row = {
-                    "sop_instance_uid": result.sop_instance_uid,
-                    "kind": result.kind.value,
-                    "sop_class_uid": result.sop_class_uid,
-                    "study_instance_uid": result.study_instance_uid,
-                    "source_sop_instance_uid": result.source_sop_instance_uid,
-                    "file_name": result.path.name,
-                    "created_at": at,
-                }
-                connection.execute(insert(RESULT).values(row).on_conflict_do_nothing())
+                connection.execute(
+                    insert(RESULT).values(result_values(result, at)).on_conflict_do_nothing()
+                )
+                connection.execute(
+                    insert(VERSION).values(version_values(result)).on_conflict_do_nothing()
+                )
             for result, destination in owed:
                 waiting = {
                     "sop_instance_uid": result.sop_instance_uid,
@@ -95,17 +103,37 @@ class Outbox:
                     "changed_at": at,
                 }
                 connection.execute(insert(DELIVERY).values(waiting).on_conflict_do_nothing())
-            done = {"sop_instance_uid": analysed, "models": models, "analysed_at": at}
-            connection.execute(insert(ANALYSED).values(done).on_conflict_do_nothing())
+            version = max((result.version for result in results), default=1)
+            withdraw_before(connection, analysed, version, at)
+            note_analysed(connection, analysed, models, at)
 
     def is_analysed(self, sop_instance_uid: str, models: str) -> bool:
-        """Whether these models already spoke of this image; `models` as in `add`."""
-        found = sa.select(ANALYSED.c.models).where(
-            ANALYSED.c.sop_instance_uid == sop_instance_uid,
-            ANALYSED.c.models == models,
+        """Whether these models spoke of this image last; `models` as in `add`."""
+        latest = (
+            sa.select(ANALYSED.c.models)
+            .where(ANALYSED.c.sop_instance_uid == sop_instance_uid)
+            .order_by(ANALYSED.c.analysed_at.desc())
+            .limit(1)
         )
         with self._reads.connect() as connection:
-            return connection.execute(found).first() is not None
+            return connection.scalar(latest) == models
+
+    def next_edition(self, sop_instance_uid: str, *, study_revision: int) -> Edition:
+        """Return which results of an image come next; the same until they are added."""
+        query = results_with_versions().where(RESULT.c.source_sop_instance_uid == sop_instance_uid)
+        with self._reads.connect() as connection:
+            earlier = [to_result(row, self._results) for row in connection.execute(query)]
+        version = max((result.version for result in earlier), default=0)
+        return Edition(
+            version=version + 1,
+            study_revision=study_revision,
+            # those of a former program stand in series that nobody wrote down
+            predecessors=tuple(
+                result
+                for result in earlier
+                if result.version == version and result.series_instance_uid
+            ),
+        )
 
     def due(self, now: datetime) -> list[Errand]:
         """Return the errands whose time has come, the longest waiting first."""
@@ -152,8 +180,8 @@ class Outbox:
     def waiting(self, errand: Errand) -> list[Result]:
         """Return the objects of an errand that are still owed, SEG before the SR on them."""
         query = (
-            sa.select(RESULT)
-            .select_from(RESULT.join(DELIVERY))
+            results_with_versions()
+            .join(DELIVERY, DELIVERY.c.sop_instance_uid == RESULT.c.sop_instance_uid)
             .where(self._of(errand))
             .order_by(RESULT.c.kind, RESULT.c.sop_instance_uid)
         )
@@ -213,6 +241,7 @@ class Outbox:
         self._change(
             sop_instance_uid,
             destination,
+            unless=DeliveryState.WITHDRAWN,
             state=DeliveryState.DEAD.value,
             attempts=DELIVERY.c.attempts + 1,
             status=status,
@@ -238,8 +267,8 @@ class Outbox:
     def rows(self, *states: DeliveryState, limit: int = 1000) -> list[DeliveryRow]:
         """Return rows in these states (all when none is named), the latest change first."""
         query = (
-            sa.select(DELIVERY, RESULT.c.study_instance_uid, RESULT.c.kind)
-            .select_from(DELIVERY.join(RESULT))
+            sa.select(DELIVERY, RESULT.c.study_instance_uid, RESULT.c.kind, *VERSIONS)
+            .select_from(DELIVERY.join(RESULT).outerjoin(VERSION, HAS_VERSION))
             .order_by(DELIVERY.c.changed_at.desc())
             .limit(limit)
         )
@@ -277,10 +306,11 @@ class Outbox:
 
     def retry(self, *, now: datetime, destination: str | None = None) -> int:
         """Make every dead or waiting row due at once; returns how many."""
-        where = DELIVERY.c.state != DeliveryState.DELIVERED
+        change = sa.update(DELIVERY).where(
+            DELIVERY.c.state.in_([DeliveryState.WAITING.value, DeliveryState.DEAD.value])
+        )
         if destination is not None:
-            where = where & (DELIVERY.c.destination == destination)
-        change = sa.update(DELIVERY).where(where)
+            change = change.where(DELIVERY.c.destination == destination)
         return self._count(
             change.values(
                 state=DeliveryState.WAITING.value,
@@ -306,8 +336,18 @@ class Outbox:
             DELIVERY.c.sop_instance_uid.in_(in_study),
         )
 
-    def _change(self, sop_instance_uid: str, destination: str, **values: object) -> None:
-        self._count(sa.update(DELIVERY).where(_row(sop_instance_uid, destination)).values(**values))
+    def _change(
+        self,
+        sop_instance_uid: str,
+        destination: str,
+        *,
+        unless: DeliveryState | None = None,
+        **values: object,
+    ) -> None:
+        change = sa.update(DELIVERY).where(_row(sop_instance_uid, destination))
+        if unless is not None:
+            change = change.where(DELIVERY.c.state != unless)
+        self._count(change.values(**values))
 
     def _count(self, statement: sa.Update | sa.Delete) -> int:
         with self._engine.begin() as connection:

@@ -17,6 +17,8 @@ class DeliveryState(StrEnum):
     WAITING = "waiting"
     DELIVERED = "delivered"
     DEAD = "dead"
+    #: a later version of the object took its place before it was sent
+    WITHDRAWN = "withdrawn"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +46,9 @@ class DeliveryRow:
     status: int | None
     reason: str
     changed_at: datetime
+    #: as in `Result`
+    version: int
+    supersedes: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +62,7 @@ class Backlog:
 
 
 def to_result(row: sa.Row[Any], folder: Path) -> Result:
-    """Return the object of a row; its file lies in `folder`."""
+    """Return the object of a row of ``result`` with its ``version``; its file lies in `folder`."""
     return Result(
         kind=ResultKind(row.kind),
         sop_instance_uid=row.sop_instance_uid,
@@ -65,11 +70,14 @@ def to_result(row: sa.Row[Any], folder: Path) -> Result:
         study_instance_uid=row.study_instance_uid,
         source_sop_instance_uid=row.source_sop_instance_uid,
         path=folder / row.file_name,
+        series_instance_uid=row.series_instance_uid or "",
+        version=row.version or 1,
+        supersedes=row.supersedes,
     )
 
 
 def to_delivery(row: sa.Row[Any]) -> DeliveryRow:
-    """Return the record of a row of ``delivery`` joined with its ``result``."""
+    """Return the record of a row of ``delivery`` with its ``result`` and its ``version``."""
     return DeliveryRow(
         sop_instance_uid=row.sop_instance_uid,
         study_instance_uid=row.study_instance_uid,
@@ -81,4 +89,6 @@ def to_delivery(row: sa.Row[Any]) -> DeliveryRow:
         status=row.status,
         reason=row.reason,
         changed_at=datetime.fromtimestamp(row.changed_at, UTC),
+        version=row.version or 1,
+        supersedes=row.supersedes,
     )

@@ -10,9 +10,18 @@ RESULT = sa.Table(
     sa.Column("kind", sa.String, nullable=False),
     sa.Column("sop_class_uid", sa.String, nullable=False),
     sa.Column("study_instance_uid", sa.String, nullable=False, index=True),
-    sa.Column("source_sop_instance_uid", sa.String, nullable=False),
+    sa.Column("source_sop_instance_uid", sa.String, nullable=False, index=True),
     sa.Column("file_name", sa.String, nullable=False),
     sa.Column("created_at", sa.Float, nullable=False),
+)
+# which results of an image follow upon which; one of a former program has no row and is the first
+VERSION = sa.Table(
+    "version",
+    METADATA,
+    sa.Column("sop_instance_uid", sa.ForeignKey("result.sop_instance_uid"), primary_key=True),
+    sa.Column("series_instance_uid", sa.String, nullable=False),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("supersedes", sa.String),
 )
 DELIVERY = sa.Table(
     "delivery",

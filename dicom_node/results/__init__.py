@@ -1,7 +1,8 @@
 """From analyses to DICOM objects: SEG and SR, checked before they may leave.
 
 One SEG for each image and segmentation model that found something, one SR for each image that sums
-up every model. Each object is alone in its series: viewers show only the last of several.
+up every model. Each object is alone in its series but for its own later versions: viewers show only
+the last of several.
 """
 
 from dicom_node.results.installation import Installation, open_installation

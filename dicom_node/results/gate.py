@@ -5,7 +5,7 @@ Each fault is named by attribute, never by value: the list ends up in logs.
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import highdicom as hd
 import numpy as np
@@ -17,7 +17,7 @@ from pydicom.sr.codedict import codes as dicom_codes
 
 from dicom_node import codes
 from dicom_node.header import BROKEN_BYTES, text
-from dicom_node.records import Analysis, Segmentation
+from dicom_node.records import FIRST_EDITION, Analysis, Edition, Segmentation
 from dicom_node.results.groups import (
     PROBABILITY_DECIMALS,
     algorithm_parameter,
@@ -25,7 +25,7 @@ from dicom_node.results.groups import (
     status_of,
 )
 from dicom_node.results.parts import referenced_class
-from dicom_node.results.report import outcome, report_uid, sentences
+from dicom_node.results.report import outcome, predecessors, report_uid, sentences
 from dicom_node.results.segmentation import segment_numbers, segmentation_uid
 from dicom_node.results.source import Source
 
@@ -35,7 +35,9 @@ _FRAMES_AT_ONCE: Final = 32
 _Said = tuple[str, tuple[int, ...], float | None, float | None, str | None]
 
 
-def segmentation_faults(path: Path, *, source: Source, segmentation: Segmentation) -> list[str]:
+def segmentation_faults(
+    path: Path, *, source: Source, segmentation: Segmentation, edition: Edition = FIRST_EDITION
+) -> list[str]:
     """Read a SEG back and return what differs from the label maps it was made of.
 
     Parameters
@@ -46,6 +48,8 @@ def segmentation_faults(path: Path, *, source: Source, segmentation: Segmentatio
         The image that it must refer to.
     segmentation : Segmentation
         The label maps that it must hold, voxel for voxel.
+    edition : Edition
+        Which version it must be.
 
     Returns
     -------
@@ -54,7 +58,8 @@ def segmentation_faults(path: Path, *, source: Source, segmentation: Segmentatio
     """
     try:
         seg = hd.seg.segread(path)
-        faults = _identity_faults(seg, source, segmentation_uid(source, segmentation), "SEG")
+        uid = segmentation_uid(source, segmentation, edition)
+        faults = _identity_faults(seg, source, _Identity("SEG", uid, edition.version))
         series = seg.ReferencedSeriesSequence
         references = [item for entry in series for item in entry.ReferencedInstanceSequence]
         if [entry.SeriesInstanceUID for entry in series] != [source.instance.series_instance_uid]:
@@ -66,7 +71,9 @@ def segmentation_faults(path: Path, *, source: Source, segmentation: Segmentatio
         return [f"not readable by highdicom ({type(exc).__name__})"]
 
 
-def report_faults(path: Path, *, source: Source, analysis: Analysis) -> list[str]:
+def report_faults(
+    path: Path, *, source: Source, analysis: Analysis, edition: Edition = FIRST_EDITION
+) -> list[str]:
     """Read an SR back and return what differs from the analysis it was made of.
 
     Parameters
@@ -77,6 +84,8 @@ def report_faults(path: Path, *, source: Source, analysis: Analysis) -> list[str
         The image that it must refer to.
     analysis : Analysis
         The scores and outcomes that it must hold.
+    edition : Edition
+        Which version it must be, and what it must name as replaced.
 
     Returns
     -------
@@ -85,7 +94,8 @@ def report_faults(path: Path, *, source: Source, analysis: Analysis) -> list[str
     """
     try:
         report = hd.sr.srread(path)
-        faults = _identity_faults(report, source, report_uid(analysis), "SR")
+        uid = report_uid(analysis, edition)
+        faults = _identity_faults(report, source, _Identity("SR", uid, edition.version))
         evidence = [(str(e[0]), str(e[1]), str(e[3]), str(e[2])) for e in report.get_evidence()]
         instance = source.instance
         if evidence != [
@@ -96,17 +106,26 @@ def report_faults(path: Path, *, source: Source, analysis: Analysis) -> list[str
         checks = {
             "references to the image": _references(items) == {_image(source)},
             "measurement groups": _groups(items) == _expected_groups(analysis),
-            "summary": _summary(report) == [outcome(analysis).value, *sentences(analysis)],
+            "summary": _summary(report) == [outcome(analysis).value, *sentences(analysis, edition)],
+            "predecessors": _predecessors(report)
+            == [earlier.sop_instance_uid for earlier in predecessors(edition)],
         }
         return faults + [what for what, good in checks.items() if not good]
     except BROKEN_BYTES as exc:
         return [f"not readable by highdicom ({type(exc).__name__})"]
 
 
-def _identity_faults(dataset: Dataset, source: Source, uid: str, modality: str) -> list[str]:
+class _Identity(NamedTuple):
+    modality: str
+    sop_instance_uid: str
+    version: int
+
+
+def _identity_faults(dataset: Dataset, source: Source, identity: _Identity) -> list[str]:
     expected = {
-        "SOPInstanceUID": uid,
-        "Modality": modality,
+        "SOPInstanceUID": identity.sop_instance_uid,
+        "Modality": identity.modality,
+        "InstanceNumber": str(identity.version),
         "StudyInstanceUID": source.instance.study_instance_uid,
         **source.patient_and_study,
     }
@@ -231,6 +250,15 @@ def _summary(report: Dataset) -> list[str]:
         for container in report.ContentSequence
         if _name(container) == codes.QUALITATIVE_EVALUATIONS.value
         for item in container.ContentSequence
+    ]
+
+
+def _predecessors(report: Dataset) -> list[str]:
+    return [
+        str(reference.ReferencedSOPInstanceUID)
+        for study in report.get("PredecessorDocumentsSequence", ())
+        for series in study.ReferencedSeriesSequence
+        for reference in series.ReferencedSOPSequence
     ]
 
 

@@ -1,4 +1,14 @@
-"""What the models said of one image, as a TID 1500 Measurement Report (PS3.16)."""
+"""What the models said of one image, as a TID 1500 Measurement Report (PS3.16).
+
+A radiologist expects one report an image, the newest on top, and to be told when something
+changed. So a study that opens again gets reports on the images that came late, and on those alone:
+a second report with the same words on every earlier image would have to be read to learn that it
+says nothing new. Each of them says of which revision of the study it is. When an image itself is
+analysed anew (its bytes were replaced, or other models look at it), the new report joins the series
+of the old one under a higher Instance Number, names it in Predecessor Documents Sequence (PS3.3
+C.17.2.3) and says in words that it replaces it. Nothing is taken back from an archive: both stay
+readable.
+"""
 
 from typing import Final
 
@@ -12,7 +22,10 @@ from dicom_node.records import (
     Algorithm,
     Analysis,
     CodedConcept,
+    Edition,
     FailedAnalysis,
+    Result,
+    ResultKind,
     Segmentation,
 )
 from dicom_node.results.groups import measurement_groups
@@ -32,6 +45,10 @@ from dicom_node.results.uids import derived_uid
 
 _SERIES_NUMBER: Final = 9002
 _COMMENT_LENGTH: Final = 1024
+_NEW_REVISION: Final = (
+    "Study revision {}: this image came, or was analysed anew, after the study was complete before"
+)
+_NEW_VERSION: Final = "Version {} of the report on this image; it replaces the one before"
 
 #: CID 6047 by (something failed, something was found)
 _OUTCOMES: Final = {
@@ -42,18 +59,30 @@ _OUTCOMES: Final = {
 }
 
 
-def report_uid(analysis: Analysis) -> str:
+def report_uid(analysis: Analysis, edition: Edition) -> str:
     """Return the SOP Instance UID of an analysis' SR.
 
-    It follows from the image, the models, and how each of them ended: a model that fails today and
-    succeeds tomorrow gives two reports, of which no PACS takes the second for a duplicate.
+    It follows from the image and its bytes, the version, the models, and how each of them ended: a
+    model that fails today and succeeds tomorrow gives two reports, of which no PACS takes the
+    second for a duplicate.
     """
     ends = [
         f"{s.algorithm.digest} {'empty' if s.is_empty else 'found'}" for s in analysis.segmentations
     ]
     ends += [f"{q.algorithm.digest} scored" for q in analysis.qualities]
     ends += [f"{f.algorithm.digest} failed" for f in analysis.failures]
-    return derived_uid("sr", analysis.instance.sop_instance_uid, *sorted(ends))
+    image, version = analysis.instance, str(edition.version)
+    return derived_uid("sr", image.sop_instance_uid, image.sha256, version, *sorted(ends))
+
+
+def report_series_uid(analysis: Analysis) -> str:
+    """Return the series of every report on an image."""
+    return derived_uid("series", "sr", analysis.instance.sop_instance_uid)
+
+
+def predecessors(edition: Edition) -> list[Result]:
+    """Return the reports that a report replaces."""
+    return [result for result in edition.predecessors if result.kind is ResultKind.SR]
 
 
 def outcome(analysis: Analysis) -> CodedConcept:
@@ -64,7 +93,9 @@ def outcome(analysis: Analysis) -> CodedConcept:
     return _OUTCOMES[bool(analysis.failures), found]
 
 
-def build_report(source: Source, analysis: Analysis, installation: Installation) -> Dataset:
+def build_report(
+    source: Source, analysis: Analysis, installation: Installation, *, edition: Edition
+) -> Dataset:
     """Write an analysis as a Comprehensive 3D SR.
 
     Parameters
@@ -75,9 +106,11 @@ def build_report(source: Source, analysis: Analysis, installation: Installation)
         At least one model succeeded or failed.
     installation : Installation
         Who writes.
+    edition : Edition
+        Which version it is, and what it replaces.
     """
     image = stand_in(source)
-    uid = report_uid(analysis)
+    uid = report_uid(analysis, edition)
     algorithms = algorithms_of(analysis)
     content = sr.MeasurementReport(
         observation_context=_observer(installation),
@@ -85,14 +118,14 @@ def build_report(source: Source, analysis: Analysis, installation: Installation)
         imaging_measurements=measurement_groups(source, analysis, uid),
         referenced_images=[image] if source.facts.rows else None,
     )
-    content[0].ContentSequence.append(_summary(analysis))
+    content[0].ContentSequence.append(_summary(analysis, edition))
     report = sr.Comprehensive3DSR(
         evidence=[image],
         content=content,
-        series_instance_uid=derived_uid("series", uid),
+        series_instance_uid=report_series_uid(analysis),
         series_number=_SERIES_NUMBER,
         sop_instance_uid=uid,
-        instance_number=1,
+        instance_number=edition.version,
         is_complete=True,  # and UNVERIFIED: no person has seen it
         is_final=True,
         series_description=series_description("report", algorithms, source),
@@ -103,6 +136,7 @@ def build_report(source: Source, analysis: Analysis, installation: Installation)
                 responsible_organization=installation.manufacturer,
             )
         ],
+        previous_versions=[_identity(earlier) for earlier in predecessors(edition)] or None,
         contributing_equipment=equipment(algorithms),
         specific_character_set=UNICODE,
         **writer(installation),
@@ -134,7 +168,16 @@ def _observer(installation: Installation) -> sr.ObservationContext:
     )
 
 
-def _summary(analysis: Analysis) -> sr.ContainerContentItem:
+def _identity(result: Result) -> Dataset:
+    identity = Dataset()
+    identity.StudyInstanceUID = result.study_instance_uid
+    identity.SeriesInstanceUID = result.series_instance_uid
+    identity.SOPClassUID = result.sop_class_uid
+    identity.SOPInstanceUID = result.sop_instance_uid
+    return identity
+
+
+def _summary(analysis: Analysis, edition: Edition) -> sr.ContainerContentItem:
     """TID 1500 row 12: how it went as a whole, and a sentence for the reader on each model."""
     container = sr.ContainerContentItem(
         name=concept(codes.QUALITATIVE_EVALUATIONS),
@@ -147,15 +190,17 @@ def _summary(analysis: Analysis) -> sr.ContainerContentItem:
                 value=concept(outcome(analysis)),
                 relationship_type=sr.RelationshipTypeValues.CONTAINS,
             ),
-            *(_comment(sentence) for sentence in sentences(analysis)),
+            *(_comment(sentence) for sentence in sentences(analysis, edition)),
         ]
     )
     return container
 
 
-def sentences(analysis: Analysis) -> list[str]:
-    """Say in words what each segmentation found and why each failure failed."""
-    said = [_found(segmentation) for segmentation in analysis.segmentations]
+def sentences(analysis: Analysis, edition: Edition) -> list[str]:
+    """Say in words what is new, what each segmentation found and why each failure failed."""
+    said = [_NEW_REVISION.format(edition.study_revision)] if edition.study_revision > 1 else []
+    said += [_NEW_VERSION.format(edition.version)] if edition.version > 1 else []
+    said += [_found(segmentation) for segmentation in analysis.segmentations]
     return said + [_failed(failure) for failure in analysis.failures]
 
 

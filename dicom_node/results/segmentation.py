@@ -18,7 +18,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from dicom_node.codes import ARTIFICIAL_INTELLIGENCE
 from dicom_node.errors import ResultError
-from dicom_node.records import Algorithm, ImageFacts, Segment, Segmentation
+from dicom_node.records import Algorithm, Edition, ImageFacts, Segment, Segmentation
 from dicom_node.results.installation import Installation
 from dicom_node.results.parts import (
     UNICODE,
@@ -48,13 +48,27 @@ _LOSSY: Final = {
 }
 
 
-def segmentation_uid(source: Source, segmentation: Segmentation) -> str:
-    """Return the SOP Instance UID of a segmentation's SEG."""
-    return derived_uid("seg", source.instance.sop_instance_uid, segmentation.algorithm.digest)
+def segmentation_uid(source: Source, segmentation: Segmentation, edition: Edition) -> str:
+    """Return the SOP Instance UID of a segmentation's SEG.
+
+    It follows from the image and its bytes, the model, and the version.
+    """
+    image, digest = source.instance, segmentation.algorithm.digest
+    return derived_uid("seg", image.sop_instance_uid, image.sha256, digest, str(edition.version))
+
+
+def segmentation_series_uid(source: Source, model: str) -> str:
+    """Return the series of everything that one model says of an image, version after version."""
+    return derived_uid("series", "seg", source.instance.sop_instance_uid, model)
 
 
 def build_segmentation(
-    source: Source, segmentation: Segmentation, installation: Installation
+    source: Source,
+    segmentation: Segmentation,
+    installation: Installation,
+    *,
+    edition: Edition,
+    series_instance_uid: str,
 ) -> Dataset:
     """Write a label map as a SEG.
 
@@ -66,6 +80,10 @@ def build_segmentation(
         Label maps of some or all of its frames; not empty.
     installation : Installation
         Who writes.
+    edition : Edition
+        Which version it is; a later one stands in the same series under a higher Instance Number.
+    series_instance_uid : str
+        Of `segmentation_series_uid`.
 
     Raises
     ------
@@ -78,20 +96,20 @@ def build_segmentation(
     cine = source.facts.number_of_frames > 1
     if cine:
         _stack_planes(image, source.facts, len(segmentation.frames))
-    uid = segmentation_uid(source, segmentation)
+    version = f" v{edition.version}" if edition.version > 1 else ""
     calibrated = "" if source.facts.spacing_mm else ", not calibrated: 1 mm pixels are nominal"
     seg = hd.seg.Segmentation(
         source_images=[image],
         pixel_array=labels,
         segmentation_type="BINARY",
         segment_descriptions=_descriptions(segmentation),
-        series_instance_uid=derived_uid("series", uid),
+        series_instance_uid=series_instance_uid,
         series_number=_SERIES_NUMBER,
-        sop_instance_uid=uid,
-        instance_number=1,
+        sop_instance_uid=segmentation_uid(source, segmentation, edition),
+        instance_number=edition.version,
         transfer_syntax_uid=ExplicitVRLittleEndian,
         series_description=series_description("segmentation", [segmentation.algorithm], source),
-        content_description=f"AI segmentation{calibrated}",
+        content_description=f"AI segmentation{version}{calibrated}",
         content_creator_name="AI^dicom-node",
         contributing_equipment=equipment([segmentation.algorithm]),
         specific_character_set=UNICODE,

@@ -1,6 +1,7 @@
 """Write results durably; what does not pass the gate does not stay."""
 
 import os
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -10,11 +11,22 @@ from typing import Final
 from pydicom.dataset import Dataset
 
 from dicom_node.errors import ResultError
-from dicom_node.records import Analysis, Result, ResultKind, Segmentation
+from dicom_node.records import (
+    FIRST_EDITION,
+    Analysis,
+    Edition,
+    Result,
+    ResultKind,
+    Segmentation,
+)
 from dicom_node.results.gate import report_faults, segmentation_faults
 from dicom_node.results.installation import Installation
-from dicom_node.results.report import build_report, report_uid
-from dicom_node.results.segmentation import build_segmentation, segmentation_uid
+from dicom_node.results.report import build_report, report_series_uid, report_uid
+from dicom_node.results.segmentation import (
+    build_segmentation,
+    segmentation_series_uid,
+    segmentation_uid,
+)
 from dicom_node.results.source import Source, odd_values_allowed, read_source
 
 _SOP_CLASSES: Final = {
@@ -31,12 +43,17 @@ class _Plan:
 
     kind: ResultKind
     sop_instance_uid: str
+    series_instance_uid: str
     build: Callable[[], Dataset]
     faults: Callable[[Path], list[str]]
 
 
 def write_results(
-    analysis: Analysis, folder: Path, *, installation: Installation
+    analysis: Analysis,
+    folder: Path,
+    *,
+    installation: Installation,
+    edition: Edition = FIRST_EDITION,
 ) -> tuple[Result, ...]:
     """Write what the models said of one image as SEG and SR.
 
@@ -51,6 +68,9 @@ def write_results(
         Must exist; ``<SOP Instance UID>.dcm`` is written into it, whole or not at all.
     installation : Installation
         Who writes.
+    edition : Edition
+        Which version of what is said of the image it is. A later one has UIDs of its own and stands
+        in the series of the one before.
 
     Returns
     -------
@@ -69,36 +89,64 @@ def write_results(
         return ()
     source = read_source(analysis.instance, analysis.facts)
     plans = [
-        _segmentation_plan(source, segmentation, installation)
-        for segmentation in analysis.segmentations
+        _segmentation_plan(source, segmentation, installation, edition, model)
+        for segmentation, model in zip(analysis.segmentations, _models(analysis), strict=True)
         if not segmentation.is_empty
     ]
-    plans.append(_report_plan(source, analysis, installation))
+    plans.append(_report_plan(source, analysis, installation, edition))
     with odd_values_allowed():
-        return tuple(_written(plan, source, folder) for plan in plans)
+        return tuple(_written(plan, source, folder, edition) for plan in plans)
+
+
+def _models(analysis: Analysis) -> list[str]:
+    """Name the models whose versions share a series; two of one name at once are two models."""
+    algorithms = [segmentation.algorithm for segmentation in analysis.segmentations]
+    names = Counter(algorithm.name for algorithm in algorithms)
+    return [
+        algorithm.name if names[algorithm.name] == 1 else f"{algorithm.name}\0{algorithm.version}"
+        for algorithm in algorithms
+    ]
 
 
 def _segmentation_plan(
-    source: Source, segmentation: Segmentation, installation: Installation
+    source: Source,
+    segmentation: Segmentation,
+    installation: Installation,
+    edition: Edition,
+    model: str,
 ) -> _Plan:
+    series_uid = segmentation_series_uid(source, model)
     return _Plan(
         kind=ResultKind.SEG,
-        sop_instance_uid=segmentation_uid(source, segmentation),
-        build=partial(build_segmentation, source, segmentation, installation),
-        faults=partial(segmentation_faults, source=source, segmentation=segmentation),
+        sop_instance_uid=segmentation_uid(source, segmentation, edition),
+        series_instance_uid=series_uid,
+        build=partial(
+            build_segmentation,
+            source,
+            segmentation,
+            installation,
+            edition=edition,
+            series_instance_uid=series_uid,
+        ),
+        faults=partial(
+            segmentation_faults, source=source, segmentation=segmentation, edition=edition
+        ),
     )
 
 
-def _report_plan(source: Source, analysis: Analysis, installation: Installation) -> _Plan:
+def _report_plan(
+    source: Source, analysis: Analysis, installation: Installation, edition: Edition
+) -> _Plan:
     return _Plan(
         kind=ResultKind.SR,
-        sop_instance_uid=report_uid(analysis),
-        build=partial(build_report, source, analysis, installation),
-        faults=partial(report_faults, source=source, analysis=analysis),
+        sop_instance_uid=report_uid(analysis, edition),
+        series_instance_uid=report_series_uid(analysis),
+        build=partial(build_report, source, analysis, installation, edition=edition),
+        faults=partial(report_faults, source=source, analysis=analysis, edition=edition),
     )
 
 
-def _written(plan: _Plan, source: Source, folder: Path) -> Result:
+def _written(plan: _Plan, source: Source, folder: Path, edition: Edition) -> Result:
     path = folder / f"{plan.sop_instance_uid}.dcm"
     if not path.exists() or plan.faults(path):
         part = path.with_name(f"{path.name}.part")
@@ -120,7 +168,18 @@ def _written(plan: _Plan, source: Source, folder: Path) -> Result:
         study_instance_uid=source.instance.study_instance_uid,
         source_sop_instance_uid=source.instance.sop_instance_uid,
         path=path,
+        series_instance_uid=plan.series_instance_uid,
+        version=edition.version,
+        supersedes=_replaced(plan, edition),
     )
+
+
+def _replaced(plan: _Plan, edition: Edition) -> str | None:
+    """Return the object of the version before in the same series."""
+    for earlier in edition.predecessors:
+        if earlier.series_instance_uid == plan.series_instance_uid:
+            return earlier.sop_instance_uid
+    return None
 
 
 def _save(plan: _Plan, part: Path) -> None:

@@ -1,5 +1,8 @@
 import random
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -143,3 +146,91 @@ def test_a_backlog_says_how_much_waits_or_was_given_up_and_since_when(
         ("archive", DeliveryState.WAITING): 1,
     }
     assert all(row.oldest_at == NOW for row in outbox.backlogs())
+
+
+def spoken(outbox: Outbox, folder: Path, models: str, *uids: str, after_s: float = 0) -> None:
+    """Add what models said of one image, as the next edition."""
+    edition = outbox.next_edition("1.9", study_revision=1)
+    results = [
+        replace(
+            result(uid, folder),
+            version=edition.version,
+            series_instance_uid="1.7",
+            supersedes=edition.predecessors[0].sop_instance_uid if edition.predecessors else None,
+        )
+        for uid in uids
+    ]
+    now = NOW + timedelta(seconds=after_s)
+    outbox.add(results, [(r, "pacs") for r in results], analysed="1.9", models=models, now=now)
+
+
+def test_the_next_edition_stays_the_same_until_it_is_added(outbox: Outbox, tmp_path: Path) -> None:
+    first = outbox.next_edition("1.9", study_revision=1)
+    assert (first.version, first.predecessors) == (1, ())
+    assert outbox.next_edition("1.9", study_revision=1) == first
+    spoken(outbox, tmp_path, "m", "1.1")
+    second = outbox.next_edition("1.9", study_revision=2)
+    assert (second.version, second.study_revision) == (2, 2)
+    assert [earlier.sop_instance_uid for earlier in second.predecessors] == ["1.1"]
+
+
+def test_a_later_version_withdraws_what_is_still_owed_and_both_stay_traceable(
+    outbox: Outbox, tmp_path: Path
+) -> None:
+    spoken(outbox, tmp_path, "m", "1.1")
+    [errand] = outbox.due(NOW)
+    spoken(outbox, tmp_path, "n", "1.2")
+    assert [r.sop_instance_uid for r in outbox.waiting(errand)] == ["1.2"]
+    rows = {row.sop_instance_uid: row for row in outbox.rows()}
+    assert (rows["1.1"].state, rows["1.1"].version) == (DeliveryState.WITHDRAWN, 1)
+    assert (rows["1.2"].version, rows["1.2"].supersedes) == (2, "1.1")
+    assert outbox.retry(now=NOW) == 1
+
+
+def test_a_delivered_version_stays_delivered(outbox: Outbox, tmp_path: Path) -> None:
+    spoken(outbox, tmp_path, "m", "1.1")
+    outbox.delivered("1.1", "pacs", status=0, now=NOW)
+    spoken(outbox, tmp_path, "n", "1.2")
+    assert outbox.counts()[DeliveryState.DELIVERED] == 1
+    assert outbox.counts()[DeliveryState.WITHDRAWN] == 0
+
+
+def test_an_answer_to_what_was_withdrawn_meanwhile_is_true_only_when_it_is_success(
+    outbox: Outbox, tmp_path: Path
+) -> None:
+    for uid, models in (("1.1", "l"), ("1.2", "m"), ("1.3", "n")):
+        spoken(outbox, tmp_path, models, uid)
+    outbox.bury("1.1", "pacs", status=0x0122, reason="no such class", now=NOW)
+    outbox.delivered("1.2", "pacs", status=0, now=NOW)
+    states = {row.sop_instance_uid: row.state for row in outbox.rows()}
+    assert states["1.1"] is DeliveryState.WITHDRAWN
+    assert states["1.2"] is DeliveryState.DELIVERED
+
+
+def test_models_that_come_back_speak_again(outbox: Outbox, tmp_path: Path) -> None:
+    spoken(outbox, tmp_path, "m", "1.1")
+    spoken(outbox, tmp_path, "n", "1.2", after_s=-60)
+    assert not outbox.is_analysed("1.9", "m")
+    assert outbox.is_analysed("1.9", "n")
+    spoken(outbox, tmp_path, "m", "1.3", after_s=-120)
+    assert outbox.is_analysed("1.9", "m")
+
+
+def test_an_outbox_of_the_former_layout_opens_and_its_results_are_the_first(
+    tmp_path: Path,
+) -> None:
+    former = Outbox(tmp_path / "outbox.db", tmp_path)
+    owe(former, result("1.1", tmp_path))
+    former.close()
+    with closing(sqlite3.connect(tmp_path / "outbox.db")) as connection:
+        connection.execute("DROP TABLE version")
+        connection.execute("DROP INDEX ix_result_source_sop_instance_uid")
+        connection.commit()
+    outbox = Outbox(tmp_path / "outbox.db", tmp_path)
+    [errand] = outbox.due(NOW)
+    assert [r.version for r in outbox.waiting(errand)] == [1]
+    edition = outbox.next_edition("1.9", study_revision=1)
+    assert (edition.version, edition.predecessors) == (2, ())
+    spoken(outbox, tmp_path, "n", "1.2")
+    assert outbox.counts()[DeliveryState.WITHDRAWN] == 1
+    outbox.close()

@@ -6,15 +6,19 @@ from pathlib import Path
 import pytest
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
+from pydicom.dataset import FileDataset
+from pydicom.uid import generate_uid
 
+from dicom_node.codes import COMMENT
 from dicom_node.config import Config, Destination, InferSettings, NodeSettings, StudySettings
 from dicom_node.node.worker import open_parts
 from dicom_node.outbox import DeliveryState
 from dicom_node.pipeline import Parts, analyse_study, deliver_errand, finish_study, harvest_study
 from dicom_node.records import ResultKind, Task
-from dicom_node.register import register_waiting
+from dicom_node.register import RegisterCounts, register_waiting
 
 pytest.importorskip("onnx", reason="needs the train group: make test installs it")
+from tests.support.analyses import named
 from tests.support.bundles import write_bundle
 
 STILL = Path(str(get_testdata_file("examples_palette.dcm")))
@@ -41,12 +45,13 @@ def parts(tmp_path: Path) -> Iterator[Parts]:
         yield opened
 
 
-def received(parts: Parts, path: Path) -> str:
+def received(parts: Parts, path: Path, counts: RegisterCounts | None = None) -> str:
     """Put a file into the inbox as the receiver does, register it, return its study."""
     part = parts.inbox.create()
     part.write(path.read_bytes())
     part.commit()
-    assert register_waiting(parts.inbox, parts.index, now=datetime.now(UTC)).new == 1
+    expected = counts or RegisterCounts(new=1)
+    assert register_waiting(parts.inbox, parts.index, now=datetime.now(UTC)) == expected
     return str(dcmread(path, stop_before_pixels=True).StudyInstanceUID)
 
 
@@ -80,6 +85,94 @@ def test_another_set_of_models_speaks_again(parts: Parts) -> None:
     assert parts.config.bundles is not None
     write_bundle(parts.config.bundles / "quality.onnx", Task.QUALITY, version="2")
     assert analyse_study(parts, study, "1")["results"] >= 1
+
+
+def reports(parts: Parts) -> list[FileDataset]:
+    """Return the reports in the order of their versions."""
+    found = [dcmread(path) for path in parts.results.glob("*.dcm")]
+    return sorted((ds for ds in found if ds.Modality == "SR"), key=lambda ds: ds.InstanceNumber)
+
+
+def words(report: FileDataset) -> str:
+    """Return the comments of a report."""
+    return "; ".join(item.TextValue for item in named(report, COMMENT))
+
+
+def test_what_other_models_say_replaces_the_old_in_its_series(parts: Parts) -> None:
+    study = received(parts, STILL)
+    analyse_study(parts, study, "1")
+    assert parts.config.bundles is not None
+    for task in Task:
+        write_bundle(parts.config.bundles / f"{task.value}.onnx", task, version="2")
+    analyse_study(parts, study, "1")
+    first, second = reports(parts)
+    assert first.SeriesInstanceUID == second.SeriesInstanceUID
+    assert (first.InstanceNumber, second.InstanceNumber) == (1, 2)
+    [reference] = second.PredecessorDocumentsSequence[0].ReferencedSeriesSequence
+    assert reference.SeriesInstanceUID == first.SeriesInstanceUID
+    assert reference.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == first.SOPInstanceUID
+    assert "Version 2 of the report" in words(second)
+    segs = [dcmread(path) for path in parts.results.glob("*.dcm")]
+    segs = [ds for ds in segs if ds.Modality == "SEG"]
+    assert len({ds.SeriesInstanceUID for ds in segs}) == 1
+    assert sorted(ds.InstanceNumber for ds in segs) == [1, 2]
+    rows = parts.outbox.rows()
+    assert {row.state for row in rows if row.version == 1} == {DeliveryState.WITHDRAWN}
+    assert {row.state for row in rows if row.version == 2} == {DeliveryState.WAITING}
+    assert {row.supersedes for row in rows if row.version == 2} == {
+        row.sop_instance_uid for row in rows if row.version == 1
+    }
+
+
+def test_bytes_that_were_replaced_are_answered_anew_and_never_under_the_old_uid(
+    parts: Parts, tmp_path: Path
+) -> None:
+    damaged = tmp_path / "damaged.dcm"
+    damaged.write_bytes(STILL.read_bytes()[:-1000])
+    study = received(parts, damaged)
+    analyse_study(parts, study, "1")
+    received(parts, STILL, RegisterCounts(conflicts=1))
+    analyse_study(parts, study, "2")
+    first, second = reports(parts)
+    assert first.SOPInstanceUID != second.SOPInstanceUID
+    assert "Study revision 2" in words(second)
+    assert "Study revision" not in words(first)
+
+
+def test_a_crash_before_the_second_version_is_owed_leaves_one_second_version(parts: Parts) -> None:
+    study = received(parts, STILL)
+    analyse_study(parts, study, "1")
+    data = parts.config.node.data
+    before = {path: path.read_bytes() for path in data.glob("outbox.db*")}
+    assert parts.config.bundles is not None
+    write_bundle(parts.config.bundles / "quality.onnx", Task.QUALITY, version="2")
+    analyse_study(parts, study, "1")
+    files = sorted(parts.results.iterdir())
+    parts.outbox.close()
+    for path in data.glob("outbox.db*"):
+        path.unlink()
+    for path, content in before.items():
+        if not path.name.endswith("-shm"):
+            path.write_bytes(content)
+    with open_parts(parts.config) as again:
+        analyse_study(again, study, "1")
+        assert sorted(again.results.iterdir()) == files
+        assert {row.version for row in again.outbox.rows()} == {1, 2}
+
+
+def test_a_late_image_is_reported_with_the_revision_of_its_study(
+    parts: Parts, tmp_path: Path
+) -> None:
+    study = received(parts, STILL)
+    analyse_study(parts, study, "1")
+    late = dcmread(STILL)
+    late.SOPInstanceUID = late.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    late.save_as(tmp_path / "late.dcm")
+    received(parts, tmp_path / "late.dcm")
+    analyse_study(parts, study, "2")
+    found = {"Study revision 2" in words(report): report for report in reports(parts)}
+    assert found[True].SeriesInstanceUID != found[False].SeriesInstanceUID
+    assert "PredecessorDocumentsSequence" not in found[True]
 
 
 def test_a_crash_between_results_and_outbox_leaves_one_set_of_results(parts: Parts) -> None:

@@ -8,7 +8,7 @@ import pytest
 from pydicom import dcmread
 
 from dicom_node.errors import PermanentError
-from dicom_node.records import Analysis, CodedConcept, Result, ResultKind
+from dicom_node.records import Analysis, CodedConcept, Edition, Result, ResultKind
 from dicom_node.results import write_results
 from tests.support.analyses import (
     CINE,
@@ -41,6 +41,35 @@ def kinds_of_reports() -> Iterator[Analysis]:
     yield replace(
         cine, facts=unreadable, segmentations=(), qualities=(), failures=(failure(), failure("b"))
     )
+
+
+def second_editions() -> Iterator[tuple[Analysis, Edition]]:
+    """A later version and a later revision of a still and of a cine."""
+    for name in (STILL, CINE):
+        analysis = analysis_of(pydicom_file(name), every_nth=9)
+        uid = "2.25.1"
+        earlier = Result(
+            kind=ResultKind.SR,
+            sop_instance_uid=uid,
+            sop_class_uid="1.2.840.10008.5.1.4.1.1.88.34",
+            study_instance_uid=analysis.instance.study_instance_uid,
+            source_sop_instance_uid=analysis.instance.sop_instance_uid,
+            path=Path(f"{uid}.dcm"),
+            series_instance_uid="2.25.2",
+        )
+        yield analysis, Edition(version=2, study_revision=3, predecessors=(earlier,))
+
+
+def test_a_later_version_has_no_errors_in_dciodvfy_and_pixelmed(tmp_path: Path) -> None:
+    reports = []
+    for number, (analysis, edition) in enumerate(second_editions()):
+        own = tmp_path / str(number)
+        own.mkdir()
+        written = write_results(analysis, own, installation=INSTALLATION, edition=edition)
+        for result in written:
+            assert dciodvfy_errors(result.path) == []
+        reports.append(written[-1].path)
+    assert {path.name: errors for path, errors in pixelmed_errors(reports).items() if errors} == {}
 
 
 def written_for(analyses: Iterator[Analysis], folder: Path) -> dict[Path, Result]:

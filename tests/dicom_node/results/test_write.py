@@ -6,8 +6,10 @@ import pytest
 from pydicom import dcmread
 
 from dicom_node.errors import ResultError
-from dicom_node.records import Analysis
+from dicom_node.records import Analysis, Edition
 from dicom_node.results import write_results
+from dicom_node.results.gate import report_faults
+from dicom_node.results.source import read_source
 from tests.support.analyses import (
     CINE,
     INSTALLATION,
@@ -80,6 +82,53 @@ def test_another_model_another_image_or_another_end_gives_other_uids(
         for each in analyses
     }
     assert len(reports) == len(analyses)
+
+
+def test_a_later_version_has_uids_of_its_own_in_the_same_series(
+    analysis: Analysis, tmp_path: Path
+) -> None:
+    first = write_results(analysis, tmp_path, installation=INSTALLATION)
+    edition = Edition(version=2, predecessors=first)
+    second = write_results(analysis, tmp_path, installation=INSTALLATION, edition=edition)
+    assert [result.supersedes for result in second] == [r.sop_instance_uid for r in first]
+    for before, after in zip(first, second, strict=True):
+        old, new = dcmread(before.path), dcmread(after.path)
+        assert old.SOPInstanceUID != new.SOPInstanceUID
+        assert old.SeriesInstanceUID == new.SeriesInstanceUID == after.series_instance_uid
+        assert (old.InstanceNumber, new.InstanceNumber) == (1, 2)
+
+
+def test_other_bytes_of_the_image_give_other_uids(analysis: Analysis, tmp_path: Path) -> None:
+    other = replace(analysis, instance=replace(analysis.instance, sha256="f" * 64))
+    uids = {
+        result.sop_instance_uid
+        for each in (analysis, other)
+        for result in write_results(each, tmp_path, installation=INSTALLATION)
+    }
+    assert len(uids) == 4
+
+
+def test_two_models_of_one_name_have_a_series_each(analysis: Analysis, tmp_path: Path) -> None:
+    [one] = analysis.segmentations
+    newer = replace(one.algorithm, version="2.0.0", digest="f" * 64)
+    both = replace(analysis, segmentations=(one, replace(one, algorithm=newer)))
+    written = write_results(both, tmp_path, installation=INSTALLATION)
+    assert len({result.series_instance_uid for result in written}) == 3
+
+
+def test_a_version_that_names_another_predecessor_than_was_meant_is_found_out(
+    analysis: Analysis, tmp_path: Path
+) -> None:
+    first = write_results(analysis, tmp_path, installation=INSTALLATION)
+    edition = Edition(version=2, predecessors=first)
+    second = write_results(analysis, tmp_path, installation=INSTALLATION, edition=edition)
+    report = dcmread(second[-1].path)
+    reference = report.PredecessorDocumentsSequence[0].ReferencedSeriesSequence[0]
+    reference.ReferencedSOPSequence[0].ReferencedSOPInstanceUID = "2.25.9"
+    report.save_as(second[-1].path)
+    source = read_source(analysis.instance, analysis.facts)
+    faults = report_faults(second[-1].path, source=source, analysis=analysis, edition=edition)
+    assert faults == ["predecessors"]
 
 
 def test_a_damaged_object_in_the_folder_is_written_again(
