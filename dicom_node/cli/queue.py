@@ -128,4 +128,6 @@ def _record(row: DeliveryRow) -> dict[str, object]:
         "reason": row.reason,
         "sop_instance_uid": row.sop_instance_uid,
         "changed_at": row.changed_at.isoformat(timespec="seconds"),
+        "version": row.version,
+        "supersedes": row.supersedes or "",
     }

@@ -7,7 +7,7 @@ import typer
 from dicom_node.cli.options import DEFAULT_CONFIG, AsJson, ConfigFile, load, print_json, print_table
 from dicom_node.cli.queue import open_jobs, open_outbox
 from dicom_node.config import Config
-from dicom_node.index import Index
+from dicom_node.index import CommitmentState, Index
 from dicom_node.node.layout import Layout, open_inbox
 
 #: How many studies the screen shows.
@@ -35,6 +35,12 @@ def status(config: ConfigFile = DEFAULT_CONFIG, as_json: AsJson = False) -> None
         empty="nothing is in quarantine",
     )
     print_table(
+        "Storage commitment",
+        ["asked by", "instances", "state", "attempts", "why"],
+        [[str(value) for value in row.values()] for row in found["commitments"]],
+        empty="no report is owed",
+    )
+    print_table(
         "Latest studies",
         ["study", "instances", "state", "revision", "why"],
         [[str(value) for value in study.values()] for study in found["studies"]],
@@ -55,11 +61,28 @@ def _collect(config: Config) -> dict[str, Any]:
             "jobs_unfinished": len(jobs.unfinished()),
             "jobs_failed": len(failed),
             **{f"deliveries_{state.value}": n for state, n in outbox.counts().items()},
+            **{
+                f"commitments_{state.value.replace(' ', '_')}": n
+                for state, n in index.commitments.counts().items()
+            },
         },
         # the latest; the files lie in inbox/quarantine under the data folder
         "quarantine": [
             {"file": f"{file_id}.dcm", "reason": reason}
             for file_id, reason in quarantined[-LATEST:]
+        ],
+        # what is owed a report, or was for a day and got none
+        "commitments": [
+            {
+                "asked_by": row.ae_title,
+                "instances": row.instances,
+                "state": row.state.value,
+                "attempts": row.attempts,
+                "reason": row.reason,
+            }
+            for row in index.commitments.latest(
+                LATEST, CommitmentState.WAITING, CommitmentState.GIVEN_UP
+            )
         ],
         "failed_jobs": [{"job": job.job_id, "error": job.error} for job in failed],
         "studies": [
