@@ -52,6 +52,8 @@ class Metric:
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
     #: upper bounds of a histogram, ascending; infinity is added
     buckets: tuple[float, ...] = ()
+    #: whether the processes' numbers say nothing when they are added up
+    is_own: bool = False
 
 
 def _counter(name: str, text: str, **labels: tuple[str, ...]) -> Metric:
@@ -67,6 +69,14 @@ def _seconds(name: str, text: str, *buckets: float, **labels: tuple[str, ...]) -
 
 
 _STAGES: Final = ("harvest", "analyse", "finish", "send", "report", "ask", OTHER)
+
+# told by every process of itself
+ALIVE_AT: Final = Metric(
+    name="alive_timestamp_seconds",
+    kind=Kind.GAUGE,
+    help="when a receiver last looked for connections, or the worker's sweep got on",
+    is_own=True,
+)
 
 # counted by the receivers
 RECEIVED: Final = _counter("received", "C-STORE commands that were taken")
@@ -134,7 +144,6 @@ DELIVERIES: Final = _counter(
     destination=(),
     verdict=("delivered", "temporary", "permanent"),
 )
-SWEPT_AT: Final = _gauge("swept_timestamp_seconds", "when the worker's sweep last got on")
 STUDIES: Final = _gauge("studies", "studies in the index", state=("open", "complete"))
 JOBS: Final = _gauge(
     "jobs",
@@ -152,6 +161,7 @@ OUTBOX_OLDEST: Final = _gauge(
 
 #: What each process has a place for in its page; `dicom_node.web` adds what the supervisor sees.
 METRICS: Final = (
+    ALIVE_AT,
     RECEIVED,
     RECEIVED_BYTES,
     STORED,
@@ -169,7 +179,6 @@ METRICS: Final = (
     STAGE_SECONDS,
     STAGE_FAILURES,
     DELIVERIES,
-    SWEPT_AT,
     STUDIES,
     JOBS,
     PROGRESS_AT,

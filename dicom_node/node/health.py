@@ -1,6 +1,5 @@
 """When the node is not well: the table of what is looked at, and what to do then."""
 
-import socket
 import sqlite3
 import tempfile
 import time
@@ -22,16 +21,16 @@ from dicom_node.node.children import Child
 from dicom_node.node.layout import Layout
 from dicom_node.web import Look
 
-#: A database or a port that does not answer in this time does not answer.
+#: A database that does not answer in this time does not answer.
 _PATIENCE_S: Final = 1.0
-#: Each look at the ports is a connection that the receivers take.
-_PORTS_FRESH_S: Final = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
     """How long nothing may happen."""
 
+    #: a receiver looks for connections ten times a second
+    accept_s: float = 15.0
     #: the worker sweeps four times a second; a batch of long cines takes a minute
     sweep_s: float = 120.0
     #: the longest stage, a long cine through several models, takes some minutes
@@ -56,8 +55,13 @@ def looks(
         ),
         ("worker", partial(_not_ready, [worker]), "see 'child' lines of the log; it is retried"),
         (
+            "accepting",
+            partial(_late, receivers, limits.accept_s),
+            "kill the process that hangs: it is started again, and nothing acknowledged is lost",
+        ),
+        (
             "sweep",
-            partial(_late_sweep, worker.page, limits.sweep_s),
+            partial(_late, [worker], limits.sweep_s),
             "see 'sweep put off' in the log; when there is none, restart the node",
         ),
         (
@@ -78,13 +82,7 @@ def looks(
             "put a new certificate and key in place and restart the node",
         ),
     )
-    port = Look(
-        name="port",
-        fault=partial(_silent, config.node),
-        cure="see 'listen' lines of the log; restart the node",
-        fresh_s=_PORTS_FRESH_S,
-    )
-    return [*(Look(name=name, fault=fault, cure=cure) for name, fault, cure in rows), port]
+    return [Look(name=name, fault=fault, cure=cure) for name, fault, cure in rows]
 
 
 def _not_ready(children: Sequence[Child]) -> str:
@@ -92,8 +90,10 @@ def _not_ready(children: Sequence[Child]) -> str:
     return f"not ready: {', '.join(missing)}" if missing else ""
 
 
-def _late_sweep(page: Page, limit_s: float) -> str:
-    return _older(page.get(metrics.SWEPT_AT), limit_s, "the last sign of the worker's sweep")
+def _late(children: Sequence[Child], limit_s: float) -> str:
+    signs = ((child.name, child.page.get(metrics.ALIVE_AT)) for child in children)
+    faults = (_older(at, limit_s, f"the last sign of {name}") for name, at in signs)
+    return "; ".join(fault for fault in faults if fault)
 
 
 def _stuck_jobs(page: Page, limit_s: float) -> str:
@@ -144,25 +144,6 @@ def _database_fault(path: Path) -> str:
             connection.execute("ROLLBACK")
     except sqlite3.Error as exc:
         return f"{path.name}: {exc}"
-    return ""
-
-
-def _silent(node: NodeSettings) -> str:
-    return "; ".join(fault for port in ports(node) if (fault := _port_fault(node.bind, port)))
-
-
-def ports(node: NodeSettings) -> list[int]:
-    """Return the ports on which the node receives."""
-    plain = [] if node.tls is not None and node.tls.only else [node.port]
-    return plain if node.tls is None else [*plain, node.tls.port]
-
-
-def _port_fault(bind: str, port: int) -> str:
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(bind, bind)  # noqa: S104
-    try:
-        socket.create_connection((host, port), timeout=_PATIENCE_S).close()
-    except OSError as exc:
-        return f"{host}:{port} takes no connection ({exc.strerror or type(exc).__name__})"
     return ""
 
 

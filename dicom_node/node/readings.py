@@ -1,10 +1,11 @@
 """What the supervisor reads when it is scraped, beside the pages of its children."""
 
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Final
 
-from dicom_node import __version__
+from dicom_node import __version__, metrics
 from dicom_node.inbox import Inbox
 from dicom_node.metrics import Kind, Metric
 from dicom_node.node.accounts import in_flight
@@ -27,6 +28,7 @@ READY: Final = Metric(
     help="1 when the process runs and is ready",
     labels={"process": ()},
 )
+ALIVE_AT: Final = replace(metrics.ALIVE_AT, labels={"process": ()})
 RESTARTS: Final = Metric(
     name="process_restarts",
     kind=Kind.COUNTER,
@@ -36,7 +38,7 @@ RESTARTS: Final = Metric(
 BUILD: Final = Metric(
     name="build", kind=Kind.GAUGE, help="1, with the version that runs", labels={"version": ()}
 )
-READINGS: Final = (WAITING, IN_FLIGHT, INBOX_BYTES, DISK_FREE, READY, RESTARTS, BUILD)
+READINGS: Final = (WAITING, IN_FLIGHT, INBOX_BYTES, DISK_FREE, READY, ALIVE_AT, RESTARTS, BUILD)
 
 _Rows = Iterable[tuple[tuple[str, ...], float]]
 
@@ -51,18 +53,16 @@ def readings(inbox: Inbox, children: Sequence[Child]) -> list[Reading]:
         Every process of the node but the supervisor.
     """
 
-    def processes(ready: bool) -> _Rows:
-        return [
-            ((child.name,), float(child.is_ready if ready else child.restarts))
-            for child in children
-        ]
+    def each(number: Callable[[Child], float]) -> Callable[[], _Rows]:
+        return lambda: [((child.name,), number(child)) for child in children]
 
     return [
         Reading(metric=WAITING, read=lambda: [((), len(inbox.waiting()))]),
         Reading(metric=IN_FLIGHT, read=lambda: [((), sum(in_flight(c.page) for c in children))]),
         Reading(metric=INBOX_BYTES, read=lambda: [((), inbox.size_bytes)]),
         Reading(metric=DISK_FREE, read=lambda: [((), shutil.disk_usage(inbox.folder).free)]),
-        Reading(metric=READY, read=lambda: processes(ready=True)),
-        Reading(metric=RESTARTS, read=lambda: processes(ready=False)),
+        Reading(metric=READY, read=each(lambda child: child.is_ready)),
+        Reading(metric=ALIVE_AT, read=each(lambda child: child.page.get(metrics.ALIVE_AT))),
+        Reading(metric=RESTARTS, read=each(lambda child: child.restarts)),
         Reading(metric=BUILD, read=lambda: [((__version__,), 1.0)]),
     ]

@@ -48,7 +48,7 @@ class Vitals:
     def swept(self) -> None:
         """Note that the sweep gets on; now and then count what the databases hold."""
         now = self._clock()
-        self._page.set(metrics.SWEPT_AT, now)
+        self._page.set(metrics.ALIVE_AT, now)
         if abs(now - self._sampled_at) >= SAMPLE_S:
             self._sampled_at = now
             self.sample()

@@ -46,7 +46,7 @@ class _Numbers(Collector):
         self._readings = readings
 
     def collect(self) -> Iterator[Family]:
-        for metric in METRICS:
+        for metric in (metric for metric in METRICS if not metric.is_own):
             rows = [page.rows(metric) for page in self._pages]
             yield _family(
                 metric,

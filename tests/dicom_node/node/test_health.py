@@ -4,7 +4,6 @@ import multiprocessing
 import os
 import shutil
 import signal
-import socket
 import sqlite3
 import threading
 import time
@@ -20,10 +19,11 @@ from dicom_node.config import Config, NodeSettings
 from dicom_node.inbox import Inbox
 from dicom_node.index import Index
 from dicom_node.jobs import Dispatcher, Kind, Worker, database_url
+from dicom_node.listeners import close, listen
 from dicom_node.node.children import Child
 from dicom_node.node.health import Limits, looks
 from dicom_node.node.layout import Layout
-from dicom_node.node.serve import WORKER
+from dicom_node.node.serve import RECEIVER, WORKER
 from dicom_node.node.vitals import Vitals, watched
 from dicom_node.outbox import Outbox
 from tests.support.certificates import certificates
@@ -91,24 +91,23 @@ def test_a_killed_process_is_a_fault_until_it_is_back(place: Place) -> None:
 
 
 @pytest.mark.slow
-def test_a_stopped_worker_is_a_fault_while_it_hangs(
-    tmp_path: Path, free_port: Callable[[], int]
-) -> None:
-    place = Place(tmp_path, free_port())
-    place.worker = Child(multiprocessing.get_context("spawn"), "worker", WORKER, place.config)
-    limits = Limits(sweep_s=3)
-    place.worker.start()
-    try:
-        until(lambda: place.worker.page.get(metrics.SWEPT_AT))
-        assert place.fault("sweep", limits) == ""
-        assert place.worker.pid is not None
-        os.kill(place.worker.pid, signal.SIGSTOP)
-        assert "3 s is the limit" in until(lambda: place.fault("sweep", limits))
-        os.kill(place.worker.pid, signal.SIGCONT)
-        until(lambda: place.fault("sweep", limits) == "")
-    finally:
-        place.worker.ask_to_stop()
-        place.worker.end(time.monotonic() + 30)
+@pytest.mark.parametrize("look", ["sweep", "accepting"])
+def test_a_process_that_hangs_is_a_fault_until_it_goes_on(place: Place, look: str) -> None:
+    context = multiprocessing.get_context("spawn")
+    listeners = listen(place.config.node)
+    place.worker = Child(context, "worker", WORKER, place.config)
+    place.receiver = Child(context, "receiver-0", RECEIVER, place.config, *listeners)
+    child = place.worker if look == "sweep" else place.receiver
+    limits = Limits(sweep_s=3, accept_s=3)
+    child.start()
+    until(lambda: child.page.get(metrics.ALIVE_AT))
+    assert place.fault(look, limits) == ""
+    assert child.pid is not None
+    os.kill(child.pid, signal.SIGSTOP)
+    assert f"the last sign of {child.name} was" in until(lambda: place.fault(look, limits))
+    os.kill(child.pid, signal.SIGCONT)
+    until(lambda: place.fault(look, limits) == "")
+    close(listeners)
 
 
 @pytest.mark.slow
@@ -174,13 +173,6 @@ def test_a_damaged_and_a_missing_database_are_faults(place: Place) -> None:
     assert place.fault("databases").startswith("index.db is missing; ")
 
 
-def test_a_port_that_takes_no_connection_is_a_fault(place: Place) -> None:
-    port = place.config.node.port
-    assert place.fault("port") == f"127.0.0.1:{port} takes no connection (Connection refused)"
-    with socket.create_server(("127.0.0.1", port)):
-        assert place.fault("port") == ""
-
-
 def test_an_expired_certificate_is_a_fault(tmp_path: Path, free_port: Callable[[], int]) -> None:
     made = certificates(tmp_path)
     place = Place(tmp_path, free_port(), tls=made.settings(free_port()))
@@ -193,6 +185,6 @@ def test_an_expired_certificate_is_a_fault(tmp_path: Path, free_port: Callable[[
     assert "node.pem has expired" in place.fault("certificate")
 
 
-def test_a_node_that_starts_has_no_late_sweep(place: Place) -> None:
-    assert place.fault("sweep") == ""
+def test_a_process_that_starts_is_not_late(place: Place) -> None:
+    assert place.fault("sweep") == place.fault("accepting") == ""
     assert place.fault("jobs") == ""
