@@ -7,7 +7,8 @@ is derived from what it is about, so handing the same job out twice runs it once
 
 import sqlite3
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -137,13 +138,17 @@ class Dispatcher:
         }
         if partition is not None:
             options["queue_partition_key"] = partition
-        try:
+        with _database_errors():
             self._client.enqueue(options, list(arguments))  # type: ignore[arg-type]
-        except sa.exc.OperationalError as exc:
-            raise DatabaseDownError(
-                f"the jobs' database cannot be used now ({type(exc.orig).__name__}): free disk "
-                "space under node.data, or see to the server of database:"
-            ) from None
+
+    def knows(self, job_id: str) -> bool:
+        """Whether a job of this id was handed out before, whatever became of it."""
+        with _database_errors():
+            return bool(
+                self._client.list_workflows(
+                    workflow_ids=[job_id], load_input=False, load_output=False
+                )
+            )
 
     def unfinished(self, limit: int | None = None) -> list[JobRow]:
         """Return jobs that wait or run, at most `limit`."""
@@ -169,6 +174,17 @@ class Dispatcher:
             )
             for row in found
         ]
+
+
+@contextmanager
+def _database_errors() -> Iterator[None]:
+    try:
+        yield
+    except sa.exc.OperationalError as exc:
+        raise DatabaseDownError(
+            f"the jobs' database cannot be used now ({type(exc.orig).__name__}): free disk "
+            "space under node.data, or see to the server of database:"
+        ) from None
 
 
 def _register(name: str, kind: Kind, lost_a_job: threading.Event) -> None:

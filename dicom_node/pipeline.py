@@ -218,13 +218,19 @@ class Dispatch:
     def deliver(self) -> int:
         """Hand out the errands whose time has come."""
         self._report_commitments()
-        errands = self._parts.outbox.due(_now())
-        for errand in errands:
+        now = _now()
+        errands = self._parts.outbox.due(now)
+        for due in errands:
+            errand = due
+            # handed out by a process that was killed before it noted the lease: it may have ended
+            while self._dispatcher.knows(_errand_job(errand)):
+                errand = replace(errand, lease=errand.lease + 1)
             study, name, lease = errand.study_instance_uid, errand.destination, str(errand.lease)
             self._dispatcher.enqueue(
-                "deliver", f"deliver:{name}:{study}:{lease}", [study, name, lease], partition=name
+                "deliver", _errand_job(errand), [study, name, lease], partition=name
             )
-            self._parts.outbox.lease(errand, _now())
+            # what came since `now` is not in this errand
+            self._parts.outbox.lease(errand, now)
         return len(errands)
 
     def _report_commitments(self) -> None:
@@ -327,6 +333,11 @@ def _study_job(study: StudyRow) -> str:
     """Name the work on one completion; with its time, as a rebuilt index counts from 1 again."""
     completed_at = study.completed_at.timestamp() if study.completed_at else 0.0
     return f"study:{study.study_instance_uid}:{study.revision}:{completed_at:.6f}"
+
+
+def _errand_job(errand: Errand) -> str:
+    """Name one handing-out of an errand."""
+    return f"deliver:{errand.destination}:{errand.study_instance_uid}:{errand.lease}"
 
 
 def _with(parts: Parts, stage: Callable[..., dict[str, int]]) -> Stage:

@@ -21,7 +21,10 @@ from tests.torture.studies import Image, study
 pytestmark = [pytest.mark.dimse, pytest.mark.slow]
 
 DRAIN_S = 3.0
-ANALYSE = next(point for point in POINTS if point.function == "analyse_study")
+ANALYSE, LEASE = (
+    next(point for point in POINTS if point.function == name)
+    for name in ("analyse_study", "Outbox.lease")
+)
 STILL, STILL_OF_ANOTHER_STUDY = (
     next(image for image in study(7, number) if image.frames == 1) for number in (0, 1)
 )
@@ -179,27 +182,56 @@ def peer(free_port: Callable[[], int]) -> Iterator[Pacs]:
         yield running
 
 
-def test_a_job_that_was_half_done_goes_on_and_is_not_done_twice(
-    tmp_path: Path, free_port: Callable[[], int], peer: Pacs
-) -> None:
-    faults = Faults(tmp_path / "faults")
-    fault = Fault(number=0, point=ANALYSE, moment="after", is_group=True)
-    with node_on(tmp_path, free_port(), peer.destination) as node:
+@pytest.fixture
+def faults(tmp_path: Path) -> Faults:
+    return Faults(tmp_path / "faults")
+
+
+@pytest.fixture
+def answering(
+    tmp_path: Path, free_port: Callable[[], int], peer: Pacs, faults: Faults
+) -> Iterator[Node]:
+    """Return a node with models, a destination and fault points."""
+    with node_on(tmp_path, free_port(), peer.destination) as configured:
         for task in Task:
             write_bundle(tmp_path / "bundles" / f"{task.value}.onnx", task)
-        node.environment = faults.environment
-        faults.arm(fault)
-        node.start()
-        store(node, STILL)
-        until(lambda: faults.has_fired(fault), why=node.log)
-        assert node.process is not None
-        node.process.wait(10)
-        results = sorted(node.layout.results.glob("*.dcm"))
-        assert len(results) == len(KINDS)
-        node.start()
-        assert '"jobs_resumed": 1' in node.log
-        until(lambda: node.finished(STILL.study_instance_uid), why=node.log)
-        until(lambda: len(peer.received) == len(KINDS), why=node.log)
-        assert node.stop() == 0
-        assert sorted(node.layout.results.glob("*.dcm")) == results
+        configured.environment = faults.environment
+        yield configured
+
+
+def store_until(node: Node, image: Image, faults: Faults, fault: Fault) -> None:
+    """Store an image in a node that ends at a fault point on the way."""
+    faults.arm(fault)
+    node.start()
+    store(node, image)
+    until(lambda: faults.has_fired(fault), why=node.log)
+    assert node.process is not None
+    node.process.wait(10)
+
+
+def test_a_job_that_was_half_done_goes_on_and_is_not_done_twice(
+    answering: Node, peer: Pacs, faults: Faults
+) -> None:
+    node = answering
+    store_until(node, STILL, faults, Fault(number=0, point=ANALYSE, moment="after", is_group=True))
+    results = sorted(node.layout.results.glob("*.dcm"))
+    assert len(results) == len(KINDS)
+    node.start()
+    assert '"jobs_resumed": 1' in node.log
+    until(lambda: node.finished(STILL.study_instance_uid), why=node.log)
+    until(lambda: len(peer.received) == len(KINDS), why=node.log)
+    assert node.stop() == 0
+    assert sorted(node.layout.results.glob("*.dcm")) == results
     assert {str(ds.SOPClassUID) for ds in peer.received} == set(KINDS)
+
+
+def test_a_late_image_is_delivered_at_once_where_a_kill_came_before_the_lease(
+    answering: Node, peer: Pacs, faults: Faults
+) -> None:
+    node = answering
+    first, late = next(images for number in range(99) if len(images := study(8, number)) == 2)
+    store_until(node, first, faults, Fault(number=0, point=LEASE, moment="before", is_group=True))
+    node.start()
+    until(lambda: len(peer.received) == len(KINDS), why=node.log)
+    store(node, late)
+    until(lambda: len(peer.received) == 2 * len(KINDS), why=node.log)
