@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from dicom_node.errors import PermanentError
+
+if TYPE_CHECKING:  # most processes hold no pixels and need not wait for numpy
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 class Geometry(StrEnum):
@@ -149,7 +151,7 @@ class Segmentation:
     #: frame numbers that were analysed, ascending, length N
     frames: tuple[int, ...]
     #: uint8, (N, R, C): Segment.value, 0 = background
-    label_map: NDArray[np.uint8]
+    label_map: "NDArray[np.uint8]"
 
     @property
     def is_empty(self) -> bool:

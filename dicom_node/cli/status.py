@@ -52,11 +52,11 @@ def _collect(config: Config) -> dict[str, Any]:
     layout = Layout(config.node.data)
     outbox, jobs = open_outbox(config), open_jobs(config)
     index, inbox = Index(layout.index), open_inbox(config)
-    failed, quarantined = jobs.failed(), inbox.quarantined()
+    failed = jobs.failed()
     found = {
         "counts": {
             **index.counts(),
-            "quarantined": len(quarantined),
+            "quarantined": len(inbox.quarantined_ids()),
             "waiting_to_be_registered": len(inbox.waiting()),
             "jobs_unfinished": len(jobs.unfinished()),
             "jobs_failed": len(failed),
@@ -69,7 +69,7 @@ def _collect(config: Config) -> dict[str, Any]:
         # the latest; the files lie in inbox/quarantine under the data folder
         "quarantine": [
             {"file": f"{file_id}.dcm", "reason": reason}
-            for file_id, reason in quarantined[-LATEST:]
+            for file_id, reason in inbox.quarantined(LATEST)
         ],
         # what is owed a report, or was for a day and got none
         "commitments": [

@@ -19,6 +19,7 @@ from dicom_node.outbox.rows import (
     to_result,
 )
 from dicom_node.outbox.tables import ANALYSED, DELIVERY, ERRAND, METADATA, RESULT, VERSION
+from dicom_node.outbox.tally import TALLY
 from dicom_node.outbox.versions import (
     HAS_VERSION,
     VERSIONS,
@@ -279,7 +280,7 @@ class Outbox:
 
     def counts(self) -> dict[DeliveryState, int]:
         """Return how many rows are in each state."""
-        query = sa.select(DELIVERY.c.state, sa.func.count()).group_by(DELIVERY.c.state)
+        query = sa.select(TALLY.c.state, TALLY.c.count)
         with self._reads.connect() as connection:
             found = {DeliveryState(state): count for state, count in connection.execute(query)}
         return {state: found.get(state, 0) for state in DeliveryState}

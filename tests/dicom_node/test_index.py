@@ -210,7 +210,8 @@ def test_an_index_without_a_tally_is_counted_once_when_it_is_opened(tmp_path: Pa
     former.close()
     with closing(sqlite3.connect(tmp_path / "index.db")) as connection:
         connection.execute("DROP TABLE tally")
-        for (trigger,) in connection.execute("SELECT name FROM sqlite_master WHERE type='trigger'"):
+        triggers = connection.execute("SELECT name FROM sqlite_master WHERE type='trigger'")
+        for (trigger,) in triggers.fetchall():
             connection.execute(f"DROP TRIGGER {trigger}")
     opened = Index(tmp_path / "index.db")
     assert opened.counts() == expected

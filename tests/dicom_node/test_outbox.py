@@ -234,3 +234,36 @@ def test_an_outbox_of_the_former_layout_opens_and_its_results_are_the_first(
     spoken(outbox, tmp_path, "n", "1.2")
     assert outbox.counts()[DeliveryState.WITHDRAWN] == 1
     outbox.close()
+
+
+def test_the_tally_follows_every_change_of_a_delivery(outbox: Outbox, tmp_path: Path) -> None:
+    owe(outbox, *(result(f"1.{n}", tmp_path) for n in range(5)))
+    outbox.delivered("1.0", "pacs", status=0, now=NOW)
+    for uid in ("1.1", "1.2"):
+        outbox.bury(uid, "pacs", status=0xA900, reason="no", now=NOW)
+    outbox.retry(now=NOW)
+    outbox.bury("1.3", "pacs", status=0xA900, reason="no", now=NOW)
+    outbox.drop()
+    outbox.bury("1.4", "pacs", status=0xA900, reason="no", now=NOW)
+    assert outbox.counts() == {
+        DeliveryState.WAITING: 2,
+        DeliveryState.DELIVERED: 1,
+        DeliveryState.DEAD: 1,
+        DeliveryState.WITHDRAWN: 0,
+    }
+
+
+def test_an_outbox_without_a_tally_is_counted_once_when_it_is_opened(tmp_path: Path) -> None:
+    former = Outbox(tmp_path / "outbox.db", tmp_path)
+    owe(former, result("1.1", tmp_path), result("1.2", tmp_path))
+    former.close()
+    with closing(sqlite3.connect(tmp_path / "outbox.db")) as connection:
+        connection.execute("DROP TABLE tally")
+        triggers = connection.execute("SELECT name FROM sqlite_master WHERE type='trigger'")
+        for (trigger,) in triggers.fetchall():
+            connection.execute(f"DROP TRIGGER {trigger}")
+    opened = Outbox(tmp_path / "outbox.db", tmp_path)
+    opened.delivered("1.1", "pacs", status=0, now=NOW)
+    assert opened.counts()[DeliveryState.WAITING] == 1
+    assert opened.counts()[DeliveryState.DELIVERED] == 1
+    opened.close()
