@@ -1,4 +1,4 @@
-"""Until when the node's certificate is good.
+"""The certificates of the TLS side (PS3.15 B.12: BCP 195), and until when the node's is good.
 
 The standard library reads a certificate's dates only of a peer that it verified. So the node calls
 itself, in memory: a handshake with its own certificate as the only authority.
@@ -11,8 +11,26 @@ from typing import Final
 from dicom_node.config import TlsSettings
 from dicom_node.errors import ConfigError
 
+_VERSIONS: Final = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 #: X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED of OpenSSL
 _DATES: Final = {9: "is not valid yet", 10: "has expired"}
+
+
+def server_context(settings: TlsSettings) -> ssl.SSLContext:
+    """Return the context of a listener that speaks TLS.
+
+    Raises
+    ------
+    ConfigError
+        When a file cannot be read, or key and certificate do not belong together.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = _VERSIONS[settings.minimum_version]
+    _load_own(context, settings)
+    if settings.callers_ca is not None:
+        _load_callers(context, settings)
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
 
 
 def expiry(settings: TlsSettings) -> datetime:
@@ -24,27 +42,40 @@ def expiry(settings: TlsSettings) -> datetime:
         When it ended, or did not begin, or cannot serve; or when a file cannot be read, or key
         and certificate do not belong together.
     """
+    server = server_context(settings)
+    server.verify_mode = ssl.CERT_NONE  # the node has no certificate of a caller
     try:
-        server, client = _own_side(settings), _callers_side(settings)
-        return _end(server, client)
+        return _end(server, _callers_side(settings))
     except ssl.SSLCertVerificationError as exc:
         what = _DATES.get(exc.verify_code, f"will not do: {exc.verify_message}")
         raise ConfigError(
             f"node.tls.certificate: {settings.certificate} {what}; put a new one in its place"
         ) from None
-    except OSError as exc:
-        why = (exc.reason if isinstance(exc, ssl.SSLError) else exc.strerror) or "no PEM"
+
+
+def _load_own(context: ssl.SSLContext, settings: TlsSettings) -> None:
+    try:
+        # a key with a passphrase must not wait for somebody at a terminal
+        context.load_cert_chain(settings.certificate, settings.key, password=lambda: b"")
+    except OSError as exc:  # ssl.SSLError is one
         raise ConfigError(
-            f"node.tls: {settings.certificate} and {settings.key} cannot be used ({why}); "
+            f"node.tls: {settings.certificate} and {settings.key} cannot be used ({_why(exc)}); "
             "give PEM files that this user can read, a key without passphrase, and its certificate"
         ) from None
 
 
-def _own_side(settings: TlsSettings) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    # a key with a passphrase must not wait for somebody at a terminal
-    context.load_cert_chain(settings.certificate, settings.key, password=lambda: b"")
-    return context
+def _load_callers(context: ssl.SSLContext, settings: TlsSettings) -> None:
+    try:
+        context.load_verify_locations(settings.callers_ca)
+    except OSError as exc:
+        raise ConfigError(
+            f"node.tls.callers_ca: {settings.callers_ca} cannot be used ({_why(exc)}); "
+            "give a PEM file of the authorities that sign the callers' certificates"
+        ) from None
+
+
+def _why(exc: OSError) -> str:
+    return (exc.reason if isinstance(exc, ssl.SSLError) else exc.strerror) or type(exc).__name__
 
 
 def _callers_side(settings: TlsSettings) -> ssl.SSLContext:

@@ -76,6 +76,12 @@ class NodeSettings(_Section):
     #: on stop, running associations get so long to finish
     drain_s: Annotated[float, Field(ge=0)] = 10.0
 
+    @property
+    def ports(self) -> list[tuple[int, bool]]:
+        """The ports that are open, each with whether it speaks TLS."""
+        plain = [] if self.tls is not None and self.tls.only else [(self.port, False)]
+        return plain if self.tls is None else [*plain, (self.tls.port, True)]
+
 
 class CountAt(_Section):
     """A PACS that is asked how many instances a study has (C-FIND, study root)."""

@@ -39,6 +39,8 @@ class Child:
         configuration, an event to set when it is ready, and an event that ends it.
     config : Config
         Handed to the target.
+    *arguments : object
+        Handed to the target as well.
 
     Attributes
     ----------
@@ -50,7 +52,9 @@ class Child:
         How often it was started again.
     """
 
-    def __init__(self, context: SpawnContext, name: str, target: str, config: Config) -> None:
+    def __init__(
+        self, context: SpawnContext, name: str, target: str, config: Config, *arguments: object
+    ) -> None:
         destinations = [destination.name for destination in config.destinations]
         self.name = name
         self.page = Page(destinations, context.RawArray("d", metrics.size(destinations)))
@@ -59,6 +63,7 @@ class Child:
         self._context = context
         self._target = target
         self._config = config
+        self._arguments = arguments
         self._process: SpawnProcess | None = None
         self._line: _Line | None = None
         self._restart_s = RESTART_S
@@ -74,7 +79,9 @@ class Child:
         """Start the process."""
         self._line, theirs = self._context.Pipe()
         self._process = self._context.Process(
-            target=_child_main, args=(self._target, self._config, self.page, theirs), name=self.name
+            target=_child_main,
+            args=(self._target, self._config, self.page, theirs, *self._arguments),
+            name=self.name,
         )
         self._process.start()
         theirs.close()
@@ -152,7 +159,7 @@ class _Ready(threading.Event):
             self._line.send_bytes(b"ready")
 
 
-def _child_main(target: str, config: Config, page: Page, line: _Line) -> None:
+def _child_main(target: str, config: Config, page: Page, line: _Line, *arguments: object) -> None:
     # Ctrl-C and systemd signal the whole group; the supervisor alone decides
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -161,7 +168,7 @@ def _child_main(target: str, config: Config, page: Page, line: _Line) -> None:
     stop = threading.Event()
     threading.Thread(target=_await_stop, args=(line, stop), daemon=True).start()
     try:
-        pkgutil.resolve_name(target)(config, _Ready(line), stop)
+        pkgutil.resolve_name(target)(config, _Ready(line), stop, *arguments)
     except Exception as exc:  # noqa: BLE001 - a traceback may quote a data set; the log must not
         log.get("node").error("child failed", cause=type(exc).__name__, where=log.place_of(exc))
         raise SystemExit(1) from None

@@ -13,11 +13,13 @@ from dicom_node import log, metrics
 from dicom_node.config import Config
 from dicom_node.errors import ConfigError
 from dicom_node.inbox import Inbox
+from dicom_node.listeners import Listener, close
 from dicom_node.metrics import Page
 from dicom_node.node.accounts import settle
 from dicom_node.node.children import Child
 from dicom_node.node.layout import open_inbox
-from dicom_node.node.locks import owned, wait_for_port
+from dicom_node.node.locks import owned
+from dicom_node.node.ports import opened
 
 #: By name: the supervisor loads neither of them.
 WORKER: Final = "dicom_node.node.worker:run_worker"
@@ -37,22 +39,27 @@ def serve(config: Config) -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    with owned(config.node.data):
-        wait_for_port(config.node)
+    with owned(config.node.data), opened(config.node) as listeners:
         inbox = open_inbox(config)
         own = Page([destination.name for destination in config.destinations])
         counts = {"leftovers_swept": inbox.sweep(), "files_waiting": len(inbox.waiting())}
         own.add(metrics.ADOPTED, by=counts["files_waiting"])
         log.get("node").info("starting", pid=os.getpid(), counts=counts)
-        _supervise(config, inbox, own, stop)
+        _supervise(config, inbox, own, listeners, stop)
     log.get("node").info("stopped", pid=os.getpid())
 
 
-def _supervise(config: Config, inbox: Inbox, own: Page, stop: threading.Event) -> None:
+def _supervise(
+    config: Config,
+    inbox: Inbox,
+    own: Page,
+    listeners: list[Listener],
+    stop: threading.Event,
+) -> None:
     context = mp.get_context("spawn")
     worker = Child(context, "worker", WORKER, config)
     receivers = [
-        Child(context, f"receiver-{number}", RECEIVER, config)
+        Child(context, f"receiver-{number}", RECEIVER, config, *listeners)
         for number in range(config.node.processes)
     ]
     children = [worker, *receivers]
@@ -67,6 +74,7 @@ def _supervise(config: Config, inbox: Inbox, own: Page, stop: threading.Event) -
             if not announced and all(child.is_ready for child in children):
                 _announce(config)
                 announced = True
+        close(listeners)  # who calls from now on is refused, and not kept waiting
         _stop(children, config.node.drain_s + GRACE_S)
 
 

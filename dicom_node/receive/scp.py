@@ -1,23 +1,23 @@
 """One process's receiver: listen, take, and on stop let the running associations finish."""
 
-import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Final, Protocol
 
 from pynetdicom import AE, _config
 
 from dicom_node import log
+from dicom_node.certificates import server_context
 from dicom_node.config import NodeSettings
 from dicom_node.errors import NodeError
 from dicom_node.inbox import Inbox
+from dicom_node.listeners import Listener
 from dicom_node.receive.contexts import VERIFICATION
 from dicom_node.receive.handlers import ANY, handlers
 from dicom_node.receive.reader import MAXIMUM_PDU_BYTES
 from dicom_node.receive.server import Connections, NodeServer
-from dicom_node.receive.tls import server_context
 
 #: On stop an association that is quiet for so long counts as finished.
 _IDLE_S: Final = 1.0
@@ -35,7 +35,14 @@ class Flag(Protocol):
         """Whether the flag is raised."""
 
 
-def run_receiver(settings: NodeSettings, inbox: Inbox, *, ready: Flag, stop: Flag) -> None:
+def run_receiver(
+    settings: NodeSettings,
+    inbox: Inbox,
+    listeners: Sequence[Listener],
+    *,
+    ready: Flag,
+    stop: Flag,
+) -> None:
     """Receive until `stop`, then drain.
 
     Every process takes up to ``settings.max_associations`` at a time. On stop it stops accepting;
@@ -45,15 +52,15 @@ def run_receiver(settings: NodeSettings, inbox: Inbox, *, ready: Flag, stop: Fla
     ----------
     settings : NodeSettings
     inbox : Inbox
+    listeners : sequence of Listener
+        Closed at the end.
     ready : Flag
-        Raised when the ports accept connections.
+        Raised when connections are accepted.
     stop : Flag
         Ends the receiver.
 
     Raises
     ------
-    OSError
-        When a port cannot be bound.
     ConfigError
         When the TLS files cannot be used.
     NodeError
@@ -67,58 +74,48 @@ def run_receiver(settings: NodeSettings, inbox: Inbox, *, ready: Flag, stop: Fla
         limit_per_host=settings.max_connections_per_host,
     )
     with ExitStack() as stack:
-        servers = [
-            stack.enter_context(_listening(settings, inbox, connections, port, context))
-            for port, context in _ports(settings)
+        threads = [
+            stack.enter_context(_accepting(settings, inbox, connections, listener))
+            for listener in listeners
         ]
         ready.set()
         # no wait() on the flag: a process killed in it would hang whoever raises the flag later
         while not stop.is_set():
-            for listener, port in servers:
-                listener.join(_POLL_S / len(servers))
-                if not listener.is_alive():
-                    raise NodeError(f"the listener on port {port} ended by itself")
+            for thread in threads:
+                thread.join(_POLL_S / len(threads))
+                if not thread.is_alive():
+                    raise NodeError(f"{thread.name} ended by itself")
     _drain(connections, settings.drain_s)
 
 
-def _ports(settings: NodeSettings) -> list[tuple[int, ssl.SSLContext | None]]:
-    ports: list[tuple[int, ssl.SSLContext | None]] = []
-    if settings.tls is None or not settings.tls.only:
-        ports.append((settings.port, None))
-    if settings.tls is not None:
-        ports.append((settings.tls.port, server_context(settings.tls)))
-    return ports
-
-
 @contextmanager
-def _listening(
-    settings: NodeSettings,
-    inbox: Inbox,
-    connections: Connections,
-    port: int,
-    context: ssl.SSLContext | None,
-) -> Iterator[tuple[threading.Thread, int]]:
+def _accepting(
+    settings: NodeSettings, inbox: Inbox, connections: Connections, listener: Listener
+) -> Iterator[threading.Thread]:
     ae = _application_entity(settings)
     server = NodeServer(
         ae,
-        (settings.bind, port),
+        (settings.bind, listener.port),
         settings.ae_title,
         ae.supported_contexts,
-        context,
+        server_context(settings.tls) if settings.tls and listener.is_tls else None,
         evt_handlers=handlers(settings, inbox, lambda: connections.established),
+        listener=listener.socket,
         inbox=inbox,
         connections=connections,
-        is_shared=settings.processes > 1,
     )
-    listener = threading.Thread(
-        target=server.serve_forever, args=(_POLL_S,), name=f"listener-{port}", daemon=True
+    thread = threading.Thread(
+        target=server.serve_forever, args=(_POLL_S,), name=f"port {listener.port}", daemon=True
     )
-    listener.start()
+    thread.start()
     log.get("receive").info(
-        "listening", host=settings.bind, port=port, kind="plain" if context is None else "TLS"
+        "listening",
+        host=settings.bind,
+        port=listener.port,
+        kind="TLS" if listener.is_tls else "plain",
     )
     try:
-        yield listener, port
+        yield thread
     finally:
         server.stop_accepting()
 

@@ -2,12 +2,13 @@
 
 What it adds to the stock server: a peer that is silent, that stops in the middle of a PDU or of a
 TLS handshake, or that announces a giant PDU costs one connection for a limited time and nothing
-else; one host cannot take all connections; several processes may share the port.
+else; one host cannot take all connections; several processes accept from one socket.
 """
 
 import socket
 import socketserver
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
@@ -63,39 +64,52 @@ class Connections:
 
 
 class NodeServer(AssociationServer):
-    """One listening socket of a receiver process; with an SSL context it speaks TLS.
+    """Accepts the connections of one listening socket; with an SSL context it speaks TLS.
 
     Parameters
     ----------
+    listener : socket.socket
+        Shared with the other receiver processes.
     inbox : Inbox
         Where instances go.
     connections : Connections
-        Shared by the listeners of the process.
-    is_shared : bool
-        Whether other processes of the node listen on the same port (SO_REUSEPORT).
+        Shared by the listeners of this process.
     """
 
-    request_queue_size = 128
-
     def __init__(
-        self, *args: Any, inbox: Inbox, connections: Connections, is_shared: bool, **kwargs: Any
+        self,
+        *args: Any,
+        listener: socket.socket,
+        inbox: Inbox,
+        connections: Connections,
+        **kwargs: Any,
     ) -> None:
+        self._listener = listener
         self.inbox = inbox
         self.connections = connections
-        self._is_shared = is_shared
         super().__init__(*args, **kwargs)
 
     def server_bind(self) -> None:
-        """Bind, so that the node's other receivers may bind too."""
-        if self._is_shared and self.socket is not None:
-            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        super().server_bind()
+        """Take the socket that is open already."""
+        if self.socket is not None:
+            self.socket.close()
+        self.socket = self._listener
+        self.server_address = self.socket.getsockname()
+
+    def server_activate(self) -> None:
+        """Nothing is left to do: the socket listens."""
+
+    def server_close(self) -> None:
+        """Let go of the socket; shutting it down, as pynetdicom does, would close it for all."""
+        self._listener.close()
 
     def get_request(self) -> tuple[socket.socket, Any]:
         """Accept a connection; its TLS handshake comes later, in its own thread."""
-        if self.socket is None:
-            raise OSError("the listener is closed")
-        return self.socket.accept()
+        return self._listener.accept()
+
+    def service_actions(self) -> None:
+        """Show that connections are accepted."""
+        metrics.page().set(metrics.ALIVE_AT, time.time())
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
         """Refuse connections beyond the limits, associated or silent."""

@@ -12,6 +12,7 @@ from types import TracebackType
 
 from dicom_node.config import Caller, NodeSettings
 from dicom_node.inbox import Inbox
+from dicom_node.listeners import Listener, listen
 from dicom_node.receive import run_receiver
 from dicom_node.receive.scp import Flag
 
@@ -56,7 +57,7 @@ def receiver(settings: NodeSettings, inbox: Inbox) -> Iterator[Receiver]:
     ready = threading.Event()
     thread = threading.Thread(
         target=run_receiver,
-        args=(settings, inbox),
+        args=(settings, inbox, listen(settings)),
         kwargs={"ready": ready, "stop": running.stop},
     )
     thread.start()
@@ -70,11 +71,15 @@ def receiver(settings: NodeSettings, inbox: Inbox) -> Iterator[Receiver]:
 
 
 @contextmanager
-def receiver_process(settings: NodeSettings, inbox: Inbox) -> Iterator[multiprocessing.Process]:
-    """Run a receiver in a process of its own."""
+def receiver_process(
+    settings: NodeSettings, inbox: Inbox, listeners: Sequence[Listener] = ()
+) -> Iterator[multiprocessing.Process]:
+    """Run a receiver in a process of its own, on given sockets or on sockets of its own."""
     context = multiprocessing.get_context("spawn")
     ready, stop = context.Event(), context.Event()
-    process = context.Process(target=_receive, args=(settings, inbox.folder, ready, stop))
+    process = context.Process(
+        target=_receive, args=(settings, inbox.folder, ready, stop, *listeners)
+    )
     process.start()
     try:
         assert ready.wait(30)
@@ -87,8 +92,11 @@ def receiver_process(settings: NodeSettings, inbox: Inbox) -> Iterator[multiproc
             process.join(10)
 
 
-def _receive(settings: NodeSettings, folder: Path, ready: Flag, stop: Flag) -> None:
-    run_receiver(settings, Inbox(folder, min_free_bytes=0), ready=ready, stop=stop)
+def _receive(
+    settings: NodeSettings, folder: Path, ready: Flag, stop: Flag, *listeners: Listener
+) -> None:
+    inbox = Inbox(folder, min_free_bytes=0)
+    run_receiver(settings, inbox, listeners or listen(settings), ready=ready, stop=stop)
 
 
 def eventually(condition: Callable[[], object], timeout_s: float = 10.0) -> bool:

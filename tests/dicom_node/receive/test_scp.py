@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 
 from dicom_node.config import Caller
 from dicom_node.inbox import Inbox
+from dicom_node.listeners import close, listen
 from dicom_node.receive import statuses
 from tests.support.receiving import (
     ABORT,
@@ -411,8 +412,10 @@ def test_a_large_cine_takes_no_memory(inbox: Inbox, free_port: Callable[[], int]
 
 @pytest.mark.slow
 def test_two_processes_share_the_port(inbox: Inbox, free_port: Callable[[], int]) -> None:
-    settings = settings_for(free_port(), processes=2)
-    with receiver_process(settings, inbox), receiver_process(settings, inbox):
+    settings = settings_for(free_port())
+    shared = listen(settings)
+    with receiver_process(settings, inbox, shared), receiver_process(settings, inbox, shared):
+        close(shared)
         for number in range(8):
             with RawPeer(settings.port) as peer:
                 peer.associate()

@@ -10,10 +10,10 @@ import pytest
 from pydicom import dcmread, examples
 from pynetdicom import AE
 
+from dicom_node.certificates import server_context
 from dicom_node.config import TlsSettings
 from dicom_node.errors import ConfigError
 from dicom_node.inbox import Inbox
-from dicom_node.receive.tls import server_context
 from tests.support.certificates import Certificates, certificates
 from tests.support.receiving import (
     ASSOCIATE_AC,
