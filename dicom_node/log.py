@@ -53,6 +53,9 @@ ALLOWED = frozenset(
     }
 )
 
+#: A value is cut after so many characters: some were typed by strangers.
+LONGEST = 500
+
 
 def configure(level: int = logging.INFO) -> None:
     """Send this process's logs to standard error and silence the libraries below warnings."""
@@ -88,8 +91,12 @@ def place_of(error: BaseException) -> str:
 
 
 def _allow_listed(_: Any, __: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
-    kept = {key: value for key, value in event.items() if key in ALLOWED}
+    kept = {key: _bounded(value) for key, value in event.items() if key in ALLOWED}
     dropped = sorted(set(event) - set(kept))
     if dropped:
         kept["what"] = f"dropped fields: {', '.join(dropped)}"
     return kept
+
+
+def _bounded(value: Any) -> Any:
+    return value[:LONGEST] if isinstance(value, str) else value

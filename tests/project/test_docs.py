@@ -1,4 +1,5 @@
 import re
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -7,8 +8,14 @@ from typer.main import get_command
 
 from dicom_node import config
 from dicom_node.cli.app import app
+from dicom_node.inbox import Inbox
+from dicom_node.metrics import METRICS
+from dicom_node.node.children import Child
+from dicom_node.node.health import looks
+from dicom_node.node.readings import READINGS
 from dicom_node.receive.notices import NOTICE_STATUSES
 from dicom_node.receive.statuses import STATUSES, Status
+from dicom_node.web import exposed_name
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 README = (REPOSITORY / "README.md").read_text("utf-8")
@@ -34,6 +41,29 @@ def test_the_example_configuration_names_every_key_with_its_default() -> None:
         for key, value in defaults[section].items():
             if key not in ("callers", "data"):
                 assert example[section][key] == value, f"{section}.{key}"
+
+
+def test_the_page_for_operators_has_every_metric_and_no_other() -> None:
+    text = (REPOSITORY / "docs" / "operations.md").read_text("utf-8")
+    metrics = [m for m in (*METRICS, *READINGS) if not m.is_own or m.labels]
+    rows = [
+        f"| `{exposed_name(m)}`{' by ' * bool(m.labels)}{', '.join(m.labels)} | {m.help} |"
+        for m in metrics
+    ]
+    assert re.findall(r"^\| `dicom_node_.*", text.split("## Every metric")[1], re.MULTILINE) == rows
+    known = {exposed_name(metric) for metric in metrics}
+    assert set(re.findall(r"dicom_node_[a-z_]+", text)) <= known
+
+
+def test_the_page_for_operators_has_every_check_of_healthz(tmp_path: Path) -> None:
+    text = (REPOSITORY / "docs" / "operations.md").read_text("utf-8")
+    table = text.split("## What `/healthz` looks at")[1].split("\n\n")[1]
+    named = re.findall(r"^\| ([a-z, ]+) \|", table, re.MULTILINE)[1:]
+    settings = config.Config()
+    child = Child(get_context("spawn"), "child", "nothing:at_all", settings)
+    inbox = Inbox(tmp_path / "inbox", min_free_bytes=0)
+    names = [look.name for look in looks(settings, inbox, child, [child])]
+    assert ", ".join(named).split(", ") == names
 
 
 def test_every_command_that_the_readme_names_exists() -> None:

@@ -1,0 +1,38 @@
+import json
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from dicom_node import log
+
+
+@pytest.fixture(autouse=True)
+def configured(capsys: pytest.CaptureFixture[str]) -> Iterator[None]:
+    before = structlog.get_config()  # after capsys: the logger keeps the stream that it finds
+    log.configure()
+    yield
+    structlog.configure(**before)
+
+
+def written(capsys: pytest.CaptureFixture[str]) -> dict[str, object]:
+    found = json.loads(capsys.readouterr().err)
+    assert isinstance(found, dict)
+    return found
+
+
+def test_a_field_that_is_not_on_the_list_is_dropped_and_named(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    log.get("receive").warning("refused", ae_title="US1", patient_name="Secret^Name")
+    line = written(capsys)
+    assert "Secret" not in str(line)
+    assert line["ae_title"] == "US1"
+    assert line["what"] == "dropped fields: patient_name"
+
+
+def test_what_a_stranger_typed_stays_one_short_line(capsys: pytest.CaptureFixture[str]) -> None:
+    log.get("receive").warning("refused", ae_title='A"}\n{"level": "info"' * 1000)
+    output = capsys.readouterr().err
+    assert output.count("\n") == 1
+    assert len(json.loads(output)["ae_title"]) == log.LONGEST
