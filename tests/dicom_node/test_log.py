@@ -8,9 +8,8 @@ from dicom_node import log
 
 
 @pytest.fixture(autouse=True)
-def configured(capsys: pytest.CaptureFixture[str]) -> Iterator[None]:
-    before = structlog.get_config()  # after capsys: the logger keeps the stream that it finds
-    log.configure()
+def as_before() -> Iterator[None]:
+    before = structlog.get_config()
     yield
     structlog.configure(**before)
 
@@ -24,6 +23,7 @@ def written(capsys: pytest.CaptureFixture[str]) -> dict[str, object]:
 def test_a_field_that_is_not_on_the_list_is_dropped_and_named(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    log.configure()
     log.get("receive").warning("refused", ae_title="US1", patient_name="Secret^Name")
     line = written(capsys)
     assert "Secret" not in str(line)
@@ -32,6 +32,7 @@ def test_a_field_that_is_not_on_the_list_is_dropped_and_named(
 
 
 def test_what_a_stranger_typed_stays_one_short_line(capsys: pytest.CaptureFixture[str]) -> None:
+    log.configure()
     log.get("receive").warning("refused", ae_title='A"}\n{"level": "info"' * 1000)
     output = capsys.readouterr().err
     assert output.count("\n") == 1
