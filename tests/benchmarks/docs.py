@@ -55,7 +55,8 @@ def _benchmark(path: Path) -> Iterator[str]:
     about = path.with_suffix(".about")
     if about.exists():
         told = json.loads(about.read_text("utf-8"))
-        yield f"`{told['command']}`, {told['date']}, on {told['machine']}."
+        note = f" {told['note']}." if told.get("note") else ""
+        yield f"`{told['command']}`, {told['date']}, on {told['machine']}.{note}"
     missed = [row for row in rows if row.met is False]
     if missed:
         yield "Missed:\n\n" + "\n".join(f"- {_sentence(row)}" for row in missed)

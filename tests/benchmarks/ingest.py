@@ -7,8 +7,10 @@ the next turn. Every acknowledged object is looked for in the receiver's folder.
 
 import argparse
 import itertools
+import os
 import shutil
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -26,6 +28,7 @@ from tests.benchmarks.rows import rows
 from tests.benchmarks.sender import Senders
 
 _HARVEST = "node-harvest"
+_BUSY_LOAD = 0.5
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,6 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = _arguments(arguments)
     folder = chosen.folder.resolve()
     console = Console(width=None if sys.stdout.isatty() else 160)
+    load_before, began = os.getloadavg()[0], time.monotonic()
+    if load_before > _BUSY_LOAD:
+        console.print(f"the machine is busy (load average {load_before:.1f}): rates will suffer")
     limit = compiled_limit(folder / "bin")
     compared = _only(receivers(limit), chosen.only)
     loads = [_scaled(load, chosen) for load in _only(LOADS, chosen.only)]
@@ -40,7 +46,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with Senders(max(load.associations for load in loads)) as senders:
         run.measure(senders, rounds=chosen.rounds, console=console)
     made = rows(run.results, loads, compared)
-    path = write("ingest", made, command=_command(arguments), folder=chosen.folder)
+    note = (
+        f"{chosen.rounds} rounds in {(time.monotonic() - began) / 60:.1f} minutes; "
+        f"load average {load_before:.1f} before"
+    )
+    path = write("ingest", made, command=_command(arguments), note=note, folder=chosen.folder)
     show_pivots(made, console)
     show_goals(made, console)
     console.print(f"written to {path}")

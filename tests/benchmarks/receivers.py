@@ -70,13 +70,13 @@ def receivers(limit: Path | None) -> list[Receiver]:
             name="node",
             title="dicom-node",
             is_node=True,
-            start=_node,
+            start=node,
         ),
         Receiver(
             name="node-harvest",
             title="dicom-node, harvesting",
             is_node=True,
-            start=lambda folder: _node(
+            start=lambda folder: node(
                 folder, {"harvest": {"enabled": True}, "study": {"quiet_s": 1.0}}
             ),
         ),
@@ -84,7 +84,7 @@ def receivers(limit: Path | None) -> list[Receiver]:
             name="node-receivers",
             title="dicom-node, worker frozen",
             is_node=True,
-            start=lambda folder: _node(folder, holds_worker=True),
+            start=lambda folder: node(folder, holds_worker=True),
         ),
         Receiver(
             name="storescp",
@@ -138,9 +138,10 @@ def compiled_limit(folder: Path) -> Path | None:
 
 
 @contextmanager
-def _node(
+def node(
     folder: Path, changes: Mapping[str, Any] | None = None, *, holds_worker: bool = False
 ) -> Iterator[Running]:
+    """Run a node on ``node-data`` in a folder, which may be there already."""
     port, data = free_port(), folder / "node-data"
     settings = {
         "node": {
@@ -151,7 +152,7 @@ def _node(
         "bundles": None,
         "harvest": {"enabled": False},
     }
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "node.yaml").write_text(yaml.safe_dump(settings | dict(changes or {})))
     words = [sys.executable, "-m", "dicom_node", "serve", "-c", str(folder / "node.yaml")]
     lock = str(data / "worker.lock")

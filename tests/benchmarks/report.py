@@ -36,7 +36,9 @@ class Row:
     why: str | None = None
 
 
-def write(name: str, rows: Sequence[Row], *, command: str, folder: Path = BUILD) -> Path:
+def write(
+    name: str, rows: Sequence[Row], *, command: str, note: str = "", folder: Path = BUILD
+) -> Path:
     """Write the rows, and beside them how they came about."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.json"
@@ -45,6 +47,7 @@ def write(name: str, rows: Sequence[Row], *, command: str, folder: Path = BUILD)
         "command": command,
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "machine": machine(folder),
+        "note": note,
     }
     (folder / f"{name}.about").write_text(json.dumps(about, indent=1) + "\n", "utf-8")
     return path

@@ -45,6 +45,8 @@ _GOALS = (
     _Goal(load="still-4", receiver="node", against="storescp", is_on_disk=True),
     _Goal(load="small-4", receiver="node", against="storescp", is_on_disk=True),
     _Goal(load="cine-1", receiver="node", against="storescp", is_on_disk=True),
+    _Goal(load="still-4", receiver="limit", against="storescp"),
+    _Goal(load="small-4", receiver="limit", against="storescp"),
     _Goal(load="still-4", receiver="node-harvest", against="node"),
     _Goal(load="still-4", receiver="node-receivers", against="node"),
 )
