@@ -67,54 +67,79 @@ class Completions:
         quiet = set(index.due(now, settings.quiet_s))
         lulled = index.due(now, self._wait_s)
         serial = index.evidence.serial()
-        unseen = [uid for uid in lulled if self._looked_at.get(uid) != serial]
-        worth_a_look = index.evidence.spoken_of(unseen) | quiet | overdue
-        if settings.count_at is not None:
-            worth_a_look.update(lulled)
-        found = [self._judge(uid, uid in quiet, uid in overdue) for uid in sorted(worth_a_look)]
+        unseen = {uid for uid in lulled if self._looked_at.get(uid) != serial}
+        spoken = index.evidence.spoken_of(sorted(unseen | quiet | overdue))
+        counts = index.evidence.counted(lulled) if settings.count_at else {}
+        judged = [
+            self._judge(
+                _Seen(
+                    study_instance_uid=uid,
+                    is_quiet=uid in quiet,
+                    is_overdue=uid in overdue,
+                    words=self._words(uid) if uid in spoken else {},
+                    count=counts.get(uid),
+                )
+            )
+            for uid in sorted(spoken | counts.keys() | quiet | overdue)
+        ]
         self._looked_at = dict.fromkeys(lulled, serial)
-        return [completion for completion in found if completion is not None]
+        return [completion for completion in judged if completion is not None]
 
-    def to_count(self, now: datetime) -> list[StudyRow]:
-        """Return the lulled studies whose instances the PACS has not counted in this lull."""
+    def to_count(self, now: datetime) -> list[tuple[str, datetime]]:
+        """Return the lulled studies whose instances the PACS did not count in this lull.
+
+        Each with the time when its last instance came, which names the lull.
+        """
         if self._settings.count_at is None:
             return []
-        rows = (self._index.study(uid) for uid in self._index.due(now, self._wait_s))
-        return [row for row in rows if row and _of_this_lull(self._index, row) is None]
+        return self._index.evidence.uncounted(self._index.due(now, self._wait_s))
 
     @property
     def _wait_s(self) -> float:
         return min(self._settings.evidence_quiet_s, self._settings.quiet_s)
 
-    def _judge(self, study_uid: str, is_quiet: bool, is_overdue: bool) -> Completion | None:
-        row = self._index.study(study_uid)
+    def _words(self, study_uid: str) -> dict[NoticeKind, Word]:
+        words = {kind: self._index.evidence.word(kind, study_uid) for kind, _ in RULES}
+        return {kind: word for kind, word in words.items() if word.ae_titles}
+
+    def _judge(self, seen: "_Seen") -> Completion | None:
+        row = self._index.study(seen.study_instance_uid)
         if row is None:
             return None
-        words = {kind: self._index.evidence.word(kind, study_uid) for kind, _ in RULES}
-        words = {kind: word for kind, word in words.items() if word.ae_titles}
-        count = _of_this_lull(self._index, row)
-        is_known = any(word.is_complete for word in words.values()) or _is_all(count, row)
-        if not (is_known or is_quiet or is_overdue):
+        is_known = any(word.is_complete for word in seen.words.values())
+        is_known = is_known or _is_all(seen.count, row)
+        if not (is_known or seen.is_quiet or seen.is_overdue):
             return None
-        settings = self._settings
-        if is_known and not is_overdue:
-            last, waited_s = _quiet(self._wait_s), self._wait_s
-        elif is_quiet:
-            last, waited_s = _quiet(settings.quiet_s), settings.quiet_s
-        else:
-            last, waited_s = f"new instances came for {settings.longest_s:g} s", settings.longest_s
+        waited_s = self._settings.quiet_s if seen.is_quiet else self._wait_s
+        last = f"nothing came for {waited_s:g} s"
+        if seen.is_overdue and not seen.is_quiet:
+            last = f"new instances came for {self._settings.longest_s:g} s"
         evidence: dict[str, Any] = {"quiet_s": waited_s, "instances": row.instances}
-        evidence |= {kind.value: asdict(word) for kind, word in words.items()}
-        if count is not None:
-            evidence["count"] = {"ae_title": count.ae_title, "instances": count.instances}
-        sentences = [*_sentences(words), *_counted(count, row), last]
+        evidence |= {kind.value: asdict(word) for kind, word in seen.words.items()}
+        if seen.count is not None:
+            evidence["count"] = {
+                "ae_title": seen.count.ae_title,
+                "instances": seen.count.instances,
+            }
+        sentences = [*_sentences(seen.words), *_counted(seen.count, row), last]
         return Completion(
-            study_instance_uid=study_uid,
+            study_instance_uid=row.study_instance_uid,
             last_received_at=row.last_received_at,
-            basis=_basis(words, is_known, is_quiet),
+            basis=_basis(seen.words, is_known, seen.is_quiet),
             reason="; ".join(sentences),
             evidence=evidence,
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Seen:
+    """What is known of a study when it is judged."""
+
+    study_instance_uid: str
+    is_quiet: bool
+    is_overdue: bool
+    words: Mapping[NoticeKind, Word]
+    count: CountRow | None
 
 
 def take_notices(notices: Notices, index: Index, *, limit: int = 256) -> int:
@@ -131,12 +156,6 @@ def take_notices(notices: Notices, index: Index, *, limit: int = 256) -> int:
     return taken
 
 
-def _of_this_lull(index: Index, row: StudyRow) -> CountRow | None:
-    """Return what was counted since the last arrival."""
-    count = index.evidence.counted(row.study_instance_uid)
-    return count if count and count.last_received_at == row.last_received_at else None
-
-
 def _is_all(count: CountRow | None, row: StudyRow) -> bool:
     return count is not None and count.instances == row.instances
 
@@ -145,10 +164,6 @@ def _basis(words: Mapping[NoticeKind, Word], is_known: bool, is_quiet: bool) -> 
     if not is_known:
         return "quiet" if is_quiet else "longest"
     return next((kind.value for kind, word in words.items() if word.is_complete), "count")
-
-
-def _quiet(seconds: float) -> str:
-    return f"nothing came for {seconds:g} s"
 
 
 def _sentences(words: Mapping[NoticeKind, Word]) -> Iterable[str]:

@@ -26,7 +26,7 @@ from dicom_node.jobs import Dispatcher, Kind, Stage
 from dicom_node.notices import open_notices
 from dicom_node.outbox import Errand, Outbox
 from dicom_node.pixels.sandbox import PixelSandbox
-from dicom_node.pull import Lull, count_study, lull_of
+from dicom_node.pull import Lull, count_study
 from dicom_node.records import Analysis, Edition, FailedAnalysis, Instance, Result, Task
 from dicom_node.register import register_waiting
 from dicom_node.results import Installation, write_results
@@ -166,6 +166,8 @@ class Dispatch:
         #: study jobs that this process handed out; after a restart all are handed out again,
         #: which changes nothing for those that are known
         self._handed_out: set[str] = set()
+        #: lulls in which the PACS was asked, each a study and the time of its last arrival
+        self._asked: set[tuple[str, datetime]] = set()
         self._notices = open_notices(parts.inbox)
         self._notices.sweep(_now())
         self._completions = Completions(parts.index, parts.config.study)
@@ -205,14 +207,13 @@ class Dispatch:
         if now >= self._forget_at:
             index.evidence.forget(now - KEEP_WORDS)
             self._forget_at = now + timedelta(hours=1)
-        for lull in map(lull_of, self._completions.to_count(now)):
-            self._hand_out("count", lull.study_instance_uid, lull.last_received_at)
+        self._ask_for_counts(now)
         jobs = {_study_job(row): row for row in self._parts.index.unfinished()}
         fresh = jobs.keys() - self._handed_out
         for job in sorted(fresh):
             arguments = [jobs[job].study_instance_uid, str(jobs[job].revision)]
             self._dispatcher.enqueue("study", job, arguments)
-            self._handed_out.add(job)
+        self._handed_out = set(jobs)
         return len(fresh)
 
     def deliver(self) -> int:
@@ -250,12 +251,13 @@ class Dispatch:
     def _is_swept(self, row: CommitmentRow) -> bool:
         return row.serial <= self._swept_serial
 
-    def _hand_out(self, kind: str, *arguments: str) -> None:
-        """Hand out a job that is named by its arguments, once in the life of this process."""
-        job = ":".join((kind, *arguments))
-        if job not in self._handed_out:
-            self._dispatcher.enqueue(kind, job, list(arguments))
-            self._handed_out.add(job)
+    def _ask_for_counts(self, now: datetime) -> None:
+        """Hand out one question for each study and lull."""
+        lulls = set(self._completions.to_count(now))
+        for study, last_received_at in lulls - self._asked:
+            last = last_received_at.isoformat()
+            self._dispatcher.enqueue("count", f"count:{study}:{last}", [study, last])
+        self._asked = lulls
 
 
 def _analyse_instance(

@@ -7,16 +7,28 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
 
+from dicom_node.index.batches import batches
 from dicom_node.index.moments import from_us, to_us
 from dicom_node.index.rows import CommitmentState, CountRow, Word
-from dicom_node.index.tables import COMMITMENT, COUNTED, FRESH, INSTANCE, LISTED, SAID, SAID_STUDY
+from dicom_node.index.tables import (
+    COMMITMENT,
+    COUNTED,
+    FRESH,
+    INSTANCE,
+    LISTED,
+    SAID,
+    SAID_STUDY,
+    STUDY,
+)
 from dicom_node.records import Notice, NoticeKind, Reference
 from dicom_node.sop_classes import ULTRASOUND_IMAGES
 
-#: values of one IN clause, well under SQLite's limit
-_BATCH: Final = 500
 #: A step in one of these will not change any more (PS3.4 F.7.2.2.2).
 ENDED: Final = ("COMPLETED", "DISCONTINUED")
+_IS_OF_THIS_LULL: Final = sa.and_(
+    COUNTED.c.study_instance_uid == STUDY.c.study_instance_uid,
+    COUNTED.c.last_received_us == STUDY.c.last_received_us,
+)
 
 
 class Evidence:
@@ -62,8 +74,7 @@ class Evidence:
         """Return those of some open studies of which anything was said."""
         found: set[str] = set()
         with self._reads.connect() as connection:
-            for start in range(0, len(study_uids), _BATCH):
-                batch = study_uids[start : start + _BATCH]
+            for batch in batches(study_uids):
                 lists = (
                     sa.select(FRESH.c.study_instance_uid)
                     .join(LISTED, LISTED.c.sop_instance_uid == FRESH.c.sop_instance_uid)
@@ -132,18 +143,37 @@ class Evidence:
                 )
             )
 
-    def counted(self, study_uid: str) -> CountRow | None:
-        """Return what a PACS counted last, None when it never answered."""
-        query = sa.select(COUNTED).where(COUNTED.c.study_instance_uid == study_uid)
+    def counted(self, study_uids: Sequence[str]) -> dict[str, CountRow]:
+        """Return what a PACS counted of some studies since the last of each came."""
+        found: dict[str, CountRow] = {}
         with self._reads.connect() as connection:
-            row = connection.execute(query).one_or_none()
-        if row is None:
-            return None
-        return CountRow(
-            ae_title=row.ae_title,
-            instances=row.instances,
-            last_received_at=from_us(row.last_received_us),
-        )
+            for batch in batches(study_uids):
+                query = (
+                    sa.select(COUNTED)
+                    .join(STUDY, _IS_OF_THIS_LULL)
+                    .where(COUNTED.c.study_instance_uid.in_(batch))
+                )
+                for row in connection.execute(query):
+                    found[row.study_instance_uid] = CountRow(
+                        ae_title=row.ae_title,
+                        instances=row.instances,
+                        last_received_at=from_us(row.last_received_us),
+                    )
+        return found
+
+    def uncounted(self, study_uids: Sequence[str]) -> list[tuple[str, datetime]]:
+        """Return the others, each with the time when the last of it came."""
+        found: list[tuple[str, datetime]] = []
+        with self._reads.connect() as connection:
+            for batch in batches(study_uids):
+                query = (
+                    sa.select(STUDY.c.study_instance_uid, STUDY.c.last_received_us)
+                    .outerjoin(COUNTED, _IS_OF_THIS_LULL)
+                    .where(STUDY.c.study_instance_uid.in_(batch))
+                    .where(COUNTED.c.study_instance_uid.is_(None))
+                )
+                found += [(uid, from_us(last_us)) for uid, last_us in connection.execute(query)]
+        return found
 
     def forget(self, before: datetime) -> int:
         """Forget what was said before a time and is owed no report; return how many notices."""

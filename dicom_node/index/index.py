@@ -8,25 +8,24 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
 
 from dicom_node.database import for_reading, open_sqlite
 from dicom_node.errors import PermanentError
+from dicom_node.index.arrivals import identities, note_new, outcome_of, touch_studies
+from dicom_node.index.batches import batches
 from dicom_node.index.commitments import Commitments
 from dicom_node.index.evidence import Evidence
 from dicom_node.index.layout import bring_up_to_date
 from dicom_node.index.moments import from_us, to_us
 from dicom_node.index.rows import Arrival, Outcome, StudyRow, StudyState
-from dicom_node.index.tables import APART, FRESH, INSTANCE, METADATA, OPENING, SERIES, STUDY
+from dicom_node.index.studies import study_rows, to_study
+from dicom_node.index.tables import APART, FRESH, INSTANCE, METADATA, OPENING, STUDY
 from dicom_node.index.tally import TALLY
 from dicom_node.records import Instance
-from dicom_node.sop_classes import ULTRASOUND_IMAGES
-
-#: values of one IN clause, well under SQLite's limit
-_BATCH: Final = 500
 
 
 class Index:
@@ -59,7 +58,7 @@ class Index:
         """
         with self._engine.begin() as connection:
             uids = [arrival.instance.sop_instance_uid for arrival in arrivals]
-            known = _known(connection, uids)
+            known = identities(connection, uids)
             outcomes, new = [], []
             for arrival in arrivals:
                 instance = arrival.instance
@@ -67,7 +66,7 @@ class Index:
                 if instance.sop_instance_uid not in known:
                     known[instance.sop_instance_uid] = identity
                     new.append(arrival)
-                outcomes.append(_outcome(identity, known[instance.sop_instance_uid]))
+                outcomes.append(outcome_of(identity, known[instance.sop_instance_uid]))
             self._insert(connection, new)
         return outcomes
 
@@ -131,9 +130,9 @@ class Index:
 
     def unfinished(self) -> list[StudyRow]:
         """Return the complete studies whose work has not ended."""
-        query = _study_rows().where(sa.text("state = 'complete' AND finished < revision"))
+        query = study_rows().where(sa.text("state = 'complete' AND finished < revision"))
         with self._reads.connect() as connection:
-            return [_study_row(row) for row in connection.execute(query)]
+            return [to_study(row) for row in connection.execute(query)]
 
     def finish(self, study_uid: str, revision: int) -> None:
         """Note that this revision was worked on to its end; repeating it does no harm."""
@@ -170,7 +169,7 @@ class Index:
         """Return those of some instances that are registered, by SOP Instance UID."""
         found: dict[str, Instance] = {}
         with self._reads.connect() as connection:
-            for batch in _batches(list(sop_instance_uids)):
+            for batch in batches(list(sop_instance_uids)):
                 query = sa.select(INSTANCE).where(INSTANCE.c.sop_instance_uid.in_(batch))
                 for row in connection.execute(query):
                     found[row.sop_instance_uid] = self._instance(row)
@@ -210,10 +209,10 @@ class Index:
 
     def study(self, study_uid: str) -> StudyRow | None:
         """Return one study, None when it is not registered."""
-        query = _study_rows().where(STUDY.c.study_instance_uid == study_uid)
+        query = study_rows().where(STUDY.c.study_instance_uid == study_uid)
         with self._reads.connect() as connection:
             row = connection.execute(query).one_or_none()
-        return None if row is None else _study_row(row)
+        return None if row is None else to_study(row)
 
     def studies(self, limit: int) -> list[StudyRow]:
         """Return the studies that received something last, newest first."""
@@ -227,10 +226,10 @@ class Index:
             for state in StudyState
         )
         uids = sa.union_all(*(sa.select(found) for found in latest))
-        query = _study_rows().where(STUDY.c.study_instance_uid.in_(uids))
+        query = study_rows().where(STUDY.c.study_instance_uid.in_(uids))
         query = query.order_by(STUDY.c.last_received_us.desc()).limit(limit)
         with self._reads.connect() as connection:
-            return [_study_row(row) for row in connection.execute(query)]
+            return [to_study(row) for row in connection.execute(query)]
 
     def unknown(self, file_ids: Iterable[str]) -> list[str]:
         """Return those inbox files, in order, that no row stands for."""
@@ -260,17 +259,10 @@ class Index:
     def _insert(self, connection: sa.Connection, arrivals: Sequence[Arrival]) -> None:
         if not arrivals:
             return
-        for arrival in arrivals:
-            connection.execute(_touch_study(arrival))
+        touch_studies(connection, arrivals)
         instances = [arrival.instance for arrival in arrivals]
-        series = {(i.study_instance_uid, i.series_instance_uid) for i in instances}
-        keys = [key.name for key in SERIES.c]
-        connection.execute(
-            insert(SERIES).on_conflict_do_nothing(),
-            [dict(zip(keys, pair, strict=True)) for pair in sorted(series)],
-        )
         connection.execute(sa.insert(INSTANCE), [self._values(i) for i in instances])
-        _note_new(connection, instances)
+        note_new(connection, instances)
 
     def _values(self, instance: Instance) -> dict[str, Any]:
         values = {
@@ -291,100 +283,3 @@ class Index:
 
     def _relative(self, path: Path) -> str:
         return str(path.relative_to(self._folder) if path.is_relative_to(self._folder) else path)
-
-
-def _outcome(identity: tuple[str, str], known: tuple[str, str]) -> Outcome:
-    if identity[0] == known[0]:
-        return Outcome.NEW
-    return Outcome.DUPLICATE if identity[1] == known[1] else Outcome.CONFLICT
-
-
-def _known(connection: sa.Connection, uids: list[str]) -> dict[str, tuple[str, str]]:
-    known: dict[str, tuple[str, str]] = {}
-    for batch in _batches(uids):
-        query = sa.select(INSTANCE.c.sop_instance_uid, INSTANCE.c.file_id, INSTANCE.c.sha256).where(
-            INSTANCE.c.sop_instance_uid.in_(batch)
-        )
-        known.update({uid: (file_id, sha256) for uid, file_id, sha256 in connection.execute(query)})
-    return known
-
-
-def _touch_study(arrival: Arrival) -> sa.Insert:
-    instance = arrival.instance
-    received_us = to_us(instance.received_at)
-    statement = insert(STUDY).values(
-        study_instance_uid=instance.study_instance_uid,
-        patient_id=arrival.patient_id,
-        state=StudyState.OPEN,
-        revision=0,
-        finished=0,
-        first_received_us=received_us,
-        last_received_us=received_us,
-        reason="",
-        evidence={},
-    )
-    changes: dict[str, Any] = {
-        "first_received_us": sa.func.min(STUDY.c.first_received_us, received_us),
-        "last_received_us": sa.func.max(STUDY.c.last_received_us, received_us),
-    }
-    if instance.sop_class_uid in ULTRASOUND_IMAGES:
-        changes["state"] = StudyState.OPEN
-    return statement.on_conflict_do_update(index_elements=[STUDY.c[0]], set_=changes)
-
-
-def _note_new(connection: sa.Connection, instances: Sequence[Instance]) -> None:
-    """Write down what is new in the open ones among the studies of these instances."""
-    studies = sorted({instance.study_instance_uid for instance in instances})
-    are_open: set[str] = set()
-    for batch in _batches(studies):
-        query = sa.select(STUDY.c.study_instance_uid).where(
-            STUDY.c.study_instance_uid.in_(batch), STUDY.c.state == StudyState.OPEN
-        )
-        are_open.update(connection.scalars(query))
-    new = [instance for instance in instances if instance.study_instance_uid in are_open]
-    if not new:
-        return
-    opening = insert(OPENING)
-    first_us = sa.func.min(OPENING.c.first_us, opening.excluded.first_us)
-    connection.execute(
-        opening.on_conflict_do_update(index_elements=[OPENING.c[0]], set_={"first_us": first_us}),
-        [
-            {"study_instance_uid": i.study_instance_uid, "first_us": to_us(i.received_at)}
-            for i in new
-        ],
-    )
-    connection.execute(
-        insert(FRESH).on_conflict_do_nothing(),
-        [
-            {"sop_instance_uid": i.sop_instance_uid, "study_instance_uid": i.study_instance_uid}
-            for i in new
-        ],
-    )
-
-
-def _study_rows() -> sa.Select[Any]:
-    count = (
-        sa.select(sa.func.count())
-        .where(INSTANCE.c.study_instance_uid == STUDY.c.study_instance_uid)
-        .scalar_subquery()
-    )
-    return sa.select(STUDY, count.label("instances"))
-
-
-def _study_row(row: sa.Row[Any]) -> StudyRow:
-    return StudyRow(
-        study_instance_uid=row.study_instance_uid,
-        state=StudyState(row.state),
-        revision=row.revision,
-        finished=row.finished,
-        instances=row.instances,
-        first_received_at=from_us(row.first_received_us),
-        last_received_at=from_us(row.last_received_us),
-        completed_at=None if row.completed_us is None else from_us(row.completed_us),
-        reason=row.reason,
-        evidence=row.evidence,
-    )
-
-
-def _batches(values: list[str]) -> Iterable[list[str]]:
-    return (values[start : start + _BATCH] for start in range(0, len(values), _BATCH))

@@ -1,6 +1,6 @@
 """Questions to a PACS."""
 
 from dicom_node.pull.count import count_instances
-from dicom_node.pull.lull import Lull, count_study, lull_of
+from dicom_node.pull.lull import Lull, count_study
 
-__all__ = ["Lull", "count_instances", "count_study", "lull_of"]
+__all__ = ["Lull", "count_instances", "count_study"]

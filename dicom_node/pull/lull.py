@@ -21,14 +21,6 @@ class Lull:
     last_received_at: str
 
 
-def lull_of(row: StudyRow) -> Lull:
-    """Return the lull that a study is in."""
-    return Lull(
-        study_instance_uid=row.study_instance_uid,
-        last_received_at=row.last_received_at.isoformat(),
-    )
-
-
 def count_study(
     index: Index, outbox: Outbox, config: Config, lull: Lull, *, patience: Patience
 ) -> dict[str, int]:
@@ -68,7 +60,8 @@ def count_study(
 
 
 def _is_in(row: StudyRow, lull: Lull) -> bool:
-    return row.state is StudyState.OPEN and lull_of(row) == lull
+    last_received_at = row.last_received_at.isoformat()
+    return row.state is StudyState.OPEN and last_received_at == lull.last_received_at
 
 
 def _names(config: Config, at: CountAt) -> list[str]:

@@ -263,7 +263,7 @@ def test_a_pacs_is_asked_once_in_a_lull(index: Index) -> None:
     completions = Completions(index, COUNTING)
     arrive(index, 1)
     assert completions.to_count(at(4)) == []
-    assert [row.study_instance_uid for row in completions.to_count(at(5))] == [STUDY]
+    assert completions.to_count(at(5)) == [(STUDY, NOON)]
     count(index, 7)
     assert completions.to_count(at(6)) == []
     arrive(index, 2, after_s=7)
