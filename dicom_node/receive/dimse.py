@@ -7,6 +7,7 @@ durable; all other messages take pynetdicom's way, whole.
 
 import struct
 import time
+from functools import lru_cache
 from typing import Final, cast
 
 from pynetdicom.association import Association
@@ -150,7 +151,8 @@ class StreamingDimse(DIMSEServiceProvider):
     def _answer(self, context_id: int, storing: Storing) -> None:
         status = storing.finish()
         self._storing = None
-        _report(storing, status)
+        if status is not statuses.SUCCESS:
+            _report_refusal(storing, status)
         command = command_set.encode(_response(self._message_id, storing.command, status))
         longest = self.maximum_pdu_size
         for pdu in command_set.pdus(command, context_id=context_id, longest=longest):
@@ -176,6 +178,7 @@ def _response(message_id: int, command: StoreCommand, status: Status) -> dict[in
     return values
 
 
+@lru_cache(maxsize=256)  # the class of a still is that of the one before
 def _is_uid(value: str) -> bool:
     try:
         return bool(checked_uid(value, "UID"))
@@ -183,11 +186,9 @@ def _is_uid(value: str) -> bool:
         return False
 
 
-def _report(storing: Storing, status: Status) -> None:
-    is_success = status is statuses.SUCCESS
-    write = log.get("receive").debug if is_success else log.get("receive").warning
-    write(
-        "stored" if is_success else "refused",
+def _report_refusal(storing: Storing, status: Status) -> None:
+    log.get("receive").warning(
+        "refused",
         ae_title=storing.command.calling_ae_title,
         bytes=storing.data_set_bytes,
         reason=status.comment,

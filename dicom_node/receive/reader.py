@@ -37,6 +37,8 @@ class PduReader:
         self._buffer = bytearray(_FIRST_BYTES)
         self._view = memoryview(self._buffer)
         self._start = self._end = 0
+        #: of the PDU that is being read
+        self._deadline: float | None = None
 
     def negotiated(self) -> None:
         """Hold the peer to the length that was announced to it."""
@@ -52,26 +54,33 @@ class PduReader:
         OSError
             When the connection was closed or broke, or the PDU is longer than it may be.
         """
-        if self._start == self._end:
-            self._start = self._end = 0
-            self._receive()
-        deadline = time.monotonic() + self._timeout_s
-        self._fill(_HEADER.size, deadline)
+        if self._end - self._start < _HEADER.size:
+            self._wait_for_header()
         kind, length = _HEADER.unpack_from(self._buffer, self._start)
         if length > self._limit_bytes:
             log.get("receive").warning("pdu_too_long", bytes=length)
             raise OSError(f"a PDU of {length} bytes where {self._limit_bytes} are allowed")
-        self._fill(_HEADER.size + length, deadline)
+        if self._end - self._start < _HEADER.size + length:
+            self._fill(_HEADER.size + length)
         value = self._start + _HEADER.size
         self._start = value + length
+        self._deadline = None
         return kind, self._view[value : self._start]
 
-    def _fill(self, count: int, deadline: float) -> None:
+    def _wait_for_header(self) -> None:
+        if self._start == self._end:
+            self._start = self._end = 0
+            self._receive()  # here a peer may be silent; from the first byte on it may not
+        self._fill(_HEADER.size)
+
+    def _fill(self, count: int) -> None:
         """Have `count` bytes from the start of the PDU on."""
+        if self._deadline is None:
+            self._deadline = time.monotonic() + self._timeout_s
         if self._start + count > len(self._buffer):
             self._make_room(count)
         while self._end - self._start < count:
-            if time.monotonic() > deadline:
+            if time.monotonic() > self._deadline:
                 raise TimeoutError("a PDU took too long")
             self._receive()
 
