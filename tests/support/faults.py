@@ -54,11 +54,14 @@ POINTS: Final = (
     Point(RECEIVER, "dicom_node.inbox.disk", "Meter.add"),
     Point(RECEIVER, "dicom_node.receive.storing", "Storing.finish"),
     Point(RECEIVER, "dicom_node.receive.upper_layer", "UpperLayer.send_bytes"),
+    Point(RECEIVER, "dicom_node.notices", "Notices.write"),
     # from the disk to the index
     Point(WORKER, "dicom_node.index.index", "Index.register"),
     Point(WORKER, "dicom_node.inbox.spool", "Inbox.keep"),
     Point(WORKER, "dicom_node.inbox.spool", "Inbox.remove_duplicate"),
     Point(WORKER, "dicom_node.index.index", "Index.complete"),
+    Point(WORKER, "dicom_node.index.evidence", "Evidence.take"),
+    Point(WORKER, "dicom_node.notices", "Notices.remove"),
     # from a complete study to its results
     Point(WORKER, "dicom_node.jobs", "Dispatcher.enqueue"),
     Point(WORKER, "dicom_node.pipeline", "harvest_study"),
@@ -75,6 +78,11 @@ POINTS: Final = (
     Point(WORKER, "dicom_node.pipeline", "deliver_errand"),
     Point(WORKER, "dicom_node.deliver.dimse", "_store"),
     Point(WORKER, "dicom_node.outbox.outbox", "Outbox.delivered"),
+    # from a request for storage commitment to its report
+    Point(WORKER, "dicom_node.index.commitments", "Commitments.lease"),
+    Point(WORKER, "dicom_node.deliver.commitment", "report_commitment"),
+    Point(WORKER, "dicom_node.deliver.event_report", "report"),
+    Point(WORKER, "dicom_node.index.commitments", "Commitments.settle"),
     # from a restart to work
     Point(SUPERVISOR, "dicom_node.inbox.spool", "Inbox.sweep", at_start=True),
     Point(WORKER, "dicom_node.inbox.spool", "Inbox.recount", at_start=True),

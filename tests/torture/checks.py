@@ -10,6 +10,7 @@ from dicom_node.outbox import DeliveryState
 from dicom_node.store import WeakLabelStore
 from tests.support.nodes import Node
 from tests.support.receiving import data_set
+from tests.support.requesters import Requester
 from tests.torture.destination import KINDS, Archive
 from tests.torture.modalities import Ledger
 
@@ -17,6 +18,19 @@ from tests.torture.modalities import Ledger
 def faults_of(node: Node, ledger: Ledger, archive: Archive) -> dict[str, list[str]]:
     """Look through a node that was stopped; return what is wrong, by the name of the check."""
     return {name: list(check(node, ledger, archive)) for name, check in CHECKS.items()}
+
+
+def faults_of_reports(ledger: Ledger, modality: Requester) -> list[str]:
+    """Return which requests for storage commitment were not answered with what is kept."""
+    reports = list(modality.reports)
+    found = []
+    for transaction, asked in sorted(ledger.transactions.items()):
+        ours = [report for report in reports if report.transaction_uid == transaction]
+        if not ours:
+            found.append(f"{transaction} has no report")
+        if any(report.failed or report.kept != asked for report in ours):
+            found.append(f"{transaction} was reported with failures: {ours}")
+    return found
 
 
 def left_jobs(node: Node) -> list[str]:

@@ -12,7 +12,8 @@ from tests.support.bundles import write_bundle
 from tests.support.faults import Faults
 from tests.support.nodes import Node, node_on
 from tests.support.orthanc import Orthanc
-from tests.torture.checks import faults_of, left_jobs
+from tests.support.requesters import Requester, requester
+from tests.torture.checks import faults_of, faults_of_reports, left_jobs
 from tests.torture.destination import Archive, archive
 from tests.torture.killing import Killer, Tally, left_alive
 from tests.torture.modalities import Ledger
@@ -34,6 +35,8 @@ class Outcome:
     tally: Tally
     ledger: Ledger
     archive: Archive
+    #: reports on storage commitment that came
+    reports: int
     studies: int
     seconds: float
     #: seconds from the last kill until everything was delivered, None when it never was
@@ -83,7 +86,16 @@ def torture(
     second = [plan.second.destination] if plan.second else []
     with (
         archive(free_port()) as first,
-        node_on(folder, free_port(), first.destination, *second, processes=plan.receivers) as node,
+        requester(free_port()) as modality,
+        node_on(
+            folder,
+            free_port(),
+            first.destination,
+            *second,
+            quiet_s=QUIET_S,
+            processes=plan.receivers,
+            callers=[{"ae_title": modality.ae_title, "host": "*", "port": modality.port}],
+        ) as node,
     ):
         node.environment = faults.environment
         for task in Task:
@@ -92,11 +104,12 @@ def torture(
         killer = Killer(node, faults, traffic, random.Random(f"killer {plan.seed}"))
         try:
             found = {"what did not happen in time": _kill(plan, killer, tell)}
-            quiet_s, unquiet = _quieten(node, killer, traffic)
+            quiet_s, unquiet = _quieten(node, killer, traffic, modality)
         finally:
             traffic.stop()
         found |= unquiet | {"processes left": [str(pid) for pid in _remaining(killer)]}
         found |= faults_of(node, traffic.ledger, first)
+        found |= {"storage commitments not reported": faults_of_reports(traffic.ledger, modality)}
         if plan.second is not None:
             found |= {"objects that differ at Orthanc": _differing(plan.second, first)}
     return Outcome(
@@ -104,6 +117,7 @@ def torture(
         tally=killer.tally,
         ledger=traffic.ledger,
         archive=first,
+        reports=len(modality.reports),
         studies=traffic.studies,
         seconds=time.monotonic() - began,
         quiet_s=quiet_s,
@@ -125,7 +139,7 @@ def _kill(plan: Plan, killer: Killer, tell: Callable[[int, Tally], None]) -> lis
 
 
 def _quieten(
-    node: Node, killer: Killer, traffic: Traffic
+    node: Node, killer: Killer, traffic: Traffic, modality: Requester
 ) -> tuple[float | None, dict[str, list[str]]]:
     """Let everything come to its end and stop the node; return what did not."""
     began = time.monotonic()
@@ -137,6 +151,10 @@ def _quieten(
         killer.bring_up()
         killer.wait(lambda: traffic.is_over, QUIET_DEADLINE_S, "not everything was acknowledged")
         killer.wait(lambda: not traffic.unanswered, QUIET_DEADLINE_S, "results are missing")
+        ledger = traffic.ledger
+        killer.wait(
+            lambda: not faults_of_reports(ledger, modality), QUIET_DEADLINE_S, "reports are missing"
+        )
         killer.wait(lambda: _is_quiet(node), QUIET_DEADLINE_S, "work is left")
         quiet_s = time.monotonic() - began
     except TimeoutError as exc:

@@ -26,6 +26,8 @@ def _figures(outcome: Outcome, kills: int) -> Iterator[Row]:
     yield _row("instances sent", len(ledger.images), "instances")
     yield _row("instances acknowledged", len(ledger.acknowledged), "instances")
     yield _row("acknowledgements, with duplicates", ledger.acknowledgements, "responses")
+    yield _row("storage commitments asked for", len(ledger.transactions), "requests")
+    yield _row("reports on storage commitment", outcome.reports, "reports")
     yield _row("requests that no response came to", ledger.unanswered, "requests")
     yield _row("responses other than Success", ledger.refusals, "responses")
     yield _row("objects at the destination", len(outcome.archive.objects), "objects")

@@ -3,6 +3,7 @@
 import hashlib
 import random
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -39,6 +40,24 @@ def study(seed: int, number: int) -> list[Image]:
         _image(seed, number, place, _CINE_FRAMES if rng.random() < _CINE_SHARE else 1)
         for place in range(1, rng.randint(1, _LARGEST_STUDY) + 1)
     ]
+
+
+def commitment(images: Sequence[Image], transaction_uid: str) -> bytes:
+    """Return the Action Information of a storage commitment request (PS3.4 J.3.2.1.1)."""
+    ds = Dataset()
+    ds.TransactionUID = transaction_uid
+    ds.ReferencedSOPSequence = []
+    for image in images:
+        item = Dataset()
+        item.ReferencedSOPClassUID = image.sop_class_uid
+        item.ReferencedSOPInstanceUID = image.sop_instance_uid
+        ds.ReferencedSOPSequence.append(item)
+    return _encoded(ds)
+
+
+def transaction_uid(seed: int, number: int) -> str:
+    """Return the Transaction UID of the request for a study."""
+    return _uid(f"{seed} {number} commitment")
 
 
 def _image(seed: int, number: int, place: int, frames: int) -> Image:

@@ -3,15 +3,16 @@
 import queue
 import random
 import time
-from collections.abc import Sequence
 
 from tests.torture.destination import Archive
-from tests.torture.modalities import Ledger, Modality
-from tests.torture.studies import Image, study
+from tests.torture.modalities import Ledger, Load, Modality
+from tests.torture.studies import study, transaction_uid
 
 #: so many images may wait for their results before the next study begins
 _MOST_WAITING = 12
 _TWICE_AT_ONCE, _AGAIN_LATER = 0.15, 0.15
+#: for so many studies the modality asks for storage commitment
+_ASKING = 0.5
 _LATEST_S = 4.0
 
 
@@ -34,8 +35,8 @@ class Traffic:
         self.studies = 0
         self._archive = archive
         self._seed, self._rng = seed, random.Random(f"traffic {seed}")
-        self._work: queue.Queue[Sequence[Image] | None] = queue.Queue()
-        self._later: list[tuple[float, list[Image]]] = []
+        self._work: queue.Queue[Load | None] = queue.Queue()
+        self._later: list[tuple[float, Load]] = []
         self._waiting: set[str] = set()
         self._modalities = [Modality(port, self._work, self.ledger) for _ in range(modalities)]
         for modality in self._modalities:
@@ -47,15 +48,15 @@ class Traffic:
         while len(self._waiting) < _MOST_WAITING:
             self._begin()
         now = time.monotonic()
-        for at, images in list(self._later):
+        for at, load in list(self._later):
             if at <= now:
-                self._later.remove((at, images))
-                self._work.put(images)
+                self._later.remove((at, load))
+                self._work.put(load)
 
     def finish(self) -> None:
         """Begin nothing more; send what is left."""
-        for _, images in self._later:
-            self._work.put(images)
+        for _, load in self._later:
+            self._work.put(load)
         self._later.clear()
         for _ in self._modalities:
             self._work.put(None)
@@ -79,15 +80,19 @@ class Traffic:
             modality.join(30)
 
     def _begin(self) -> None:
-        images = study(self._seed, self.studies)
+        number = self.studies
+        images = study(self._seed, number)
         self.studies += 1
         self._rng.shuffle(images)
         with self.ledger.lock:
             self.ledger.images.update({image.sop_instance_uid: image for image in images})
         self._waiting.update(image.sop_instance_uid for image in images)
-        self._work.put(images)
+        is_asking = self._rng.random() < _ASKING
+        asked = transaction_uid(self._seed, number) if is_asking else None
+        self._work.put(Load(images=images, transaction_uid=asked))
         chance = self._rng.random()
         if chance < _TWICE_AT_ONCE:
-            self._work.put(images)
+            self._work.put(Load(images=images))
         elif chance < _TWICE_AT_ONCE + _AGAIN_LATER:
-            self._later.append((time.monotonic() + self._rng.uniform(0.5, _LATEST_S), images))
+            due = time.monotonic() + self._rng.uniform(0.5, _LATEST_S)
+            self._later.append((due, Load(images=images)))
