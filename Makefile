@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 KILLS ?= 200
 SEED ?= 0
 
-.PHONY: demo test torture check format clean bench-ingest bench-docs
+.PHONY: demo test torture check format clean bench-ingest bench-growth bench-docs
 
 demo: $(READY) ## receive, harvest, train, serve and deliver, in demo/
 	$(BIN)/dicom-node demo --folder demo
@@ -25,6 +25,9 @@ check: $(READY) ## format, lint, types, floors
 
 bench-ingest: $(READY) ## receivers side by side, under ten minutes; BENCH="--quick" takes one
 	$(BIN)/python -m tests.benchmarks.ingest $(BENCH)
+
+bench-growth: $(READY) ## a node with a million instances beside an empty one; BENCH="--count 20000" is quicker
+	$(BIN)/python -m tests.benchmarks.growth $(BENCH)
 
 bench-docs: $(READY) ## docs/performance.md out of what the benchmarks wrote last
 	$(BIN)/python -m tests.benchmarks.docs

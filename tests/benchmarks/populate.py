@@ -1,9 +1,11 @@
-"""A data folder as it is after years: the kept files, and the rows that stand for them."""
+"""A data folder as it is after years: kept files, their rows, what was delivered, ended jobs."""
 
 import hashlib
 import os
+import sqlite3
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -18,11 +20,13 @@ from dicom_node.database import open_sqlite
 from dicom_node.inbox import Inbox
 from dicom_node.index import StudyState
 from dicom_node.index.tables import INSTANCE, METADATA, SERIES, STUDY
+from dicom_node.outbox import DeliveryState, tables
 
 #: images of a study
 STUDY_SIZE = 10
 _CHUNK = 20_000
 _FIRST_NS = 1_700_000_000_000_000_000
+_RESULTS = {"seg": 4, "sr": 5}
 _KINDS = {"SOPInstanceUID": 1, "StudyInstanceUID": 2, "SeriesInstanceUID": 3}
 
 
@@ -40,6 +44,34 @@ def populate(inbox: Inbox, index: Path, count: int) -> None:
                 _insert(connection, numbers, identities)
     engine.dispose()
     inbox.recount()
+
+
+def deliver(outbox: Path, count: int) -> None:
+    """Note a SEG and an SR of each image, both delivered."""
+    engine = open_sqlite(outbox, tables.METADATA)
+    for start in range(0, count, _CHUNK):
+        numbers = range(start, min(start + _CHUNK, count))
+        results = [_result(number, kind) for number in numbers for kind in _RESULTS]
+        with engine.begin() as connection:
+            connection.execute(sa.insert(tables.RESULT), results)
+            connection.execute(sa.insert(tables.DELIVERY), [_delivery(one) for one in results])
+    engine.dispose()
+
+
+def end_jobs(jobs: Path, count: int) -> None:
+    """Note the ended jobs of `count` studies in a database that a node has made."""
+    rows = (
+        (f"{kind}:{_uid('StudyInstanceUID', number)}", kind, "x" * 200, "y" * 200, number, number)
+        for number in range(count)
+        for kind in ("study", "deliver")
+    )
+    with closing(sqlite3.connect(jobs)) as connection:
+        connection.executemany(
+            "INSERT INTO workflow_status (workflow_uuid, status, name, inputs, output, created_at, "
+            "completed_at) VALUES (?, 'SUCCESS', ?, ?, ?, ?, ?)",
+            rows,
+        )
+        connection.commit()
 
 
 def file_id(number: int) -> str:
@@ -113,6 +145,32 @@ def _instances(numbers: range, identities: list[tuple[str, str, int]]) -> Iterat
             "size_bytes": size_bytes,
             "received_us": _received_us(number),
         }
+
+
+def _result(number: int, kind: str) -> dict[str, Any]:
+    uid = f"2.25.{_RESULTS[kind]}{number:030d}"
+    return {
+        "sop_instance_uid": uid,
+        "kind": kind,
+        "sop_class_uid": "1.2.840.10008.5.1.4.1.1.66.4",
+        "study_instance_uid": _uid("StudyInstanceUID", number // STUDY_SIZE),
+        "source_sop_instance_uid": _uid("SOPInstanceUID", number),
+        "file_name": f"{uid}.dcm",
+        "created_at": _received_us(number) / 1e6,
+    }
+
+
+def _delivery(result: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "sop_instance_uid": result["sop_instance_uid"],
+        "destination": "pacs",
+        "state": DeliveryState.DELIVERED,
+        "attempts": 1,
+        "due_at": result["created_at"],
+        "status": 0,
+        "reason": "",
+        "changed_at": result["created_at"],
+    }
 
 
 def _received_us(number: int) -> int:
