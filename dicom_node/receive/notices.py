@@ -11,8 +11,6 @@ from io import BytesIO
 from typing import Any, Final, cast
 
 from pydicom.dataset import Dataset
-from pydicom.filereader import read_dataset
-from pydicom.tag import BaseTag, Tag
 from pydicom.uid import UID
 from pynetdicom import evt
 from pynetdicom.dimse_primitives import N_ACTION, N_CREATE, N_SET
@@ -27,9 +25,21 @@ from dicom_node.errors import (
     TemporaryError,
     UnreadableError,
 )
-from dicom_node.header import BROKEN_BYTES, text
 from dicom_node.notices import Notices, new_file_id, report_address
+from dicom_node.receive.attributes import Attributes, Shape, parse
 from dicom_node.receive.contexts import AVAILABILITY, COMMITMENT, PROCEDURE_STEP
+from dicom_node.receive.notice_statuses import (
+    FAILED,
+    INVALID_ARGUMENT,
+    INVALID_VALUE,
+    MISSING_ATTRIBUTE,
+    NO_INSTANCE_UID,
+    NO_ROOM,
+    NO_SUCH_ACTION,
+    NO_SUCH_INSTANCE,
+    NOT_AUTHORIZED,
+    NOTICE_STATUSES,
+)
 from dicom_node.receive.statuses import Status
 from dicom_node.records import Notice, NoticeKind, Reference, checked_uid
 
@@ -39,57 +49,6 @@ _REQUEST_STORAGE_COMMITMENT: Final = 1
 #: PS3.4 F.7.2.1 and F.7.2.2: with what a step begins, and what it may become
 _BEGINS: Final = frozenset({"IN PROGRESS"})
 _BECOMES: Final = frozenset({"", "IN PROGRESS", "COMPLETED", "DISCONTINUED"})
-
-NO_ROOM: Final = Status(
-    code=0x0213,
-    comment="Resource limitation: no room in the inbox",
-    clause="PS3.7 10.1.4.1.10, 10.1.5.1.6",
-)
-FAILED: Final = Status(
-    code=0x0110,
-    comment="Processing failure: not readable or not kept",
-    clause="PS3.7 10.1.4.1.10, 10.1.5.1.6",
-)
-NO_SUCH_INSTANCE: Final = Status(
-    code=0x0112,
-    comment="Not the Storage Commitment Push Model SOP Instance",
-    clause="PS3.4 J.3.5, PS3.7 10.1.4.1.10",
-)
-NO_SUCH_ACTION: Final = Status(
-    code=0x0123, comment="The only action type is 1", clause="PS3.4 J.3.2, PS3.7 10.1.4.1.10"
-)
-INVALID_ARGUMENT: Final = Status(
-    code=0x0115,
-    comment="Transaction UID or Referenced SOP Sequence is not usable",
-    clause="PS3.4 J.3.2.1.1, PS3.7 10.1.4.1.10",
-)
-NOT_AUTHORIZED: Final = Status(
-    code=0x0124,
-    comment="No port to report to is configured for this AE title",
-    clause="PS3.4 J.3.3, PS3.7 10.1.4.1.10",
-)
-NO_INSTANCE_UID: Final = Status(
-    code=0x0117, comment="SOP Instance UID is missing or no UID", clause="PS3.7 10.1.5.1.6"
-)
-MISSING_ATTRIBUTE: Final = Status(
-    code=0x0120, comment="An attribute of type 1 is missing", clause="PS3.7 10.1.5.1.6"
-)
-INVALID_VALUE: Final = Status(
-    code=0x0106,
-    comment="An attribute has a value that it may not have",
-    clause="PS3.7 10.1.5.1.6, 10.1.3.1.9",
-)
-NOTICE_STATUSES: Final = (
-    NO_ROOM,
-    FAILED,
-    NO_SUCH_INSTANCE,
-    NO_SUCH_ACTION,
-    INVALID_ARGUMENT,
-    NOT_AUTHORIZED,
-    NO_INSTANCE_UID,
-    MISSING_ATTRIBUTE,
-    INVALID_VALUE,
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +85,7 @@ def _on_message(
             **vars(said),
         )
         notices.write(notice)
-    except (RefusedError, TemporaryError, UnreadableError, *BROKEN_BYTES) as exc:
+    except (RefusedError, TemporaryError, UnreadableError) as exc:
         return _refusal(exc, ae_title, host), None
     instances = len(notice.references)
     log.get("receive").info(
@@ -141,9 +100,8 @@ def _read_commitment(event: evt.Event) -> _Said:
         raise _refused(NO_SUCH_INSTANCE)
     if request.ActionTypeID != _REQUEST_STORAGE_COMMITMENT:
         raise _refused(NO_SUCH_ACTION)
-    keywords = ("TransactionUID", "ReferencedSOPSequence")
-    data = _decoded(event, request.ActionInformation, keywords)
-    references = _unique(_references(_items(data, "ReferencedSOPSequence"), INVALID_ARGUMENT))
+    data = _decoded(event, request.ActionInformation, _COMMITMENT_SHAPE)
+    references = _unique(_references(data.items("ReferencedSOPSequence"), INVALID_ARGUMENT))
     if not references:
         raise _refused(INVALID_ARGUMENT)
     uid = _uid(data, "TransactionUID", INVALID_ARGUMENT)
@@ -165,26 +123,18 @@ def _read_changed_step(event: evt.Event) -> _Said:
 
 
 def _read_step(event: evt.Event, uid: UID | None, data_set: BytesIO | None) -> _Said:
-    keywords = (
-        "PerformedProcedureStepStatus",
-        "ScheduledStepAttributesSequence",
-        "PerformedSeriesSequence",
-    )
-    data = _decoded(event, data_set, keywords)
-    scheduled = _items(data, "ScheduledStepAttributesSequence")
+    data = _decoded(event, data_set, _STEP_SHAPE)
+    scheduled = data.items("ScheduledStepAttributesSequence")
     named = [
         item
-        for series in _items(data, "PerformedSeriesSequence")
-        for keyword in (
-            "ReferencedImageSequence",
-            "ReferencedNonImageCompositeSOPInstanceSequence",
-        )
-        for item in _items(series, keyword)
+        for series in data.items("PerformedSeriesSequence")
+        for keyword in _SERIES_SHAPE
+        for item in series.items(keyword)
     ]
     return _Said(
         kind=NoticeKind.PROCEDURE_STEP,
         uid=_instance_uid(uid),
-        status=text(data, "PerformedProcedureStepStatus"),
+        status=data.text("PerformedProcedureStepStatus"),
         study_instance_uids=tuple(_uid(i, "StudyInstanceUID", INVALID_VALUE) for i in scheduled),
         references=_unique(_references(named, INVALID_VALUE)),
     )
@@ -198,15 +148,14 @@ def _with_status(said: _Said, allowed: frozenset[str]) -> _Said:
 
 def _read_availability(event: evt.Event) -> _Said:
     request = cast(N_CREATE, event.request)
-    keywords = ("StudyInstanceUID", "ReferencedSeriesSequence")
-    data = _decoded(event, request.AttributeList, keywords)
+    data = _decoded(event, request.AttributeList, _AVAILABILITY_SHAPE)
     named = [
         item
-        for series in _items(data, "ReferencedSeriesSequence")
-        for item in _items(series, "ReferencedSOPSequence")
-        if text(item, "InstanceAvailability") != "UNAVAILABLE"  # PS3.3 C.4.23
+        for series in data.items("ReferencedSeriesSequence")
+        for item in series.items("ReferencedSOPSequence")
+        if item.text("InstanceAvailability") != "UNAVAILABLE"  # PS3.3 C.4.23
     ]
-    if "StudyInstanceUID" not in data:
+    if not data.text("StudyInstanceUID"):
         raise _refused(MISSING_ATTRIBUTE)
     return _Said(
         kind=NoticeKind.AVAILABILITY,
@@ -215,6 +164,24 @@ def _read_availability(event: evt.Event) -> _Said:
         references=_unique(_references(named, INVALID_VALUE)),
     )
 
+
+_REFERENCE_SHAPE: Final = {"ReferencedSOPClassUID": None, "ReferencedSOPInstanceUID": None}
+_COMMITMENT_SHAPE: Final = {"TransactionUID": None, "ReferencedSOPSequence": _REFERENCE_SHAPE}
+_SERIES_SHAPE: Final = {
+    "ReferencedImageSequence": _REFERENCE_SHAPE,
+    "ReferencedNonImageCompositeSOPInstanceSequence": _REFERENCE_SHAPE,
+}
+_STEP_SHAPE: Final = {
+    "PerformedProcedureStepStatus": None,
+    "ScheduledStepAttributesSequence": {"StudyInstanceUID": None},
+    "PerformedSeriesSequence": _SERIES_SHAPE,
+}
+_AVAILABILITY_SHAPE: Final = {
+    "StudyInstanceUID": None,
+    "ReferencedSeriesSequence": {
+        "ReferencedSOPSequence": _REFERENCE_SHAPE | {"InstanceAvailability": None}
+    },
+}
 
 #: (event, abstract syntax): how the message is read
 _READERS: Final[Mapping[tuple[str, str], Callable[[evt.Event], _Said]]] = {
@@ -225,23 +192,15 @@ _READERS: Final[Mapping[tuple[str, str], Callable[[evt.Event], _Said]]] = {
 }
 
 
-def _decoded(event: evt.Event, data_set: BytesIO | None, keywords: Iterable[str]) -> Dataset:
-    """Read the named attributes of a message; the patient's are passed over unparsed."""
+def _decoded(event: evt.Event, data_set: BytesIO | None, shape: Shape) -> Attributes:
+    """Read the named attributes of a message; the patient's are passed over."""
     if data_set is None:
-        return Dataset()
-    data_set.seek(0)
+        return Attributes()
     syntax = UID(event.context.transfer_syntax)
-    tags: list[BaseTag | int] = [Tag(keyword) for keyword in keywords]
-    return read_dataset(
-        data_set, syntax.is_implicit_VR, syntax.is_little_endian, specific_tags=tags
-    )
+    return parse(data_set.getvalue(), shape, is_implicit=syntax.is_implicit_VR)
 
 
-def _items(data: Dataset, keyword: str) -> list[Dataset]:
-    return list(data.get(keyword) or ())
-
-
-def _references(items: Iterable[Dataset], status: Status) -> Iterator[Reference]:
+def _references(items: Iterable[Attributes], status: Status) -> Iterator[Reference]:
     for item in items:
         yield Reference(
             sop_class_uid=_uid(item, "ReferencedSOPClassUID", status),
@@ -253,9 +212,9 @@ def _unique(references: Iterable[Reference]) -> tuple[Reference, ...]:
     return tuple({each.sop_instance_uid: each for each in references}.values())
 
 
-def _uid(data: Dataset, keyword: str, status: Status) -> str:
+def _uid(data: Attributes, keyword: str, status: Status) -> str:
     try:
-        return checked_uid(text(data, keyword), keyword)
+        return checked_uid(data.text(keyword), keyword)
     except PermanentError:
         raise _refused(status) from None
 

@@ -13,7 +13,7 @@ from dicom_node.metrics import METRICS
 from dicom_node.node.children import Child
 from dicom_node.node.health import looks
 from dicom_node.node.readings import READINGS
-from dicom_node.receive.notices import NOTICE_STATUSES
+from dicom_node.receive.notice_statuses import NOTICE_STATUSES
 from dicom_node.receive.statuses import STATUSES, Status
 from dicom_node.web import exposed_name
 

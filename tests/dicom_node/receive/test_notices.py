@@ -15,7 +15,8 @@ from dicom_node.config import Caller
 from dicom_node.inbox import Inbox
 from dicom_node.notices import open_notices
 from dicom_node.receive.contexts import AVAILABILITY, COMMITMENT, PROCEDURE_STEP
-from dicom_node.receive.notices import COMMITMENT_INSTANCE, NOTICE_STATUSES
+from dicom_node.receive.notice_statuses import NOTICE_STATUSES
+from dicom_node.receive.notices import COMMITMENT_INSTANCE
 from dicom_node.records import Notice, NoticeKind, Reference
 from tests.support.receiving import US_IMAGE, Receiver, receiver, settings_for
 
