@@ -42,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     limit = compiled_limit(folder / "bin")
     compared = _only(receivers(limit), chosen.only)
     loads = [_scaled(load, chosen) for load in _only(LOADS, chosen.only)]
+    shutil.rmtree(folder / "run", ignore_errors=True)  # of a run that was broken off
     run = Run(folder / "run", compared, loads, seconds=chosen.seconds)
     with Senders(max(load.associations for load in loads)) as senders:
         run.measure(senders, rounds=chosen.rounds, console=console)
@@ -90,12 +91,14 @@ class Run:
                     if not console.is_terminal:
                         print(f"round {number + 1}: {title}", file=sys.stderr, flush=True)  # noqa: T201
                 progress.update(task, description="starting the receivers")
+        shutil.rmtree(self._folder)
 
     def _round(self, senders: Senders, number: int) -> Iterator[str]:
-        shutil.rmtree(self._folder, ignore_errors=True)
+        folder = self._folder / f"round-{number + 1}"
         with ExitStack() as stack:
             running = [
-                (receiver, self._start(stack, receiver)) for receiver in self._turned(number)
+                (receiver, _start(stack, receiver, folder / receiver.name))
+                for receiver in self._turned(number)
             ]
             for load in self._loads:
                 for receiver, one in running:
@@ -104,17 +107,11 @@ class Run:
                     yield f"{load.title}: {receiver.title}"
                     found = self._one(senders, receiver, one, load)
                     self.results.setdefault((load.name, receiver.name), []).append(found)
-        shutil.rmtree(self._folder, ignore_errors=True)
+        _empty(folder)
 
     def _turned(self, number: int) -> list[Receiver]:
         turn = number * 2 % len(self._compared)
         return [*self._compared[turn:], *self._compared[:turn]]
-
-    def _start(self, stack: ExitStack, receiver: Receiver) -> Running:
-        running = stack.enter_context(receiver.start(self._folder / receiver.name))
-        stack.callback(thaw, running)
-        freeze(running)
-        return running
 
     def _one(
         self, senders: Senders, receiver: Receiver, running: Running, load: Load
@@ -143,11 +140,22 @@ class Run:
         return found
 
 
+def _start(stack: ExitStack, receiver: Receiver, folder: Path) -> Running:
+    running = stack.enter_context(receiver.start(folder))
+    stack.callback(thaw, running)
+    freeze(running)
+    return running
+
+
 def _empty(folder: Path | None) -> None:
-    """Remove what was looked at: the disk need not hold it."""
+    """Give back the room of what was looked at.
+
+    The files stay, empty, until the run is over: ext4 makes whoever creates files in the minutes
+    after many were deleted look at each of these first, and slows the next receiver down.
+    """
     for path in folder.rglob("*") if folder else ():
         if path.is_file():
-            path.unlink()
+            os.truncate(path, 0)
 
 
 def _only(things: Sequence, words: Sequence[str]) -> list:

@@ -100,11 +100,12 @@ def role(process: psutil.Process, running: Running) -> str:
 
 
 def _look_up_role(process: psutil.Process, running: Running) -> str:
+    if process == running.process:
+        return "other"  # the supervisor keeps the port for its children
     if any(one.laddr.port == running.port for one in process.net_connections(kind="tcp")):
         return "receiver"
-    if any(file.path == running.worker_lock for file in process.open_files()):
-        return "worker"
-    return "other"
+    is_worker = any(file.path == running.worker_lock for file in process.open_files())
+    return "worker" if is_worker else "other"
 
 
 def _raise(peaks: dict[str, int], name: str, value: int) -> None:
