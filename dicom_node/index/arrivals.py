@@ -34,8 +34,10 @@ def identities(connection: sa.Connection, uids: Sequence[str]) -> dict[str, tupl
 
 def touch_studies(connection: sa.Connection, arrivals: Sequence[Arrival]) -> None:
     """Write the studies and series of new instances; an ultrasound image opens its study."""
-    for arrival in arrivals:
-        connection.execute(_touch_study(arrival))
+    for opens in (True, False):
+        of_kind = [a for a in arrivals if (a.instance.sop_class_uid in ULTRASOUND_IMAGES) is opens]
+        if of_kind:
+            connection.execute(_touch(opens), [_study_values(arrival) for arrival in of_kind])
     series = {(a.instance.study_instance_uid, a.instance.series_instance_uid) for a in arrivals}
     keys = [key.name for key in SERIES.c]
     connection.execute(
@@ -74,24 +76,29 @@ def note_new(connection: sa.Connection, instances: Sequence[Instance]) -> None:
     )
 
 
-def _touch_study(arrival: Arrival) -> sa.Insert:
-    instance = arrival.instance
-    received_us = to_us(instance.received_at)
-    statement = insert(STUDY).values(
-        study_instance_uid=instance.study_instance_uid,
-        patient_id=arrival.patient_id,
-        state=StudyState.OPEN,
-        revision=0,
-        finished=0,
-        first_received_us=received_us,
-        last_received_us=received_us,
-        reason="",
-        evidence={},
-    )
+def _touch(opens: bool) -> sa.Insert:
+    """Return what is executed for each of many: a statement of its own costs more than its row."""
+    study = insert(STUDY)
+    first, last = STUDY.c.first_received_us, STUDY.c.last_received_us
     changes: dict[str, Any] = {
-        "first_received_us": sa.func.min(STUDY.c.first_received_us, received_us),
-        "last_received_us": sa.func.max(STUDY.c.last_received_us, received_us),
+        "first_received_us": sa.func.min(first, study.excluded.first_received_us),
+        "last_received_us": sa.func.max(last, study.excluded.last_received_us),
     }
-    if instance.sop_class_uid in ULTRASOUND_IMAGES:
-        changes["state"] = StudyState.OPEN
-    return statement.on_conflict_do_update(index_elements=[STUDY.c[0]], set_=changes)
+    if opens:
+        changes["state"] = study.excluded.state
+    return study.on_conflict_do_update(index_elements=[STUDY.c[0]], set_=changes)
+
+
+def _study_values(arrival: Arrival) -> dict[str, Any]:
+    received_us = to_us(arrival.instance.received_at)
+    return {
+        "study_instance_uid": arrival.instance.study_instance_uid,
+        "patient_id": arrival.patient_id,
+        "state": StudyState.OPEN,
+        "revision": 0,
+        "finished": 0,
+        "first_received_us": received_us,
+        "last_received_us": received_us,
+        "reason": "",
+        "evidence": {},
+    }
