@@ -41,6 +41,11 @@ class Point:
     #: it runs when the node starts, and never again
     at_start: bool = False
 
+    @property
+    def name(self) -> str:
+        """Module and function."""
+        return f"{self.module.removeprefix('dicom_node.')}: {self.function}"
+
 
 #: To add a point, add a row.
 POINTS: Final = (

@@ -1,8 +1,8 @@
 """Run the torture harness and write ``build/bench/torture.json``."""
 
 import argparse
-import json
 import shutil
+import signal
 import socket
 import sys
 import tempfile
@@ -14,10 +14,11 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from tests.benchmarks.report import BUILD, Row, number, show_pivots, write
 from tests.support.orthanc import Orthanc, orthanc
 from tests.torture.harness import Outcome, Plan, torture
 from tests.torture.killing import Tally
-from tests.torture.report import Row, rows
+from tests.torture.report import rows
 
 _TELL_EVERY = 10
 _SHOWN = 10
@@ -26,16 +27,17 @@ _SHOWN = 10
 def main(words: Sequence[str]) -> int:
     """Return 0 when everything held, 1 when something did not."""
     arguments = _arguments(words)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # leave no node behind
     folder = Path(tempfile.mkdtemp(prefix="torture-"))
     console = Console()
     with _orthanc(arguments.orthanc, folder) as second, _progress(console, arguments.kills) as tell:
         plan = Plan(kills=arguments.kills, seed=arguments.seed, second=second)
         outcome = torture(plan, folder / "node", _free_port, tell=tell)
     found = rows(outcome, kills=plan.kills)
-    arguments.json.parent.mkdir(parents=True, exist_ok=True)
-    arguments.json.write_text(json.dumps(found, indent=1) + "\n")
+    command = " ".join(("python -m tests.torture", *words))
+    write("torture", found, command=command, folder=arguments.folder)
     _print(console, found)
-    if all(row["met"] is not False for row in found):
+    if all(row.met is not False for row in found):
         shutil.rmtree(folder)
         return 0
     _explain(console, outcome, folder)
@@ -50,7 +52,7 @@ def _arguments(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0, help="decides what is sent and killed")
     parser.add_argument("--orthanc", action="store_true", help="deliver to a real Orthanc, too")
-    parser.add_argument("--json", type=Path, default=Path("build/bench/torture.json"))
+    parser.add_argument("--folder", type=Path, default=BUILD, help="where torture.json goes")
     return parser.parse_args(words)
 
 
@@ -83,13 +85,14 @@ def _tell(number: int, tally: Tally, kills: int) -> None:
 
 
 def _print(console: Console, found: Sequence[Row]) -> None:
-    table = Table("row", "value", "unit", "goal", "met")
+    table = Table("", "value", "", "goal", "met", title="Torture", title_justify="left")
     for row in found:
-        is_hit = row["row"].startswith(("kills before", "kills after")) and row["met"] is not False
-        if not is_hit:
-            values = (row["row"], row["value"], row["unit"], row["goal"], row["met"])
-            table.add_row(*("" if value is None else str(value) for value in values))
+        if " | " not in row.row:
+            met = "" if row.met is None else "yes" if row.met else "[bold red]no[/]"
+            goal = "" if row.goal is None else number(row.goal)
+            table.add_row(row.row, number(row.value), row.unit, goal, met)
     console.print(table)
+    show_pivots(found, console)
 
 
 def _explain(console: Console, outcome: Outcome, folder: Path) -> None:

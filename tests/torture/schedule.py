@@ -34,7 +34,12 @@ class PointKill:
     @property
     def name(self) -> str:
         """The point and the side of it."""
-        return f"{self.moment} {self.point.function}"
+        return name_of(self.point, self.moment)
+
+
+def name_of(point: Point, moment: str) -> str:
+    """Return the name of one side of a point."""
+    return f"{moment} {point.name}"
 
 
 def every_stop() -> list[tuple[Point, str]]:

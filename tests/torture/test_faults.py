@@ -45,13 +45,13 @@ def faults(tmp_path: Path) -> Faults:
     return Faults(tmp_path / "faults")
 
 
-@pytest.mark.parametrize("point", [*POINTS, *ROLES], ids=lambda point: point.function)
+@pytest.mark.parametrize("point", [*POINTS, *ROLES], ids=lambda point: point.name)
 def test_every_fault_point_is_in_the_code(point: Point) -> None:
     assert callable(resolve(point))
 
 
 def test_no_two_fault_points_have_one_name() -> None:
-    assert len({point.function for point in POINTS}) == len(POINTS)
+    assert len({point.name for point in POINTS}) == len(POINTS)
 
 
 def test_a_point_that_is_not_in_the_code_is_named_with_its_cure() -> None:

@@ -40,7 +40,7 @@ def test_what_was_acknowledged_survives_kills_and_has_one_result_of_each_kind(
         lines.append(f"{number}: {tally.last}")
 
     outcome = torture(Plan(kills=KILLS, seed=0), tmp_path / "node", free_port, tell=tell)
-    unmet = [row for row in rows(outcome, kills=KILLS) if row["met"] is False]
+    unmet = [row for row in rows(outcome, kills=KILLS) if row.met is False]
     assert not unmet, (unmet, outcome.faults, outcome.tally, lines)
     assert outcome.ledger.acknowledged
     assert outcome.tally.points.total() >= KILLS // 2
