@@ -1,106 +1,146 @@
-from collections.abc import Callable, Iterator
+"""What is handed out when, with a dispatcher that only remembers."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import cast
 
 import pytest
+from pydicom import Dataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_dataset
 
-from dicom_node.config import Config, InferSettings, NodeSettings, StudySettings
-from dicom_node.jobs import Dispatcher, Worker, database_url
-from dicom_node.node.layout import Layout
+from dicom_node.config import Config, CountAt, NodeSettings, StudySettings
+from dicom_node.jobs import Dispatcher
 from dicom_node.node.worker import open_parts
-from dicom_node.pipeline import Dispatch, Parts, analyse_study, job_kinds
-from dicom_node.receive.storing import StoreCommand, Storing
-from dicom_node.records import Task
-from dicom_node.register import register_waiting
-from tests.support.nodes import until
-from tests.support.pacs import Pacs, pacs
-from tests.support.receiving import EXPLICIT_LE
+from dicom_node.notices import new_file_id, open_notices
+from dicom_node.pipeline import Dispatch, Parts
+from dicom_node.receive.storing import StoreCommand, file_meta
+from dicom_node.records import Notice, NoticeKind, Reference
 
-pytest.importorskip("onnx", reason="needs the train group: make test installs it")
-from tests.support.bundles import write_bundle
-from tests.torture.destination import KINDS
-from tests.torture.studies import Image, study
+SC_IMAGE = "1.2.840.10008.5.1.4.1.1.7"
 
-pytestmark = [pytest.mark.dimse, pytest.mark.slow]
 
-FIRST, LATE = next(images for number in range(99) if len(images := study(8, number)) == 2)
+@dataclass
+class Remembering:
+    """Stands where jobs are handed out."""
+
+    jobs: list[tuple[str, str]] = field(default_factory=list)
+
+    def enqueue(
+        self, kind: str, job_id: str, arguments: Sequence[str], *, partition: str | None = None
+    ) -> None:
+        self.jobs.append((kind, job_id))
+
+    def kinds(self) -> list[str]:
+        return [kind for kind, _ in self.jobs]
 
 
 @pytest.fixture
-def peer(free_port: Callable[[], int]) -> Iterator[Pacs]:
-    with pacs(free_port(), *KINDS) as running:
-        yield running
+def handed_out() -> Remembering:
+    return Remembering()
 
 
 @pytest.fixture
-def parts(tmp_path: Path, peer: Pacs) -> Iterator[Parts]:
-    (tmp_path / "bundles").mkdir()
-    for task in Task:
-        write_bundle(tmp_path / "bundles" / f"{task.value}.onnx", task)
+def parts(tmp_path: Path) -> Iterator[Parts]:
+    at = CountAt(ae_title="PACS", host="127.0.0.1", port=1)
     config = Config(
         node=NodeSettings(data=tmp_path / "data", min_free_gib=0),
-        study=StudySettings(quiet_s=3600),
-        infer=InferSettings(threads=1),
-        bundles=tmp_path / "bundles",
-        destinations=(peer.destination,),
+        study=StudySettings(quiet_s=3600, evidence_quiet_s=1e-3, longest_s=3600, count_at=at),
     )
     with open_parts(config) as opened:
         yield opened
 
 
 @pytest.fixture
-def dispatcher(parts: Parts) -> Iterator[Dispatcher]:
-    url = database_url(Layout(parts.config.node.data).jobs, None)
-    worker = Worker(url, job_kinds(parts), executor_id="test")
-    handing_out = Dispatcher(url)
-    yield handing_out
-    handing_out.close()
-    worker.close(timeout_s=5)
+def dispatch(parts: Parts, handed_out: Remembering) -> Dispatch:
+    return Dispatch(parts, cast(Dispatcher, handed_out))
 
 
-def analyse(parts: Parts, image: Image) -> None:
-    """Receive an image and write what the models say of it."""
+def receive(parts: Parts, number: int) -> None:
+    """Put a small file into the inbox as a receiver does."""
+    ds = Dataset()
+    ds.SOPClassUID, ds.SOPInstanceUID = SC_IMAGE, f"1.5.{number}"
+    ds.StudyInstanceUID, ds.SeriesInstanceUID = "1.2", "1.3"
+    buffer = DicomBytesIO()
+    buffer.is_implicit_VR, buffer.is_little_endian = False, True
+    write_dataset(buffer, ds)
     command = StoreCommand(
-        sop_class_uid=image.sop_class_uid,
-        sop_instance_uid=image.sop_instance_uid,
-        abstract_syntax_uid=image.sop_class_uid,
-        transfer_syntax_uid=EXPLICIT_LE,
+        sop_class_uid=SC_IMAGE,
+        sop_instance_uid=f"1.5.{number}",
+        abstract_syntax_uid=SC_IMAGE,
+        transfer_syntax_uid="1.2.840.10008.1.2.1",
         calling_ae_title="PEER",
     )
-    storing = Storing(parts.inbox, command)
-    storing.write(image.data)
-    assert storing.finish().code == 0
-    register_waiting(parts.inbox, parts.index, now=datetime.now(UTC))
-    analyse_study(parts, image.study_instance_uid, "1")
+    part = parts.inbox.create()
+    part.write(file_meta(command) + buffer.getvalue())
+    part.commit()
 
 
-def deliver_until(dispatch: Dispatch, peer: Pacs, count: int) -> None:
-    def swept() -> bool:
+def request(parts: Parts) -> None:
+    """Let a commitment request be noticed as a receiver does."""
+    notice = Notice(
+        file_id=new_file_id(),
+        kind=NoticeKind.COMMITMENT,
+        calling_ae_title="PEER",
+        host="127.0.0.1",
+        uid="1.9",
+        status="",
+        study_instance_uids=(),
+        references=(Reference(sop_class_uid=SC_IMAGE, sop_instance_uid="1.5.0"),),
+        received_at=datetime.now(UTC),
+    )
+    open_notices(parts.inbox).write(notice)
+
+
+def test_no_report_is_made_while_something_older_than_the_request_waits(
+    parts: Parts, dispatch: Dispatch, handed_out: Remembering
+) -> None:
+    for number in range(300):
+        receive(parts, number)
+    request(parts)
+    assert dispatch.register() == 256
+    dispatch.deliver()
+    assert handed_out.jobs == []
+    assert dispatch.register() == 44
+    dispatch.deliver()
+    assert handed_out.kinds() == ["commitment"]
+
+
+def test_a_report_does_not_wait_for_what_came_after_the_request(
+    parts: Parts, dispatch: Dispatch, handed_out: Remembering
+) -> None:
+    receive(parts, 0)
+    request(parts)
+    for number in range(1, 300):
+        receive(parts, number)
+    assert dispatch.register() == 256
+    dispatch.deliver()
+    assert handed_out.kinds() == ["commitment"]
+
+
+def test_a_report_is_handed_out_once_for_each_attempt(
+    parts: Parts, dispatch: Dispatch, handed_out: Remembering
+) -> None:
+    request(parts)
+    for _ in range(3):
+        dispatch.register()
         dispatch.deliver()
-        return len(peer.received) >= count
+    assert handed_out.kinds() == ["commitment"]
+    again = Dispatch(parts, cast(Dispatcher, handed_out))
+    again.register()
+    again.deliver()
+    assert handed_out.kinds() == ["commitment"]
 
-    until(swept, deadline_s=20)
 
-
-def test_results_are_handed_out_and_delivered(
-    parts: Parts, dispatcher: Dispatcher, peer: Pacs
+def test_a_pacs_is_asked_once_in_a_lull_and_again_in_the_next(
+    parts: Parts, dispatch: Dispatch, handed_out: Remembering
 ) -> None:
-    dispatch = Dispatch(parts, dispatcher)
-    analyse(parts, FIRST)
-    deliver_until(dispatch, peer, len(KINDS))
-    analyse(parts, LATE)
-    deliver_until(dispatch, peer, 2 * len(KINDS))
-
-
-def test_late_results_do_not_wait_for_the_lease_of_a_job_that_ended_without_one(
-    parts: Parts, dispatcher: Dispatcher, peer: Pacs
-) -> None:
-    analyse(parts, FIRST)
-    [errand] = parts.outbox.due(datetime.now(UTC))
-    arguments = [errand.study_instance_uid, errand.destination, str(errand.lease)]
-    job_id = f"deliver:{errand.destination}:{errand.study_instance_uid}:{errand.lease}"
-    # as a worker does that is killed right before it notes the lease; the next one runs the job
-    dispatcher.enqueue("deliver", job_id, arguments, partition=errand.destination)
-    until(lambda: len(peer.received) == len(KINDS) and not dispatcher.unfinished())
-    analyse(parts, LATE)
-    deliver_until(Dispatch(parts, dispatcher), peer, 2 * len(KINDS))
+    for number in range(2):
+        receive(parts, number)
+        dispatch.register()
+        for _ in range(3):
+            dispatch.complete()
+    assert handed_out.kinds() == ["count", "count"]
+    assert len(set(handed_out.jobs)) == 2

@@ -13,7 +13,12 @@ from dicom_node.metrics import METRICS
 from dicom_node.node.children import Child
 from dicom_node.node.health import looks
 from dicom_node.node.readings import READINGS
-from dicom_node.receive.notice_statuses import NOTICE_STATUSES
+from dicom_node.deliver.commitment import (
+    CLASS_INSTANCE_CONFLICT,
+    NO_SUCH_OBJECT_INSTANCE,
+    PROCESSING_FAILURE,
+)
+from dicom_node.receive.notice_statuses import NOT_AUTHORIZED, NOTICE_STATUSES
 from dicom_node.receive.statuses import STATUSES, Status
 from dicom_node.web import exposed_name
 
@@ -85,3 +90,13 @@ def test_every_place_that_the_readme_names_exists() -> None:
         assert (REPOSITORY / link).exists(), link
     for place in re.findall(r"^\| `([a-z_/.]+)`", README, flags=re.MULTILINE):
         assert (REPOSITORY / place).exists(), place
+
+
+def test_what_is_said_of_completion_names_settings_and_reasons_that_exist() -> None:
+    text = (REPOSITORY / "docs" / "completion.md").read_text("utf-8")
+    named = set(re.findall(r"`study\.([a-z_]+)`", text))
+    assert named == set(config.StudySettings.model_fields)
+    reasons = (PROCESSING_FAILURE, NO_SUCH_OBJECT_INSTANCE, CLASS_INSTANCE_CONFLICT)
+    assert set(re.findall(r"0x0[0-9A-F]{3}", text)) == {
+        f"0x{code:04X}" for code in (*reasons, NOT_AUTHORIZED.code)
+    }
