@@ -16,7 +16,6 @@ from typing import Final, cast
 from pydicom import dcmread
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import FileDataset
-from pydicom.filereader import read_file_meta_info
 
 from dicom_node import log, metrics
 from dicom_node.errors import PermanentError, UnreadableError
@@ -157,13 +156,14 @@ def _arrival(inbox: Inbox, file_id: str, now: datetime) -> Arrival:
 
 
 def _header(path: Path) -> tuple[FileDataset, str]:
+    header = read_header(path, _KEYWORDS)
     try:
-        transfer_syntax_uid = str(read_file_meta_info(path).TransferSyntaxUID)
+        transfer_syntax_uid = str(header.file_meta.TransferSyntaxUID)
     except BROKEN_BYTES as exc:
-        raise UnreadableError(f"no File Meta Information ({type(exc).__name__})") from None
+        raise UnreadableError(f"no Transfer Syntax UID ({type(exc).__name__})") from None
     if transfer_syntax_uid in _DEFLATED:
         raise UnreadableError("the transfer syntax is deflated, which the node does not take")
-    return read_header(path, _KEYWORDS), transfer_syntax_uid
+    return header, transfer_syntax_uid
 
 
 def _uid(header: FileDataset, keyword: str) -> str:
