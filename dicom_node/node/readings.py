@@ -6,6 +6,9 @@ from dataclasses import replace
 from typing import Final
 
 from dicom_node import __version__, metrics
+from dicom_node.certificates import expiry
+from dicom_node.config import TlsSettings
+from dicom_node.errors import ConfigError
 from dicom_node.inbox import Inbox
 from dicom_node.metrics import Kind, Metric
 from dicom_node.node.accounts import in_flight
@@ -38,12 +41,29 @@ RESTARTS: Final = Metric(
 BUILD: Final = Metric(
     name="build", kind=Kind.GAUGE, help="1, with the version that runs", labels={"version": ()}
 )
-READINGS: Final = (WAITING, IN_FLIGHT, INBOX_BYTES, DISK_FREE, READY, ALIVE_AT, RESTARTS, BUILD)
+CERTIFICATE: Final = Metric(
+    name="certificate_ends_timestamp_seconds",
+    kind=Kind.GAUGE,
+    help="when the TLS certificate ends; 0 when it cannot serve; absent without TLS",
+)
+READINGS: Final = (
+    WAITING,
+    IN_FLIGHT,
+    INBOX_BYTES,
+    DISK_FREE,
+    READY,
+    ALIVE_AT,
+    RESTARTS,
+    BUILD,
+    CERTIFICATE,
+)
 
 _Rows = Iterable[tuple[tuple[str, ...], float]]
 
 
-def readings(inbox: Inbox, children: Sequence[Child]) -> list[Reading]:
+def readings(
+    inbox: Inbox, children: Sequence[Child], tls: TlsSettings | None = None
+) -> list[Reading]:
     """Return what is read at a scrape.
 
     Parameters
@@ -51,6 +71,7 @@ def readings(inbox: Inbox, children: Sequence[Child]) -> list[Reading]:
     inbox : Inbox
     children : sequence of Child
         Every process of the node but the supervisor.
+    tls : TlsSettings or None
     """
 
     def each(number: Callable[[Child], float]) -> Callable[[], _Rows]:
@@ -65,4 +86,12 @@ def readings(inbox: Inbox, children: Sequence[Child]) -> list[Reading]:
         Reading(metric=ALIVE_AT, read=each(lambda child: child.page.get(metrics.ALIVE_AT))),
         Reading(metric=RESTARTS, read=each(lambda child: child.restarts)),
         Reading(metric=BUILD, read=lambda: [((__version__,), 1.0)]),
+        Reading(metric=CERTIFICATE, read=lambda: [((), _end(tls))] if tls else []),
     ]
+
+
+def _end(tls: TlsSettings) -> float:
+    try:
+        return expiry(tls).timestamp()
+    except ConfigError:
+        return 0.0

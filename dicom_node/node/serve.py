@@ -24,8 +24,9 @@ from dicom_node.node.ports import opened
 #: By name: the supervisor loads neither of them.
 WORKER: Final = "dicom_node.node.worker:run_worker"
 RECEIVER: Final = "dicom_node.node.receiver:run"
-#: Children get so much longer than `node.drain_s` before they are killed.
-GRACE_S: Final = 10.0
+#: Children get so much longer than `node.drain_s` before they are killed; the worker's own limit
+#: for running stages is 10 s.
+GRACE_S: Final = 15.0
 
 
 def serve(config: Config) -> None:
@@ -103,7 +104,8 @@ def _watched(
     watch = Watch(health.looks(config, inbox, worker, receivers))
     children = [worker, *receivers]
     numbers = registry(
-        [own, *(child.page for child in children)], readings.readings(inbox, children)
+        [own, *(child.page for child in children)],
+        readings.readings(inbox, children, config.node.tls),
     )
     with ExitStack() as stack:
         try:

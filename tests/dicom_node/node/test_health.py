@@ -23,6 +23,7 @@ from dicom_node.listeners import close, listen
 from dicom_node.node.children import Child
 from dicom_node.node.health import Limits, looks
 from dicom_node.node.layout import Layout
+from dicom_node.node.readings import CERTIFICATE, readings
 from dicom_node.node.serve import RECEIVER, WORKER
 from dicom_node.node.vitals import Vitals, watched
 from dicom_node.outbox import Outbox
@@ -177,12 +178,22 @@ def test_an_expired_certificate_is_a_fault(tmp_path: Path, free_port: Callable[[
     made = certificates(tmp_path)
     place = Place(tmp_path, free_port(), tls=made.settings(free_port()))
     assert place.fault("certificate") == ""
+    days = (certificate_ends(place) - time.time()) / 86400
+    assert days > 30
     ended = made.authority.issue_cert(
         "127.0.0.1", not_after=datetime.now(UTC) - timedelta(minutes=1)
     )
     ended.cert_chain_pems[0].write_to_path(tmp_path / "node.pem")
     ended.private_key_pem.write_to_path(tmp_path / "node.key")
     assert "node.pem has expired" in place.fault("certificate")
+    assert certificate_ends(place) == 0
+
+
+def certificate_ends(place: Place) -> float:
+    found = readings(place.inbox, [], place.config.node.tls)
+    [reading] = [reading for reading in found if reading.metric is CERTIFICATE]
+    [(_, seconds)] = reading.read()
+    return seconds
 
 
 def test_a_process_that_starts_is_not_late(place: Place) -> None:
