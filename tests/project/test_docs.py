@@ -8,16 +8,16 @@ from typer.main import get_command
 
 from dicom_node import config
 from dicom_node.cli.app import app
-from dicom_node.inbox import Inbox
-from dicom_node.metrics import METRICS
-from dicom_node.node.children import Child
-from dicom_node.node.health import looks
-from dicom_node.node.readings import READINGS
 from dicom_node.deliver.commitment import (
     CLASS_INSTANCE_CONFLICT,
     NO_SUCH_OBJECT_INSTANCE,
     PROCESSING_FAILURE,
 )
+from dicom_node.inbox import Inbox
+from dicom_node.metrics import METRICS
+from dicom_node.node.children import Child
+from dicom_node.node.health import looks
+from dicom_node.node.readings import READINGS
 from dicom_node.receive.notice_statuses import NOT_AUTHORIZED, NOTICE_STATUSES
 from dicom_node.receive.statuses import STATUSES, Status
 from dicom_node.web import exposed_name
@@ -58,6 +58,19 @@ def test_the_page_for_operators_has_every_metric_and_no_other() -> None:
     assert re.findall(r"^\| `dicom_node_.*", text.split("## Every metric")[1], re.MULTILINE) == rows
     known = {exposed_name(metric) for metric in metrics}
     assert set(re.findall(r"dicom_node_[a-z_]+", text)) <= known
+
+
+def test_every_line_of_the_log_that_the_page_for_operators_names_is_written() -> None:
+    text = (REPOSITORY / "docs" / "operations.md").read_text("utf-8")
+    named = [
+        words
+        for phrase in re.findall(r"[Ll]ines? ((?:`[a-z_ ]+`(?:, | and )?)+)", text)
+        for words in re.findall(r"`([a-z_ ]+)`", phrase)
+    ]
+    assert len(named) >= 6
+    code = "".join(path.read_text("utf-8") for path in (REPOSITORY / "dicom_node").rglob("*.py"))
+    for words in named:
+        assert f'"{words}' in code, words
 
 
 def test_the_page_for_operators_has_every_check_of_healthz(tmp_path: Path) -> None:
