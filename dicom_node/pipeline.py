@@ -6,18 +6,16 @@ survive is kept in memory: after kill -9 the same calls find the same work.
 """
 
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
 
 from dicom_node import log, metrics
 from dicom_node.backoff import Patience
 from dicom_node.completion import Completions, take_notices
 from dicom_node.config import Config
-from dicom_node.deliver import Outcome, Verdict, report_commitment, send
-from dicom_node.errors import ResultError, UnreadableError
+from dicom_node.deliver import Verdict, report_commitment, run_errand
 from dicom_node.harvest import Harvester
 from dicom_node.inbox import Inbox
 from dicom_node.index import CommitmentRow, Index, StudyRow
@@ -27,9 +25,9 @@ from dicom_node.notices import open_notices
 from dicom_node.outbox import Errand, Outbox
 from dicom_node.pixels.sandbox import PixelSandbox
 from dicom_node.pull import Lull, count_study
-from dicom_node.records import Analysis, Edition, FailedAnalysis, Instance, Result, Task
+from dicom_node.records import Instance, Result
 from dicom_node.register import register_waiting
-from dicom_node.results import Installation, write_results
+from dicom_node.results import Installation, write_results_or_failure
 from dicom_node.sop_classes import ULTRASOUND_IMAGES
 
 #: What peers said of instances is evidence for so long; reports that are owed stay.
@@ -115,19 +113,9 @@ def finish_study(parts: Parts, study_instance_uid: str, revision: str) -> dict[s
 def deliver_errand(parts: Parts, study_instance_uid: str, name: str, lease: str) -> dict[str, int]:
     """Make one attempt at everything that one destination is owed of one study."""
     errand = Errand(study_instance_uid=study_instance_uid, destination=name, lease=int(lease))
-    owed = parts.outbox.waiting(errand)
-    if not owed:
+    counts = run_errand(parts.outbox, parts.config, errand, rng=_jitter())
+    if not counts:
         return {}
-    destination = {d.name: d for d in parts.config.destinations}.get(name)
-    if destination is None:
-        outcomes: Iterable[Outcome] = (_homeless(result) for result in owed)
-    else:
-        outcomes = send(owed, destination, calling_ae_title=parts.config.node.ae_title)
-    counts = {verdict.value: 0 for verdict in Verdict}
-    for outcome in outcomes:
-        counts[outcome.verdict.value] += 1
-        metrics.count(metrics.DELIVERIES, name, outcome.verdict.value)
-        _settle(parts.outbox, name, outcome)
     study = parts.index.study(study_instance_uid)
     if counts[Verdict.DELIVERED.value] and study is not None:
         waited_s = (_now() - study.last_received_at).total_seconds()
@@ -238,8 +226,11 @@ class Dispatch:
         """Hand out the reports that are due, once all is registered that came before them."""
         commitments = self._parts.index.commitments
         for row in self._swept(commitments.due(_now())):
-            arguments = [row.file_id, str(row.attempts)]
-            job = f"commitment:{row.file_id}:{row.attempts}"
+            attempt = row.attempts
+            # as below: handed out by a process that was killed before it noted the lease
+            while self._dispatcher.knows(_report_job(row, attempt)):
+                attempt += 1
+            job, arguments = _report_job(row, attempt), [row.file_id, str(attempt)]
             self._dispatcher.enqueue("commitment", job, arguments, partition=row.ae_title)
             commitments.lease(row.file_id, _now())
 
@@ -272,7 +263,9 @@ def _analyse_instance(
     analysis = analyse(instance, bundles, sandbox=parts.sandbox)
     uid = instance.sop_instance_uid
     edition = parts.outbox.next_edition(uid, study_revision=revision)
-    written = _write(parts, analysis, edition)
+    written = write_results_or_failure(
+        analysis, parts.results, installation=parts.installation, edition=edition
+    )
     owed = [
         (result, destination.name)
         for destination in parts.config.destinations
@@ -283,58 +276,15 @@ def _analyse_instance(
     return written, len(analysis.failures)
 
 
-def _write(parts: Parts, analysis: Analysis, edition: Edition) -> tuple[Result, ...]:
-    """Write the results; when one does not pass the gate, write that the analysis failed."""
-    write = partial(
-        write_results, folder=parts.results, installation=parts.installation, edition=edition
-    )
-    try:
-        return write(analysis)
-    except (ResultError, UnreadableError) as exc:
-        uid = analysis.instance.sop_instance_uid
-        log.get("results").error("result rejected", sop_instance_uid=uid, reason=str(exc))
-    try:
-        return write(_as_failure(analysis))
-    except (ResultError, UnreadableError):
-        return ()  # an image in no study has no place for a report; the log has the reason
-
-
-def _as_failure(analysis: Analysis) -> Analysis:
-    spoke = [(said.algorithm, Task.SEGMENTATION) for said in analysis.segmentations]
-    spoke += [(said.algorithm, Task.QUALITY) for said in analysis.qualities]
-    rejected = tuple(
-        FailedAnalysis(algorithm=algorithm, task=task, reason="its result did not pass the gate")
-        for algorithm, task in spoke
-    )
-    return replace(
-        analysis, segmentations=(), qualities=(), failures=(*analysis.failures, *rejected)
-    )
-
-
-def _homeless(result: Result) -> Outcome:
-    return Outcome(
-        sop_instance_uid=result.sop_instance_uid,
-        verdict=Verdict.PERMANENT,
-        status=None,
-        reason="no such destination in the configuration; name it again or 'queue drop'",
-    )
-
-
-def _settle(outbox: Outbox, destination: str, outcome: Outcome) -> None:
-    """Write what became of one object into its row."""
-    uid, status, reason = outcome.sop_instance_uid, outcome.status, outcome.reason
-    if outcome.verdict is Verdict.DELIVERED:
-        outbox.delivered(uid, destination, status=status or 0, now=_now())
-    elif outcome.verdict is Verdict.PERMANENT:
-        outbox.bury(uid, destination, status=status, reason=reason, now=_now())
-    else:
-        outbox.postpone(uid, destination, status=status, reason=reason, now=_now(), rng=_jitter())
-
-
 def _study_job(study: StudyRow) -> str:
     """Name the work on one completion; with its time, as a rebuilt index counts from 1 again."""
     completed_at = study.completed_at.timestamp() if study.completed_at else 0.0
     return f"study:{study.study_instance_uid}:{study.revision}:{completed_at:.6f}"
+
+
+def _report_job(row: CommitmentRow, attempt: int) -> str:
+    """Name one attempt at a report."""
+    return f"commitment:{row.file_id}:{attempt}"
 
 
 def _errand_job(errand: Errand) -> str:

@@ -2,5 +2,6 @@
 
 from dicom_node.deliver.commitment import report_commitment
 from dicom_node.deliver.dimse import Outcome, Verdict, echo, send
+from dicom_node.deliver.errand import run_errand
 
-__all__ = ["Outcome", "Verdict", "echo", "report_commitment", "send"]
+__all__ = ["Outcome", "Verdict", "echo", "report_commitment", "run_errand", "send"]

@@ -5,7 +5,8 @@ up every model. Each object is alone in its series but for its own later version
 the last of several.
 """
 
+from dicom_node.results.failure import write_results_or_failure
 from dicom_node.results.installation import Installation, open_installation
 from dicom_node.results.write import write_results
 
-__all__ = ["Installation", "open_installation", "write_results"]
+__all__ = ["Installation", "open_installation", "write_results", "write_results_or_failure"]

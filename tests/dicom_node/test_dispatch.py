@@ -33,6 +33,9 @@ class Remembering:
     ) -> None:
         self.jobs.append((kind, job_id))
 
+    def knows(self, job_id: str) -> bool:
+        return job_id in {known for _, known in self.jobs}
+
     def kinds(self) -> list[str]:
         return [kind for kind, _ in self.jobs]
 
@@ -132,6 +135,17 @@ def test_a_report_is_handed_out_once_for_each_attempt(
     again.register()
     again.deliver()
     assert handed_out.kinds() == ["commitment"]
+
+
+def test_a_process_that_died_before_it_noted_an_attempt_does_not_hold_the_next_one_back(
+    parts: Parts, dispatch: Dispatch, handed_out: Remembering
+) -> None:
+    request(parts)
+    dispatch.register()
+    [row] = parts.index.commitments.due(datetime.now(UTC))
+    handed_out.jobs.append(("commitment", f"commitment:{row.file_id}:0"))
+    dispatch.deliver()
+    assert handed_out.jobs[-1] == ("commitment", f"commitment:{row.file_id}:1")
 
 
 def test_a_pacs_is_asked_once_in_a_lull_and_again_in_the_next(

@@ -288,7 +288,8 @@ def test_the_count_of_a_pacs_completes_a_study(
         orthanc(program, tmp_path / "pacs", free_port, node_port=port) as pacs,
         node_on(tmp_path, port) as node,
     ):
-        change(node, study={"evidence_quiet_s": 1.0, "count_at": counter(pacs.dicom_port)})
+        at = counter(pacs.dicom_port)
+        change(node, study={"quiet_s": 60.0, "evidence_quiet_s": 1.0, "count_at": at})
         node.start()
         paths = images(tmp_path, 3)
         pacs.push(*[pacs.upload(path) for path in paths])
