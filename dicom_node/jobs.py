@@ -164,7 +164,8 @@ class Dispatcher:
         self._client.delete_workflow(job.job_id)
 
     def _rows(self, status: list[str], limit: int | None) -> list[JobRow]:
-        found = self._client.list_workflows(status=status, load_input=False, limit=limit)
+        with _database_errors():
+            found = self._client.list_workflows(status=status, load_input=False, limit=limit)
         return [
             JobRow(
                 job_id=row.workflow_id,

@@ -38,6 +38,5 @@ def settle(inbox: Inbox, pages: Sequence[Page]) -> int:
         left -= aborted
         page.add(metrics.ABORTED, by=aborted)
         page.add(metrics.STORED, by=begun - aborted)
-        page.forget_gauges()
     log.get("node").warning("leftovers swept", counts={"leftovers_swept": swept})
     return swept

@@ -117,6 +117,7 @@ class Child:
 
     def _note_death(self, status: int | None) -> None:
         self.is_ready = False
+        self.page.forget_gauges()
         now = time.monotonic()
         if now - self._started_at > LONGEST_RESTART_S:
             self._restart_s = RESTART_S

@@ -34,13 +34,11 @@ def test_what_is_neither_stored_nor_refused_nor_aborted_is_in_flight() -> None:
 
 def test_what_lay_unfinished_was_aborted_and_the_rest_was_durable(inbox: Inbox) -> None:
     dead = page(received=9, stored=4, refused=2)
-    dead.set(metrics.OPEN, 3)
     leave_unfinished(inbox, 2)
     assert settle(inbox, [dead]) == 2
     assert dead.get(metrics.ABORTED) == 2
     assert dead.get(metrics.STORED) == 5
     assert in_flight(dead) == 0
-    assert dead.get(metrics.OPEN) == 0
     assert not list((inbox.folder / "tmp").iterdir())
 
 

@@ -85,7 +85,9 @@ def test_a_killed_process_is_a_fault_until_it_is_back(place: Place) -> None:
     assert place.fault("receivers") == ""
     assert place.receiver.pid is not None
     os.kill(place.receiver.pid, signal.SIGKILL)
+    place.receiver.page.set(metrics.OPEN, 3)
     until(place.receiver.watch)
+    assert place.receiver.page.get(metrics.OPEN) == 0
     assert place.fault("receivers") == "not ready: receiver-0"
     until(lambda: is_ready(place.receiver))
     assert place.fault("receivers") == ""
