@@ -48,8 +48,15 @@ def test_a_reading_is_taken_at_every_scrape() -> None:
     assert b'dicom_node_things{where="here"} 2.0' in generate_latest(made)
 
 
+def test_what_a_process_says_of_itself_is_not_added_up() -> None:
+    one, other = Page(), Page()
+    one.set(metrics.ALIVE_AT, 1e9)
+    other.set(metrics.ALIVE_AT, 1e9)
+    assert not [name for name in scraped(one, other) if "alive" in name]
+
+
 def test_every_metric_is_scraped_under_its_exposed_name() -> None:
     names = {name.split()[0] for name in scraped(Page(["pacs"]))}
-    for metric in metrics.METRICS:
+    for metric in (metric for metric in metrics.METRICS if not metric.is_own):
         suffix = "_count" if metric.kind is Kind.HISTOGRAM else ""
         assert exposed_name(metric) + suffix in names
