@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -10,19 +10,19 @@ from sqlalchemy.dialects.sqlite import insert
 
 from dicom_node.backoff import retry_delay_s
 from dicom_node.database import for_reading, open_sqlite
+from dicom_node.outbox import queries
 from dicom_node.outbox.rows import (
     Backlog,
     DeliveryRow,
     DeliveryState,
     Errand,
+    to_backlog,
     to_delivery,
     to_result,
 )
 from dicom_node.outbox.tables import ANALYSED, DELIVERY, ERRAND, METADATA, RESULT, VERSION
 from dicom_node.outbox.tally import TALLY
 from dicom_node.outbox.versions import (
-    HAS_VERSION,
-    VERSIONS,
     note_analysed,
     result_values,
     results_with_versions,
@@ -138,21 +138,9 @@ class Outbox:
 
     def due(self, now: datetime) -> list[Errand]:
         """Return the errands whose time has come, the longest waiting first."""
-        study, name = RESULT.c.study_instance_uid, DELIVERY.c.destination
-        handed_out = sa.and_(ERRAND.c.study_instance_uid == study, ERRAND.c.destination == name)
-        query = (
-            sa.select(study, name, sa.func.coalesce(sa.func.max(ERRAND.c.lease), 0))
-            .select_from(DELIVERY.join(RESULT).outerjoin(ERRAND, handed_out))
-            .where(DELIVERY.c.state == DeliveryState.WAITING)
-            .where(DELIVERY.c.due_at <= now.timestamp())
-            .group_by(study, name)
-            .order_by(sa.func.min(DELIVERY.c.due_at))
-        )
         with self._reads.connect() as connection:
-            return [
-                Errand(study_instance_uid=study, destination=destination, lease=lease)
-                for study, destination, lease in connection.execute(query)
-            ]
+            rows = connection.execute(queries.due_errands(now))
+            return [Errand(**row._mapping) for row in rows]
 
     def lease(self, errand: Errand, now: datetime) -> None:
         """Note that `errand` was handed out; it is due again only after `LEASE_S`."""
@@ -174,20 +162,15 @@ class Outbox:
             )
             connection.execute(
                 sa.update(DELIVERY)
-                .where(self._of(errand), DELIVERY.c.due_at <= now.timestamp())
+                .where(queries.is_owed(errand), DELIVERY.c.due_at <= now.timestamp())
                 .values(due_at=now.timestamp() + LEASE_S)
             )
 
     def waiting(self, errand: Errand) -> list[Result]:
         """Return the objects of an errand that are still owed, SEG before the SR on them."""
-        query = (
-            results_with_versions()
-            .join(DELIVERY, DELIVERY.c.sop_instance_uid == RESULT.c.sop_instance_uid)
-            .where(self._of(errand))
-            .order_by(RESULT.c.kind, RESULT.c.sop_instance_uid)
-        )
         with self._reads.connect() as connection:
-            return [to_result(row, self._results) for row in connection.execute(query)]
+            rows = connection.execute(queries.owed_results(errand))
+            return [to_result(row, self._results) for row in rows]
 
     def delivered(
         self, sop_instance_uid: str, destination: str, *, status: int, now: datetime
@@ -252,29 +235,13 @@ class Outbox:
 
     def delivered_to(self, study_instance_uid: str, destinations: Sequence[str]) -> list[str]:
         """Return the SOP Instance UIDs of a study's results that these destinations have."""
-        query = (
-            sa.select(DELIVERY.c.sop_instance_uid)
-            .distinct()
-            .select_from(DELIVERY.join(RESULT))
-            .where(
-                RESULT.c.study_instance_uid == study_instance_uid,
-                DELIVERY.c.destination.in_(destinations),
-                DELIVERY.c.state == DeliveryState.DELIVERED,
-            )
-        )
+        query = queries.delivered_results(study_instance_uid, destinations)
         with self._reads.connect() as connection:
             return list(connection.scalars(query))
 
     def rows(self, *states: DeliveryState, limit: int = 1000) -> list[DeliveryRow]:
         """Return rows in these states (all when none is named), the latest change first."""
-        query = (
-            sa.select(DELIVERY, RESULT.c.study_instance_uid, RESULT.c.kind, *VERSIONS)
-            .select_from(DELIVERY.join(RESULT).outerjoin(VERSION, HAS_VERSION))
-            .order_by(DELIVERY.c.changed_at.desc())
-            .limit(limit)
-        )
-        if states:
-            query = query.where(DELIVERY.c.state.in_([state.value for state in states]))
+        query = queries.deliveries(states).limit(limit)
         with self._reads.connect() as connection:
             return [to_delivery(row) for row in connection.execute(query)]
 
@@ -287,23 +254,8 @@ class Outbox:
 
     def backlogs(self) -> list[Backlog]:
         """Return how much is owed to, and was given up for, each destination."""
-        state, name = DELIVERY.c.state, DELIVERY.c.destination
-        query = (
-            sa.select(state, name, sa.func.count(), sa.func.min(RESULT.c.created_at))
-            .select_from(DELIVERY.join(RESULT))
-            .where(state.in_([DeliveryState.WAITING.value, DeliveryState.DEAD.value]))
-            .group_by(state, name)
-        )
         with self._reads.connect() as connection:
-            return [
-                Backlog(
-                    state=DeliveryState(state),
-                    destination=name,
-                    count=count,
-                    oldest_at=datetime.fromtimestamp(oldest, UTC),
-                )
-                for state, name, count, oldest in connection.execute(query)
-            ]
+            return [to_backlog(row) for row in connection.execute(queries.backlogs())]
 
     def retry(self, *, now: datetime, destination: str | None = None) -> int:
         """Make every dead or waiting row due at once; returns how many."""
@@ -326,16 +278,6 @@ class Outbox:
         if destination is not None:
             where = where & (DELIVERY.c.destination == destination)
         return self._count(sa.delete(DELIVERY).where(where))
-
-    def _of(self, errand: Errand) -> sa.ColumnElement[bool]:
-        in_study = sa.select(RESULT.c.sop_instance_uid).where(
-            RESULT.c.study_instance_uid == errand.study_instance_uid
-        )
-        return sa.and_(
-            DELIVERY.c.destination == errand.destination,
-            DELIVERY.c.state == DeliveryState.WAITING,
-            DELIVERY.c.sop_instance_uid.in_(in_study),
-        )
 
     def _change(
         self,

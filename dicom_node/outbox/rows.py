@@ -92,3 +92,14 @@ def to_delivery(row: sa.Row[Any]) -> DeliveryRow:
         version=row.version or 1,
         supersedes=row.supersedes,
     )
+
+
+def to_backlog(row: sa.Row[Any]) -> Backlog:
+    """Return the record of a row of `queries.backlogs`."""
+    values = dict(row._mapping)
+    return Backlog(
+        destination=values["destination"],
+        state=DeliveryState(values["state"]),
+        count=values["count"],
+        oldest_at=datetime.fromtimestamp(values["oldest_at"], UTC),
+    )

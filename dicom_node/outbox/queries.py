@@ -1,0 +1,83 @@
+"""The questions that the outbox answers."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from dicom_node.outbox.rows import DeliveryState, Errand
+from dicom_node.outbox.tables import DELIVERY, ERRAND, RESULT, VERSION
+from dicom_node.outbox.versions import HAS_VERSION, VERSIONS, results_with_versions
+
+
+def due_errands(now: datetime) -> sa.Select[Any]:
+    """Ask for the fields of `Errand` whose time has come, the longest waiting first."""
+    study, name = RESULT.c.study_instance_uid, DELIVERY.c.destination
+    handed_out = sa.and_(ERRAND.c.study_instance_uid == study, ERRAND.c.destination == name)
+    return (
+        sa.select(study, name, sa.func.coalesce(sa.func.max(ERRAND.c.lease), 0).label("lease"))
+        .select_from(DELIVERY.join(RESULT).outerjoin(ERRAND, handed_out))
+        .where(DELIVERY.c.state == DeliveryState.WAITING)
+        .where(DELIVERY.c.due_at <= now.timestamp())
+        .group_by(study, name)
+        .order_by(sa.func.min(DELIVERY.c.due_at))
+    )
+
+
+def is_owed(errand: Errand) -> sa.ColumnElement[bool]:
+    """Tell the rows of ``delivery`` that an errand is about."""
+    in_study = sa.select(RESULT.c.sop_instance_uid).where(
+        RESULT.c.study_instance_uid == errand.study_instance_uid
+    )
+    return sa.and_(
+        DELIVERY.c.destination == errand.destination,
+        DELIVERY.c.state == DeliveryState.WAITING,
+        DELIVERY.c.sop_instance_uid.in_(in_study),
+    )
+
+
+def owed_results(errand: Errand) -> sa.Select[Any]:
+    """Ask for the results that are still owed, SEG before the SR on them."""
+    return (
+        results_with_versions()
+        .join(DELIVERY, DELIVERY.c.sop_instance_uid == RESULT.c.sop_instance_uid)
+        .where(is_owed(errand))
+        .order_by(RESULT.c.kind, RESULT.c.sop_instance_uid)
+    )
+
+
+def delivered_results(study_instance_uid: str, destinations: Sequence[str]) -> sa.Select[Any]:
+    """Ask for the SOP Instance UIDs of a study's results that these destinations have."""
+    return (
+        sa.select(DELIVERY.c.sop_instance_uid)
+        .distinct()
+        .select_from(DELIVERY.join(RESULT))
+        .where(
+            RESULT.c.study_instance_uid == study_instance_uid,
+            DELIVERY.c.destination.in_(destinations),
+            DELIVERY.c.state == DeliveryState.DELIVERED,
+        )
+    )
+
+
+def deliveries(states: Sequence[DeliveryState]) -> sa.Select[Any]:
+    """Ask for rows in these states (all when none is named), the latest change first."""
+    query = (
+        sa.select(DELIVERY, RESULT.c.study_instance_uid, RESULT.c.kind, *VERSIONS)
+        .select_from(DELIVERY.join(RESULT).outerjoin(VERSION, HAS_VERSION))
+        .order_by(DELIVERY.c.changed_at.desc())
+    )
+    return query.where(DELIVERY.c.state.in_(states)) if states else query
+
+
+def backlogs() -> sa.Select[Any]:
+    """Ask how much each destination is owed, or was given up for it, and since when."""
+    state, name = DELIVERY.c.state, DELIVERY.c.destination
+    oldest = sa.func.min(RESULT.c.created_at).label("oldest_at")
+    return (
+        sa.select(state, name, sa.func.count().label("count"), oldest)
+        .select_from(DELIVERY.join(RESULT))
+        .where(state.in_([DeliveryState.WAITING, DeliveryState.DEAD]))
+        .group_by(state, name)
+    )
