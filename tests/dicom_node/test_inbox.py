@@ -277,3 +277,12 @@ def test_the_sweep_takes_what_a_killed_writer_left_and_spares_a_living_one(inbox
     mine.write(b"whole")
     mine.commit()
     assert inbox.waiting() == [mine.file_id]
+
+
+def test_a_file_whose_writer_has_not_locked_it_yet_is_not_swept(inbox: Inbox) -> None:
+    begun = inbox.folder / "tmp" / f"{1:024x}.dcm"
+    begun.touch()
+    assert inbox.sweep() == 0
+    os.utime(begun, (0, 0))
+    assert inbox.sweep() == 1
+    assert not begun.exists()
