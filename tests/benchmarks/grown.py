@@ -2,11 +2,12 @@
 
 import itertools
 import os
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
@@ -18,13 +19,13 @@ from dicom_node.inbox import Disk, Inbox
 from dicom_node.index import Index
 from dicom_node.register import register_waiting
 from tests.benchmarks.loads import Load
-from tests.benchmarks.measure import measure
 from tests.benchmarks.populate import image
 from tests.benchmarks.processes import freeze, thaw
 from tests.benchmarks.receivers import Running, node
-from tests.benchmarks.sender import Senders
+from tests.benchmarks.sender import Order, Senders
 
 _DROP_CACHES = Path("/proc/sys/vm/drop_caches")
+_REGISTERED_S = 120.0
 #: nobody else numbers images so high
 _FIRST_NEW = 10**9
 
@@ -146,10 +147,38 @@ def _frozen_nodes(folders: Sequence[Path]) -> Iterator[list[Running]]:
 
 
 def _rate(running: Running, senders: Senders, load: Load, *, seconds: float, tag: int) -> float:
-    found = measure(running, senders, load, seconds=seconds, tag=tag)
-    if found.faults or found.kept != found.acknowledged:
-        raise RuntimeError(f"{found.kept} of {found.acknowledged} kept: {found.faults}")
-    return load.rate(found.objects, found.seconds)
+    """Send a load, wait until all of it is registered, and return its rate of acknowledgement."""
+    senders.prepare(load)
+    orders = [
+        Order(
+            port=running.port,
+            called_ae_title=running.ae_title,
+            load=load,
+            objects=load.objects // load.associations,
+            seconds=seconds,
+            tag=tag,
+            association=number,
+        )
+        for number in range(load.associations)
+    ]
+    before = _registered(running)
+    os.sync()
+    sent = senders.send(orders)
+    faults = [one.fault for one in sent if one.fault]
+    wanted = before + sum(len(one.acknowledged) for one in sent)
+    deadline = time.monotonic() + _REGISTERED_S
+    while (found := _registered(running)) < wanted and time.monotonic() < deadline:
+        time.sleep(0.1)
+    if faults or found != wanted:
+        raise RuntimeError(f"{found - wanted} instances were not registered: {faults}")
+    elapsed = max(one.ended for one in sent) - min(one.started for one in sent)
+    return load.rate(sum(one.objects for one in sent), elapsed)
+
+
+def _registered(running: Running) -> int:
+    assert running.kept is not None
+    with closing(sqlite3.connect(running.kept.parent / "index.db", timeout=30)) as connection:
+        return int(connection.execute("SELECT instances FROM tally").fetchone()[0])
 
 
 def _worker(running: Running) -> psutil.Process:
