@@ -40,7 +40,6 @@ class Storing:
     """
 
     def __init__(self, inbox: Inbox, command: StoreCommand) -> None:
-        metrics.count(metrics.RECEIVED)
         self.command = command
         self.data_set_bytes = 0
         self._status = statuses.SUCCESS
@@ -50,7 +49,11 @@ class Storing:
             self._part = inbox.create()
             self._part.write(file_meta(command))
         except (RefusedError, TemporaryError) as exc:
+            metrics.count(metrics.RECEIVED)
             self._give_up(exc)
+        else:
+            # not before: of a process that dies here nothing is counted and nothing is left
+            metrics.count(metrics.RECEIVED)
 
     def write(self, fragment: bytes | memoryview) -> None:
         """Take the next bytes of the data set."""
