@@ -1,6 +1,7 @@
 """A file on its way into the inbox."""
 
 import fcntl
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -46,9 +47,7 @@ class Part:
         self._path, self._target = path, target
         self._disk, self._check_room, self._committed = disk, check_room, committed
         with disk_errors():
-            self._file = disk.create(path)
-            # `sweep` takes a file without a lock for a dead writer's
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._file = _locked(disk, path)
 
     def __del__(self) -> None:
         self.discard()
@@ -113,3 +112,13 @@ class Part:
         if self._file is None:
             raise TemporaryError("the transfer was given up")
         return self._file
+
+
+def _locked(disk: Disk, path: Path) -> BinaryIO:
+    """Create a file and lock it; a sweep takes one without a lock for a dead writer's."""
+    while True:
+        file = disk.create(path)
+        fcntl.flock(file, fcntl.LOCK_EX)  # a sweep holds it only until it has removed the file
+        if os.fstat(file.fileno()).st_nlink:
+            return file
+        file.close()

@@ -29,8 +29,6 @@ from dicom_node.errors import InboxFullError, PermanentError
 from dicom_node.inbox.disk import Disk, Meter, disk_errors
 from dicom_node.inbox.part import Part
 
-#: A writer needs microseconds from making a file to locking it.
-_BEGIN_S: Final = 1.0
 _FILE_ID: Final = re.compile(r"[0-9a-f]{24}")
 _REASON_LENGTH: Final = 200
 
@@ -298,16 +296,9 @@ def _came_since(moment_ns: int, found: os.stat_result) -> bool:
 def _remove_if_unlocked(path: Path) -> bool:
     try:
         with path.open("rb") as file:
-            if _is_just_begun(file.fileno()):
-                return False
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # locked: a writer that was not faster sees that its file is gone, and makes another
             path.unlink()
     except (BlockingIOError, FileNotFoundError):
         return False
     return True
-
-
-def _is_just_begun(handle: int) -> bool:
-    """Whether its writer may be alive and has not locked it yet; it locks before it writes."""
-    found = os.fstat(handle)
-    return found.st_size == 0 and time.time() - found.st_mtime < _BEGIN_S

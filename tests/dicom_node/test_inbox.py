@@ -279,10 +279,16 @@ def test_the_sweep_takes_what_a_killed_writer_left_and_spares_a_living_one(inbox
     assert inbox.waiting() == [mine.file_id]
 
 
-def test_a_file_whose_writer_has_not_locked_it_yet_is_not_swept(inbox: Inbox) -> None:
-    begun = inbox.folder / "tmp" / f"{1:024x}.dcm"
-    begun.touch()
-    assert inbox.sweep() == 0
-    os.utime(begun, (0, 0))
-    assert inbox.sweep() == 1
-    assert not begun.exists()
+def test_a_file_that_is_swept_before_its_writer_locked_it_is_made_again(tmp_path: Path) -> None:
+    class SweptDisk(Disk):
+        def create(self, path: Path) -> BinaryIO:
+            file = super().create(path)
+            swept.append(Inbox(path.parents[1], min_free_bytes=0).sweep() if not swept else 0)
+            return file
+
+    swept: list[int] = []
+    inbox = Inbox(tmp_path / "inbox", min_free_bytes=0, disk=SweptDisk())
+    file_id = receive(inbox, b"whole")
+    assert swept == [1, 0]
+    assert inbox.path(file_id).read_bytes() == b"whole"
+    assert list((inbox.folder / "tmp").iterdir()) == []

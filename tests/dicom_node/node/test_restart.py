@@ -21,9 +21,9 @@ from tests.torture.studies import Image, study
 pytestmark = [pytest.mark.dimse, pytest.mark.slow]
 
 DRAIN_S = 3.0
-ANALYSE, LEASE = (
+ANALYSE, LEASE, CREATE = (
     next(point for point in POINTS if point.function == name)
-    for name in ("analyse_study", "Outbox.lease")
+    for name in ("analyse_study", "Outbox.lease", "Inbox.create")
 )
 STILL, STILL_OF_ANOTHER_STUDY = (
     next(image for image in study(7, number) if image.frames == 1) for number in (0, 1)
@@ -235,3 +235,20 @@ def test_a_late_image_is_delivered_at_once_where_a_kill_came_before_the_lease(
     until(lambda: len(peer.received) == len(KINDS), why=node.log)
     store(node, late)
     until(lambda: len(peer.received) == 2 * len(KINDS), why=node.log)
+
+
+def test_what_a_killed_receiver_had_just_begun_is_swept_while_the_node_goes_on(
+    answering: Node, faults: Faults
+) -> None:
+    node = answering
+    fault = Fault(number=0, point=CREATE, moment="after")
+    faults.arm(fault)
+    node.start()
+    with RawPeer(node.port) as sender:
+        sender.associate()
+        command = store_command(STILL.sop_instance_uid.encode(), sop_class_uid=STILL.sop_class_uid)
+        sender.send(p_data(3, command))
+        assert sender.is_closed()
+    assert faults.has_fired(fault)
+    until(lambda: '"leftovers swept"' in node.log, why=node.log)
+    assert files(node, "tmp") == []
