@@ -3,15 +3,16 @@
 Every object that a peer began to send ends in exactly one place. When the node is at rest::
 
     received + adopted = kept (new, duplicate) + quarantined + refused + aborted
-                         + waiting in the inbox + in flight
+                         + waiting in the inbox
 
-``received``, ``refused`` and ``aborted`` are counted by the receivers as commands come and
-transfers end; ``kept`` and ``quarantined`` by the worker as files leave the waiting line: the two
-sides check each other. ``adopted`` is what lay in the inbox already when the node started. Counts
-begin at zero with the node and survive the death of a child: they stand in memory that belongs to
-the supervisor, a `Page` for each child. (Prometheus' own files for several processes are sparse
-and memory-mapped: on a full disk the first new number would kill its process with SIGBUS.) A child
-that is killed within the microseconds between a step and its count costs a difference of one.
+``received``, ``refused`` and ``aborted`` are counted by the receivers as transfers end (and by the
+supervisor, for what a dead receiver left unfinished); ``kept`` and ``quarantined`` by the worker as
+files leave the waiting line: the two sides check each other. ``adopted`` is what lay in the inbox
+already when the node started. Counts begin at zero with the node and survive the death of a child:
+they stand in memory that belongs to the supervisor, a `Page` for each child. (Prometheus' own files
+for several processes are sparse and memory-mapped: on a full disk the first new number would kill
+its process with SIGBUS.) A child that is killed within the microseconds between a step and its
+count costs a difference of one.
 
 The series are fixed when the node starts: a label takes its values from the table below or from the
 configuration, anything else counts as ``other``. No peer can make them grow, and none names a
@@ -79,7 +80,7 @@ ALIVE_AT: Final = Metric(
 )
 
 # counted by the receivers
-RECEIVED: Final = _counter("received", "C-STORE commands that were taken")
+RECEIVED: Final = _counter("received", "C-STORE transfers that ended, whatever their end")
 RECEIVED_BYTES: Final = _counter("received_bytes", "bytes of data sets that came")
 STORED: Final = _counter("stored", "objects that are durable in the inbox")
 REFUSED: Final = _counter(

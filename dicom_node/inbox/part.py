@@ -72,10 +72,15 @@ class Part:
         self.size_bytes += len(data)
         return len(data)
 
-    def commit(self) -> Path:
+    def commit(self, before_rename: Callable[[], None] | None = None) -> Path:
         """Make the file durable: when this returns it survives a power cut.
 
         Write, fsync the file, rename it into ``new/``, fsync the folder.
+
+        Parameters
+        ----------
+        before_rename : callable, optional
+            Called with nothing between it and the rename, so that a kill can hardly part them.
 
         Raises
         ------
@@ -87,6 +92,8 @@ class Part:
             with disk_errors():
                 file.flush()
                 disk.sync(file)
+                if before_rename is not None:
+                    before_rename()
                 disk.rename(self._path, self._target)
                 disk.sync_folder(self._target.parent)
         except TemporaryError:

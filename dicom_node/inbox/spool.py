@@ -78,6 +78,11 @@ class Inbox:
         """What the inbox holds, as counted since the last `recount`."""
         return self._meter.read()
 
+    @property
+    def unfinished(self) -> int:
+        """How many files are being written, or were when their writer died."""
+        return sum(1 for _ in self._tmp.iterdir())
+
     def check_room(self, extra_bytes: int = 0) -> None:
         """Pass when there is room for something new.
 

@@ -1,29 +1,21 @@
 """The books of the inbox: what a dead receiver left is swept and counted, so that they balance."""
 
-from collections.abc import Sequence
-
 from dicom_node import log, metrics
 from dicom_node.inbox import Inbox
 from dicom_node.metrics import Page
 
 
-def in_flight(page: Page) -> int:
-    """Return how many instances a receiver began and has not ended."""
-    ended = (metrics.STORED, metrics.REFUSED, metrics.ABORTED)
-    return round(page.get(metrics.RECEIVED) - sum(page.get(metric) for metric in ended))
+def settle(inbox: Inbox, own: Page) -> int:
+    """Sweep what dead receivers left, and count each file as a transfer that was aborted.
 
-
-def settle(inbox: Inbox, pages: Sequence[Page]) -> int:
-    """Sweep what dead receivers left, and end what they had begun on their pages.
-
-    What lies unfinished in the inbox was aborted; what a receiver had begun and is not there was
-    durable already when it died, and waits to be registered.
+    A receiver counts a transfer when it ends; what it had begun when it died lies in the inbox.
 
     Parameters
     ----------
     inbox : Inbox
-    pages : sequence of Page
-        Of the receivers that are dead; others may receive meanwhile.
+        Others may receive meanwhile.
+    own : Page
+        The supervisor's.
 
     Returns
     -------
@@ -31,12 +23,7 @@ def settle(inbox: Inbox, pages: Sequence[Page]) -> int:
         How many files were swept.
     """
     swept = inbox.sweep()
-    left = swept
-    for page in pages:
-        begun = in_flight(page)
-        aborted = min(left, begun)
-        left -= aborted
-        page.add(metrics.ABORTED, by=aborted)
-        page.add(metrics.STORED, by=begun - aborted)
+    own.add(metrics.RECEIVED, by=swept)
+    own.add(metrics.ABORTED, by=swept)
     log.get("node").warning("leftovers swept", counts={"leftovers_swept": swept})
     return swept

@@ -11,16 +11,13 @@ from dicom_node.config import TlsSettings
 from dicom_node.errors import ConfigError
 from dicom_node.inbox import Inbox
 from dicom_node.metrics import Kind, Metric
-from dicom_node.node.accounts import in_flight
 from dicom_node.node.children import Child
 from dicom_node.web import Reading
 
 WAITING: Final = Metric(
     name="inbox_waiting", kind=Kind.GAUGE, help="files that wait to be registered"
 )
-IN_FLIGHT: Final = Metric(
-    name="in_flight", kind=Kind.GAUGE, help="instances that a receiver began and has not ended"
-)
+IN_FLIGHT: Final = Metric(name="in_flight", kind=Kind.GAUGE, help="transfers that are going on")
 INBOX_BYTES: Final = Metric(name="inbox_bytes", kind=Kind.GAUGE, help="what the inbox holds")
 DISK_FREE: Final = Metric(
     name="disk_free_bytes", kind=Kind.GAUGE, help="free on the disk of node.data"
@@ -79,7 +76,7 @@ def readings(
 
     return [
         Reading(metric=WAITING, read=lambda: [((), len(inbox.waiting()))]),
-        Reading(metric=IN_FLIGHT, read=lambda: [((), sum(in_flight(c.page) for c in children))]),
+        Reading(metric=IN_FLIGHT, read=lambda: [((), inbox.unfinished)]),
         Reading(metric=INBOX_BYTES, read=lambda: [((), inbox.size_bytes)]),
         Reading(metric=DISK_FREE, read=lambda: [((), shutil.disk_usage(inbox.folder).free)]),
         Reading(metric=READY, read=each(lambda child: child.is_ready)),

@@ -70,8 +70,8 @@ def _supervise(
         announced = False
         while not stop.wait(0.1):
             worker.watch()
-            if fallen := [receiver.page for receiver in receivers if receiver.watch()]:
-                settle(inbox, fallen)
+            if [receiver for receiver in receivers if receiver.watch()]:
+                settle(inbox, own)
             if not announced and all(child.is_ready for child in children):
                 _announce(config)
                 announced = True

@@ -36,24 +36,22 @@ class Storing:
     """One instance on its way into the inbox.
 
     It never raises on what a peer or a disk does: the first fault decides the status, and what
-    comes after it is dropped. It is counted as received, and as one of stored, refused and aborted.
+    comes after it is dropped. When it ends it is counted as received, and as one of stored, refused
+    and aborted.
     """
 
     def __init__(self, inbox: Inbox, command: StoreCommand) -> None:
         self.command = command
         self.data_set_bytes = 0
         self._status = statuses.SUCCESS
+        self._is_counted = False
         self._part: Part | None = None
         try:
             _check(command)
             self._part = inbox.create()
             self._part.write(file_meta(command))
         except (RefusedError, TemporaryError) as exc:
-            metrics.count(metrics.RECEIVED)
             self._give_up(exc)
-        else:
-            # not before: of a process that dies here nothing is counted and nothing is left
-            metrics.count(metrics.RECEIVED)
 
     def write(self, fragment: bytes | memoryview) -> None:
         """Take the next bytes of the data set."""
@@ -70,7 +68,7 @@ class Storing:
             self._give_up(_refused(statuses.CANNOT_UNDERSTAND))
         if self._part is not None:
             try:
-                self._part.commit()
+                self._part.commit(before_rename=self._count)
             except TemporaryError as exc:
                 self._give_up(exc)
             else:
@@ -83,13 +81,24 @@ class Storing:
         """Leave nothing: the association ended in the middle."""
         if self._drop():
             self._status = statuses.PROCESSING_FAILURE
+            self._count()
             metrics.count(metrics.ABORTED)
             metrics.count(metrics.RECEIVED_BYTES, by=self.data_set_bytes)
 
     def _give_up(self, exc: RefusedError | TemporaryError) -> None:
         self._drop()
         self._status = _status_of(exc)
+        self._count()
         metrics.count(metrics.REFUSED, f"{self._status.code:04X}")
+
+    def _count(self) -> None:
+        """Count it as received, once, when its end is decided.
+
+        Not at its beginning: a kill in the middle leaves a file, and the supervisor counts that.
+        """
+        if not self._is_counted:
+            self._is_counted = True
+            metrics.count(metrics.RECEIVED)
 
     def _drop(self) -> bool:
         part, self._part = self._part, None

@@ -52,7 +52,6 @@ def imbalance(numbers: dict[str, float]) -> float:
     """Return what came less what became of it; see `dicom_node.metrics`."""
     came = ("received_total", "adopted_total")
     ended = ("kept_total", "quarantined_total", "refused_total", "aborted_total")
-    there = ("inbox_waiting", "in_flight")
     return sum(total(numbers, name) for name in came) - sum(
-        total(numbers, name) for name in (*ended, *there)
+        total(numbers, name) for name in (*ended, "inbox_waiting")
     )

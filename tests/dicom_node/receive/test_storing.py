@@ -144,3 +144,23 @@ def test_every_instance_has_exactly_one_end(
     assert counted.get(metrics.ABORTED) == 1
     refused = {key[0]: count for key, count in counted.values(metrics.REFUSED).items() if count}
     assert refused == {"0117": 1, "C000": 1, "A700": 1}
+
+
+class RenameFails(Disk):
+    """A disk that fails at the last step."""
+
+    def rename(self, source: Path, target: Path) -> None:
+        raise OSError(5, "Input/output error")
+
+
+def test_an_instance_is_received_when_its_end_is_decided_and_only_once(
+    tmp_path: Path, counted: metrics.Page
+) -> None:
+    inbox = Inbox(tmp_path / "inbox", min_free_bytes=0, disk=RenameFails())
+    storing = Storing(inbox, COMMAND)
+    storing.write(DATA_SET)
+    assert counted.get(metrics.RECEIVED) == 0
+    assert storing.finish() is statuses.PROCESSING_FAILURE
+    storing.discard()
+    assert counted.get(metrics.RECEIVED) == counted.get(metrics.REFUSED, "0110") == 1
+    assert counted.get(metrics.STORED) == counted.get(metrics.ABORTED) == 0
