@@ -1,5 +1,7 @@
+import io
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import structlog
@@ -37,3 +39,16 @@ def test_what_a_stranger_typed_stays_one_short_line(capsys: pytest.CaptureFixtur
     output = capsys.readouterr().err
     assert output.count("\n") == 1
     assert len(json.loads(output)["ae_title"]) == log.LONGEST
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs the device /dev/full of Linux")
+def test_a_log_that_cannot_be_written_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    # unbuffered, so that closing it has nothing left to write
+    with open("/dev/full", "wb", buffering=0) as full:  # noqa: PTH123 - a device
+        lines = io.TextIOWrapper(full, write_through=True)
+        monkeypatch.setattr("sys.stderr", lines)
+        log.configure()
+        log.get("receive").warning("refused")
+        with pytest.raises(OSError, match="No space left"):
+            lines.write("this one is not lost in silence")
+        lines.detach()
