@@ -191,6 +191,7 @@ def load(path: Path) -> Config:
     except ValidationError as exc:
         raise ConfigError("\n".join(_faults(exc, path, tree))) from None
     _check_destinations(config, path)
+    _check_ports(config, path)
     return _absolute(config, path.resolve().parent)
 
 
@@ -271,6 +272,17 @@ def _check_destinations(config: Config, path: Path) -> None:
             raise ConfigError(
                 f"{path}: destinations: {name!r} stands {names.count(name)} times; "
                 "give each destination its own name"
+            )
+
+
+def _check_ports(config: Config, path: Path) -> None:
+    web = [config.web.port] if config.web is not None else []
+    ports = [port for port, _ in config.node.ports] + web
+    for port in ports:
+        if ports.count(port) > 1:
+            raise ConfigError(
+                f"{path}: port {port} stands {ports.count(port)} times among node.port, "
+                "node.tls.port and web.port; give each its own"
             )
 
 

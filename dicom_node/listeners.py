@@ -49,6 +49,11 @@ def close(listeners: list[Listener]) -> None:
 
 def _open(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    opened = socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    opened = socket.create_server(
+        (host, port),
+        family=family,
+        backlog=_BACKLOG,
+        dualstack_ipv6=host == "::" and socket.has_dualstack_ipv6(),
+    )
     opened.setblocking(False)  # another receiver may be faster to accept
     return opened

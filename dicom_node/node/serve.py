@@ -40,7 +40,9 @@ def serve(config: Config) -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    with owned(config.node.data), opened(config.node) as listeners:
+    with owned(config.node.data), opened(config.node, stop) as listeners:
+        if stop.is_set():
+            return
         inbox = open_inbox(config)
         own = Page([destination.name for destination in config.destinations])
         counts = {"leftovers_swept": inbox.sweep(), "files_waiting": len(inbox.waiting())}

@@ -19,7 +19,8 @@ from dicom_node import log, metrics
 from dicom_node.inbox import Inbox
 from dicom_node.receive.dimse import StreamingDimse
 from dicom_node.receive.reader import PduReader
-from dicom_node.receive.upper_layer import P_DATA_TF, UpperLayer
+from dicom_node.receive.request import check_request
+from dicom_node.receive.upper_layer import A_ASSOCIATE_RQ, P_DATA_TF, UpperLayer
 
 
 class NodeAssociation(Association):
@@ -88,15 +89,22 @@ class NodeAssociation(Association):
             self._on_end(self)
 
     def end(self) -> None:
-        """Abort, from another thread."""
-        self._give_up()
+        """Abort, from another thread; a peer that takes no bytes is hung up on."""
+        # OpenSSL allows no writing beside a reading: TLS ends without a word
+        if not isinstance(self._raw, ssl.SSLSocket):
+            with self.dul.held() as is_held:
+                if is_held:
+                    self._give_up()
         self._connection._shutdown_socket()  # wakes a reader that waits for the rest of a PDU
 
     def _talk(self) -> None:
         if isinstance(self._raw, ssl.SSLSocket):
             self._raw.do_handshake()  # its time-out bounds the whole of it
         self.dul.start()
-        self.dul.take(*self.dul.read())
+        kind, value = self.dul.read()
+        if kind == A_ASSOCIATE_RQ:
+            check_request(value)
+        self.dul.take(kind, value)
         request: object = self.dul.receive_pdu()
         if not isinstance(request, A_ASSOCIATE):
             return

@@ -89,7 +89,7 @@ def has_storage(contexts: Iterable[PresentationContext]) -> bool:
     return any(is_storage(str(context.abstract_syntax)) for context in contexts)
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=256)  # two requests of the largest kind; a context takes some kilobytes
 def _context(abstract_syntax: str, transfer_syntaxes: tuple[str, ...]) -> PresentationContext:
     """Return a context, made once: pynetdicom checks every UID of it, and later only reads it."""
     return build_context(abstract_syntax, list(transfer_syntaxes))

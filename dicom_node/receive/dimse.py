@@ -49,7 +49,7 @@ class StreamingDimse(DIMSEServiceProvider):
         #: of a message that is no C-STORE, while its data set comes
         self._command: bytes | None = None
         self._storing: Storing | None = None
-        self._message_id = 0
+        self._context_id = self._message_id = 0
         self._last_activity = time.monotonic()
 
     @property
@@ -87,8 +87,8 @@ class StreamingDimse(DIMSEServiceProvider):
         is_last = bool(control & _IS_LAST)
         if self._storing is None:
             self._collect(context_id, control, fragment)
-        elif control & _IS_COMMAND:
-            raise UnreadableError("a command inside a data set")
+        elif control & _IS_COMMAND or context_id != self._context_id:
+            raise UnreadableError("a data set does not go on as it began")
         else:
             self._storing.write(fragment)
             if is_last:
@@ -117,6 +117,7 @@ class StreamingDimse(DIMSEServiceProvider):
         follows = command_set.number(command, command_set.COMMAND_DATA_SET_TYPE)
         has_data_set = follows != command_set.NO_DATA_SET
         if kind == command_set.C_STORE_RQ:
+            self._context_id = context_id
             self._message_id = command_set.number(command, command_set.MESSAGE_ID)
             self._storing = Storing(self._inbox, self._store_command(context_id, command))
             if not has_data_set:

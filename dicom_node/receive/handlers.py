@@ -80,14 +80,16 @@ def _on_requested(
 ) -> None:
     assoc = event.assoc
     request = cast(A_ASSOCIATE, assoc.requestor.primitive)
-    contexts = contexts_for(request.presentation_context_definition_list)
     if not is_listed(settings.callers, request.calling_ae_title, _address(assoc)):
         reason = "caller is not in node.callers"
         _reject(assoc, CALLING_AE_TITLE_NOT_RECOGNISED, reason, kind="caller")
-    elif established() >= settings.max_associations:
+        return
+    if established() >= settings.max_associations:
         reason = "node.max_associations is reached"
         _reject(assoc, LOCAL_LIMIT_EXCEEDED, reason, kind="limit")
-    elif has_storage(contexts) and (reason := _lack_of_room(inbox)):
+        return
+    contexts = contexts_for(request.presentation_context_definition_list)
+    if has_storage(contexts) and (reason := _lack_of_room(inbox)):
         _reject(assoc, TEMPORARY_CONGESTION, reason, kind="no_room")
     else:
         assoc.acceptor.supported_contexts = contexts

@@ -152,4 +152,4 @@ def _drain(connections: Connections, drain_s: float) -> None:
         for assoc in associations:
             if is_over or assoc.idle_s > _IDLE_S:
                 assoc.end()
-            assoc.join(_POLL_S)
+        associations[0].join(_POLL_S)

@@ -7,6 +7,8 @@ is sent when it is handed over. An association that says nothing costs nothing.
 
 import struct
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final, cast
 
 from pynetdicom.association import Association
@@ -16,11 +18,14 @@ from pynetdicom.transport import AssociationSocket
 
 from dicom_node.receive.reader import PduReader
 
-#: PDU type of P-DATA-TF (PS3.8 9.3.5)
+#: PDU types (PS3.8 9.3.2, 9.3.5)
+A_ASSOCIATE_RQ: Final = 0x01
 P_DATA_TF: Final = 0x04
 _PDU_TYPES: Final = range(0x01, 0x08)
 #: States (PS3.8 9.2.1)
 _DATA_TRANSFER, _AWAITING_CLOSE = "Sta6", "Sta13"
+#: A step of the state machine takes less, unless it waits for the peer.
+_PATIENCE_S: Final = 0.05
 #: Events (PS3.8 9.2.2)
 _CONNECTION_CLOSED, _ARTIM_EXPIRED, _INVALID_PDU = "Evt17", "Evt18", "Evt19"
 
@@ -77,6 +82,19 @@ class UpperLayer(DULServiceProvider):
         pdu, event = self._decode_pdu(bytearray(data))
         self._recv_pdu.put(pdu)
         self._act(event)
+
+    @contextmanager
+    def held(self) -> Iterator[bool]:
+        """Keep the association's own thread from acting; yields whether that could be had.
+
+        It cannot where that thread waits for a peer to take what is sent.
+        """
+        is_held = self._acting.acquire(timeout=_PATIENCE_S)
+        try:
+            yield is_held
+        finally:
+            if is_held:
+                self._acting.release()
 
     def lose_connection(self) -> None:
         """Act on a connection that is closed or broken."""

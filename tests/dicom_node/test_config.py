@@ -89,3 +89,10 @@ def test_two_destinations_of_one_name_are_refused(tmp_path: Path) -> None:
 def test_a_missing_file_says_how_to_get_one(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--config"):
         config.load(tmp_path / "absent.yaml")
+
+
+def test_a_port_that_stands_twice_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "node.yaml"
+    path.write_text("node: {port: 9112}\nweb: {port: 9112}\n")
+    with pytest.raises(ConfigError, match=r"port 9112 stands 2 times.*give each its own"):
+        config.load(path)

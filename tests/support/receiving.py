@@ -31,6 +31,7 @@ class Receiver:
     port: int
     inbox: Inbox
     stop: threading.Event = field(default_factory=threading.Event)
+    is_running: Callable[[], bool] = lambda: True
 
     def received(self) -> list[Path]:
         return [self.inbox.path(file_id) for file_id in self.inbox.waiting()]
@@ -61,6 +62,7 @@ def receiver(settings: NodeSettings, inbox: Inbox) -> Iterator[Receiver]:
         kwargs={"ready": ready, "stop": running.stop},
     )
     thread.start()
+    running.is_running = thread.is_alive
     try:
         assert ready.wait(10)
         yield running

@@ -15,6 +15,7 @@ import pytest
 from dicom_node.config import Caller, NodeSettings
 from dicom_node.inbox import Inbox
 from tests.support.receiving import (
+    ABORT,
     ASSOCIATE_AC,
     ASSOCIATE_RJ,
     EXPLICIT_LE,
@@ -23,6 +24,7 @@ from tests.support.receiving import (
     associate_rq,
     eventually,
     p_data,
+    pdu,
     receiver,
     receiver_process,
     settings_for,
@@ -120,6 +122,46 @@ def test_announced_giants_are_never_buffered(victim: Victim) -> None:
             else:
                 pytest.fail("100 MiB of a PDU that nobody agreed to were taken")
         victim.serves_others()
+
+
+def test_thousands_of_contexts_cost_nothing(victim: Victim) -> None:
+    item = b"".join(
+        struct.pack(">BxHBxxx", 0x20, len(uid) + 8, 1) + struct.pack(">BxH", 0x30, len(uid)) + uid
+        for uid in (f"2.25.{number:012}".encode() for number in range(6000))
+    )
+    greedy = associate_rq([])[6:] + item
+    before = sum(victim.memory.cpu_times()[:2])
+    for _ in range(5):
+        with RawPeer(victim.port) as peer:
+            peer.send(pdu(1, greedy))
+            assert peer.read()[0] == ABORT
+    assert sum(victim.memory.cpu_times()[:2]) - before < 1.0
+    victim.serves_others()
+
+
+def test_a_peer_that_takes_no_answers_does_not_hold_up_the_stop(
+    tmp_path: Path, free_port: Callable[[], int]
+) -> None:
+    inbox = Inbox(tmp_path / "inbox", min_free_bytes=0)
+    settings = settings_for(free_port(), network_timeout_s=30.0, drain_s=0.5)
+    echo = struct.pack("<HHLL", 0, 0, 4, 56)
+    for tag, value in (
+        (0x0002, b"1.2.840.10008.1.1\0"),
+        (0x0100, struct.pack("<H", 0x0030)),
+        (0x0110, struct.pack("<H", 1)),
+        (0x0800, struct.pack("<H", 0x0101)),
+    ):
+        echo += struct.pack("<HHL", 0, tag, len(value)) + value
+    with receiver(settings, inbox) as running, RawPeer(running.port) as peer:
+        peer.associate("1.2.840.10008.1.1")
+        peer.socket.settimeout(1.0)
+        with pytest.raises(TimeoutError):
+            while True:
+                peer.send(p_data(3, echo) * 100)
+        start = time.monotonic()
+        running.stop.set()
+        assert eventually(lambda: not running.is_running(), timeout_s=8.0)
+        assert time.monotonic() - start < 5.0
 
 
 def test_a_port_scan_leaves_nothing(victim: Victim) -> None:
