@@ -79,6 +79,11 @@ class Inbox:
         return self._meter.read()
 
     @property
+    def quota_left_bytes(self) -> int | None:
+        """What still comes before the quota is reached, as counted; None without a quota."""
+        return None if self._quota_bytes is None else self._quota_bytes - self._meter.read()
+
+    @property
     def unfinished(self) -> int:
         """How many files are being written, or were when their writer died."""
         return sum(1 for _ in self._tmp.iterdir())
@@ -107,8 +112,8 @@ class Inbox:
         quota = self._quota_bytes
         if quota is not None and held + extra_bytes >= quota:
             raise InboxFullError(
-                f"the inbox holds its quota of {quota} bytes: remove studies "
-                "or raise node.inbox_quota_gib"
+                f"the inbox holds its quota of {quota} bytes: remove files from "
+                "inbox/kept, which is noticed in about a minute, or raise node.inbox_quota_gib"
             )
 
     def create(self) -> Part:

@@ -72,7 +72,8 @@ def looks(
         (
             "room",
             partial(_no_room, inbox),
-            "free disk space; studies leave the inbox by no other way",
+            "free disk space; or remove files from inbox/kept, which is noticed in about a "
+            "minute, or raise node.inbox_quota_gib: the node itself deletes no study",
         ),
         ("inbox", partial(_unwritable, layout.inbox), "see that this user can write to node.data"),
         ("databases", partial(_unusable, layout), "see docs/operations.md, 'A database'"),

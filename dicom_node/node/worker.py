@@ -10,12 +10,12 @@ from dicom_node import log, metrics
 from dicom_node.config import Config
 from dicom_node.errors import DatabaseDownError, TemporaryError
 from dicom_node.harvest import open_harvester
-from dicom_node.inbox import Inbox
 from dicom_node.index import Index
 from dicom_node.infer import Models
 from dicom_node.jobs import Dispatcher, Worker, database_url
 from dicom_node.node.layout import Layout, open_inbox
 from dicom_node.node.locks import locked
+from dicom_node.node.recount import keep_counted
 from dicom_node.node.vitals import Vitals, watched
 from dicom_node.outbox import DeliveryState, Outbox
 from dicom_node.pipeline import Dispatch, Parts, job_kinds
@@ -54,7 +54,7 @@ def run_worker(config: Config, ready: threading.Event, stop: threading.Event) ->
         dispatch = Dispatch(parts, dispatcher)
         vitals = Vitals(metrics.page(), parts.index, parts.outbox, dispatcher)
         _announce(parts, dispatcher, adopted)
-        threading.Thread(target=_recount, args=(parts.inbox,), daemon=True).start()
+        threading.Thread(target=keep_counted, args=(parts.inbox, stop), daemon=True).start()
         ready.set()
         while not stop.wait(SWEEP_S):
             if worker.lost_a_job.is_set():
@@ -78,16 +78,6 @@ def _sweep(dispatch: Dispatch, vitals: Vitals, stop: threading.Event) -> None:
     dispatch.complete()
     dispatch.deliver()
     vitals.swept()
-
-
-def _recount(inbox: Inbox) -> None:
-    """Correct what the node believes that the inbox holds: a look at every file, however many."""
-    try:
-        held_bytes = inbox.recount()
-    except OSError as exc:
-        log.get("node").error("inbox not counted", cause=type(exc).__name__)
-    else:
-        log.get("node").info("inbox counted", bytes=held_bytes)
 
 
 def _announce(parts: Parts, dispatcher: Dispatcher, adopted: int) -> None:
