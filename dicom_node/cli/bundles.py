@@ -9,7 +9,11 @@ from dicom_node.bundle import Bundle, Manifest
 from dicom_node.cli.options import DEFAULT_CONFIG, AsJson, ConfigFile, load, print_json, print_table
 from dicom_node.errors import BundleError, ConfigError
 
-app = typer.Typer(help="The model bundles that this node serves.", add_completion=False)
+app = typer.Typer(
+    help="The model bundles that this node serves.\n\n"
+    "Example: dicom-node bundles list --config node.yaml",
+    add_completion=False,
+)
 
 BundleFile = Annotated[Path, typer.Argument(help="An .onnx bundle.", exists=True, dir_okay=False)]
 

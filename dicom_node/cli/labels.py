@@ -16,7 +16,9 @@ from dicom_node.node.layout import Layout
 from dicom_node.store import WeakLabelStore
 
 app = typer.Typer(
-    help="Weak labels from the scanner's words, and labels of readers.", add_completion=False
+    help="Weak labels from the scanner's words, and labels of readers.\n\n"
+    "Example: dicom-node labels coverage --config node.yaml",
+    add_completion=False,
 )
 
 #: How many row numbers an import names before it only counts.

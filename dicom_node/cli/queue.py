@@ -13,7 +13,9 @@ from dicom_node.node.layout import Layout
 from dicom_node.outbox import DeliveryRow, DeliveryState, Outbox
 
 app = typer.Typer(
-    help="Deliveries that wait or failed, and studies whose jobs failed.", add_completion=False
+    help="Deliveries that wait or failed, and studies whose jobs failed.\n\n"
+    "Example: dicom-node queue list --config node.yaml",
+    add_completion=False,
 )
 
 OnlyTo = Annotated[str | None, typer.Option("--destination", "-d", help="Only this destination.")]

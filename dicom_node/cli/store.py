@@ -10,7 +10,10 @@ from dicom_node.errors import ConfigError
 from dicom_node.node.layout import Layout
 from dicom_node.store import WeakLabelStore, audit
 
-app = typer.Typer(help="The de-identified weak-label store.", add_completion=False)
+app = typer.Typer(
+    help="The de-identified weak-label store.\n\nExample: dicom-node store info --config node.yaml",
+    add_completion=False,
+)
 
 
 @app.command()
