@@ -137,8 +137,9 @@ def _arrival(inbox: Inbox, file_id: str, now: datetime) -> Arrival:
         header, transfer_syntax_uid = _header(path)
         uids = {keyword: _uid(header, keyword) for keyword in _UIDS}
         patient_id = _patient_id(header)
-        if uids["SOPInstanceUID"] != _meta_uid(header):
-            raise UnreadableError("SOPInstanceUID is not the one of the C-STORE command")
+        for keyword in ("SOPInstanceUID", "SOPClassUID"):
+            if uids[keyword] != _meta_uid(header, f"MediaStorage{keyword}"):
+                raise UnreadableError(f"{keyword} is not the one of the C-STORE command")
     sha256, size_bytes = _digest(path)
     instance = Instance(
         sop_instance_uid=uids["SOPInstanceUID"],
@@ -176,9 +177,9 @@ def _uid(header: FileDataset, keyword: str) -> str:
         raise UnreadableError(f"{keyword} is not a UID: 1 to 64 digits and dots") from None
 
 
-def _meta_uid(header: FileDataset) -> str:
+def _meta_uid(header: FileDataset, keyword: str) -> str:
     try:
-        return str(header.file_meta.MediaStorageSOPInstanceUID)
+        return str(header.file_meta[keyword].value)
     except BROKEN_BYTES:
         return ""
 

@@ -199,6 +199,14 @@ def test_another_instance_than_the_command_named_is_put_aside(
     assert "C-STORE command" in inbox.quarantined()[0][1]
 
 
+def test_another_class_than_the_command_named_is_put_aside(
+    inbox: Inbox, index: Index, tmp_path: Path
+) -> None:
+    put(inbox, image(tmp_path, SOPClassUID="1.2.840.10008.5.1.4.1.1.7"))
+    assert register(inbox, index) == RegisterCounts(unreadable=1)
+    assert "SOPClassUID is not the one of the C-STORE" in inbox.quarantined()[0][1]
+
+
 def test_a_deflated_data_set_is_put_aside_without_inflating_it(
     inbox: Inbox, index: Index, tmp_path: Path
 ) -> None:
