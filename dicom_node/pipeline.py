@@ -15,7 +15,7 @@ from dicom_node import log, metrics
 from dicom_node.backoff import Patience
 from dicom_node.completion import Completions, take_notices
 from dicom_node.config import Config
-from dicom_node.deliver import Verdict, report_commitment, run_errand
+from dicom_node.deliver import Verdict, report_commitments, run_errand
 from dicom_node.harvest import Harvester
 from dicom_node.inbox import Inbox
 from dicom_node.index import CommitmentRow, Index, StudyRow
@@ -69,7 +69,7 @@ def job_kinds(parts: Parts) -> dict[str, Kind]:
             partitioned=True,
         ),
         "commitment": Kind(
-            stages=(("report", _with(parts, report_on_commitment)),),
+            stages=(("report", _with(parts, report_on_commitments)),),
             at_once=4,
             partitioned=True,
         ),
@@ -126,9 +126,10 @@ def deliver_errand(parts: Parts, study_instance_uid: str, name: str, lease: str)
     return counts
 
 
-def report_on_commitment(parts: Parts, file_id: str, _: str) -> dict[str, int]:
+def report_on_commitments(parts: Parts, first: str, _: str, *others: str) -> dict[str, int]:
     """Make one attempt at telling who asked for storage commitment what is kept."""
-    return report_commitment(parts.index, parts.config.node, file_id, rng=_jitter())
+    file_ids = (first, *others)
+    return report_commitments(parts.index, parts.config.node, file_ids, rng=_jitter())
 
 
 def ask_for_count(parts: Parts, study_instance_uid: str, last_received_at: str) -> dict[str, int]:
@@ -223,16 +224,23 @@ class Dispatch:
         return len(errands)
 
     def _report_commitments(self) -> None:
-        """Hand out the reports that are due, once all is registered that came before them."""
+        """Hand out the reports that are due, once all is registered that came before them.
+
+        A requester gets its reports in one job: some ask for the commitment of each image.
+        """
         commitments = self._parts.index.commitments
+        owed: dict[tuple[str, str], list[CommitmentRow]] = {}
         for row in self._swept(commitments.due(_now())):
-            attempt = row.attempts
+            owed.setdefault((row.ae_title, row.host), []).append(row)
+        for first, *others in owed.values():
+            attempt = first.attempts
             # as below: handed out by a process that was killed before it noted the lease
-            while self._dispatcher.knows(_report_job(row, attempt)):
+            while self._dispatcher.knows(_report_job(first, attempt)):
                 attempt += 1
-            job, arguments = _report_job(row, attempt), [row.file_id, str(attempt)]
-            self._dispatcher.enqueue("commitment", job, arguments, partition=row.ae_title)
-            commitments.lease(row.file_id, _now())
+            job, file_ids = _report_job(first, attempt), [row.file_id for row in others]
+            arguments = [first.file_id, str(attempt), *file_ids]
+            self._dispatcher.enqueue("commitment", job, arguments, partition=first.ae_title)
+            commitments.lease([first.file_id, *file_ids], _now())
 
     def _swept(self, rows: Sequence[CommitmentRow]) -> list[CommitmentRow]:
         # while files come without a pause no sweep ends: then the oldest that waits decides
@@ -283,7 +291,7 @@ def _study_job(study: StudyRow) -> str:
 
 
 def _report_job(row: CommitmentRow, attempt: int) -> str:
-    """Name one attempt at a report."""
+    """Name one attempt at a report and at those that are owed with it."""
     return f"commitment:{row.file_id}:{attempt}"
 
 

@@ -1,7 +1,7 @@
 """The way out: results to their destinations, one association a study."""
 
-from dicom_node.deliver.commitment import report_commitment
+from dicom_node.deliver.commitment import report_commitments
 from dicom_node.deliver.dimse import Outcome, Verdict, echo, send
 from dicom_node.deliver.errand import run_errand
 
-__all__ = ["Outcome", "Verdict", "echo", "report_commitment", "run_errand", "send"]
+__all__ = ["Outcome", "Verdict", "echo", "report_commitments", "run_errand", "send"]

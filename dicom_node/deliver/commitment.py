@@ -1,14 +1,16 @@
 """Storage commitment: what is kept, told to who asked, until it was heard (PS3.4 J.3)."""
 
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from dicom_node import log
 from dicom_node.backoff import retry_delay_s
 from dicom_node.config import NodeSettings
-from dicom_node.deliver.event_report import report
+from dicom_node.deliver.event_report import Requester
 from dicom_node.errors import DestinationDownError, UnreadableError
 from dicom_node.header import data_set_offset
 from dicom_node.index import CommitmentRow, CommitmentState, Index
@@ -23,45 +25,45 @@ CLASS_INSTANCE_CONFLICT: Final = 0x0119
 GIVE_UP_AFTER: Final = timedelta(days=1)
 
 
-def report_commitment(
-    index: Index, settings: NodeSettings, file_id: str, *, rng: random.Random
+def report_commitments(
+    index: Index, settings: NodeSettings, file_ids: Sequence[str], *, rng: random.Random
 ) -> dict[str, int]:
-    """Make one attempt at a report, and note in the index what became of it.
+    """Make one attempt at each report that a requester is owed, over one association.
 
-    What is listed is looked up now: the report says what is true when it is sent.
+    What is listed is looked up as each report is sent: it says what is true then. The index notes
+    what became of a report before the next is sent, so a kill repeats at most one.
 
     Parameters
     ----------
     index : Index
-        Must have been swept since the request came.
+        Must have been swept since the requests came.
     settings : NodeSettings
         Says where the requester takes reports.
-    file_id : str
-        Of the request.
+    file_ids : sequence of str
+        Of the requests, all of one AE title and host.
     rng : random.Random
         Source of the jitter.
 
     Returns
     -------
     dict of str to int
-        How many instances were kept and failed; empty when nothing was owed.
+        How many instances were listed and failed, and how many reports were put off if any were;
+        empty when nothing was owed.
     """
-    commitment = index.commitments.find(file_id)
-    if commitment is None or commitment.state is not CommitmentState.WAITING:
+    owed = [row for row in map(index.commitments.find, file_ids) if row is not None]
+    owed = [row for row in owed if row.state is CommitmentState.WAITING]
+    if not owed:
         return {}
-    references = index.commitments.references(file_id)
-    found = index.find_all([reference.sop_instance_uid for reference in references])
-    outcome = outcome_of(references, found)
-    counts = {"listed": len(outcome), "failed": sum(reason is not None for _, reason in outcome)}
+    counts = Counter(listed=0, failed=0)
     try:
-        _send(commitment, outcome, settings)
+        with closing(_requester(owed[0], settings)) as requester:
+            while owed:
+                requester.connect()
+                counts.update(_attempt(index, requester, owed.pop(0), rng))
     except DestinationDownError as exc:
-        _put_off(index, commitment, str(exc), rng)
-        return counts | {"put_off": 1}
-    said = f"{counts['failed']} of {counts['listed']} failed" if counts["failed"] else ""
-    index.commitments.settle(file_id, CommitmentState.REPORTED, reason=said)
-    log.get("deliver").info("commitment reported", ae_title=commitment.ae_title, counts=counts)
-    return counts
+        _put_off(index, owed, str(exc), rng)
+        counts["put_off"] += len(owed)
+    return dict(counts)
 
 
 def outcome_of(
@@ -100,19 +102,13 @@ def _is_whole(instance: Instance) -> bool:
     return held == instance.size_bytes
 
 
-def _send(
-    commitment: CommitmentRow,
-    outcome: Sequence[tuple[Reference, int | None]],
-    settings: NodeSettings,
-) -> None:
+def _requester(commitment: CommitmentRow, settings: NodeSettings) -> Requester:
     address = report_address(settings.callers, commitment.ae_title, commitment.host)
     if address is None:
         raise DestinationDownError(
             f"no port to report to: give caller {commitment.ae_title} its port in node.callers"
         )
-    report(
-        commitment.transaction_uid,
-        outcome,
+    return Requester(
         calling_ae_title=settings.ae_title,
         called_ae_title=commitment.ae_title,
         address=address,
@@ -120,21 +116,45 @@ def _send(
     )
 
 
-def _put_off(index: Index, commitment: CommitmentRow, reason: str, rng: random.Random) -> None:
+def _attempt(
+    index: Index, requester: Requester, commitment: CommitmentRow, rng: random.Random
+) -> dict[str, int]:
+    references = index.commitments.references(commitment.file_id)
+    found = index.find_all([reference.sop_instance_uid for reference in references])
+    outcome = outcome_of(references, found)
+    counts = {"listed": len(outcome), "failed": sum(reason is not None for _, reason in outcome)}
+    try:
+        requester.tell(commitment.transaction_uid, outcome)
+    except DestinationDownError as exc:
+        # it may be this report that the requester does not take: the next ones are tried
+        _put_off(index, [commitment], str(exc), rng)
+        return counts | {"put_off": 1}
+    said = f"{counts['failed']} of {counts['listed']} failed" if counts["failed"] else ""
+    index.commitments.settle(commitment.file_id, CommitmentState.REPORTED, reason=said)
+    log.get("deliver").info("commitment reported", ae_title=commitment.ae_title, counts=counts)
+    return counts
+
+
+def _put_off(
+    index: Index, commitments: Sequence[CommitmentRow], reason: str, rng: random.Random
+) -> None:
     now = datetime.now(UTC)
-    is_over = now - commitment.received_at > GIVE_UP_AFTER
-    if is_over:
-        index.commitments.settle(
-            commitment.file_id, CommitmentState.GIVEN_UP, reason=f"for a day: {reason}"
+    # handing it out counted this attempt already
+    retries = {row.file_id: max(0, row.attempts - 1) for row in commitments}
+    # what failed together as often is due together, for one association
+    delays_s = {number: retry_delay_s(number, rng) for number in sorted(set(retries.values()))}
+    for row in commitments:
+        due_at = now + timedelta(seconds=delays_s[retries[row.file_id]])
+        is_over = now - row.received_at > GIVE_UP_AFTER
+        if is_over:
+            index.commitments.settle(
+                row.file_id, CommitmentState.GIVEN_UP, reason=f"for a day: {reason}"
+            )
+        else:
+            index.commitments.postpone(row.file_id, reason=reason, due_at=due_at)
+        write = log.get("deliver").error if is_over else log.get("deliver").warning
+        write(
+            "commitment given up" if is_over else "commitment not reported",
+            ae_title=row.ae_title,
+            reason=reason,
         )
-    else:
-        # handing it out counted this attempt already
-        delay_s = retry_delay_s(max(0, commitment.attempts - 1), rng)
-        due_at = now + timedelta(seconds=delay_s)
-        index.commitments.postpone(commitment.file_id, reason=reason, due_at=due_at)
-    write = log.get("deliver").error if is_over else log.get("deliver").warning
-    write(
-        "commitment given up" if is_over else "commitment not reported",
-        ae_title=commitment.ae_title,
-        reason=reason,
-    )

@@ -1,7 +1,8 @@
 """Storage Commitment as SCP: the report on a request (PS3.4 J.3.3, N-EVENT-REPORT).
 
-It goes on an association of its own to the requester: most release theirs right after N-ACTION. We
-ask for it, and propose to be the SCP of the class (SCP/SCU Role Selection, PS3.7 D.3.3.4).
+Reports go on an association of their own to the requester: most release theirs right after
+N-ACTION. We ask for it, and propose to be the SCP of the class (SCP/SCU Role Selection, PS3.7
+D.3.3.4).
 """
 
 from collections.abc import Sequence
@@ -9,9 +10,10 @@ from typing import Final
 
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from pynetdicom import AE, build_role
+from pynetdicom import AE, build_role, evt
 from pynetdicom.association import Association
 
+from dicom_node.deliver.dimse import send_at_once
 from dicom_node.errors import DestinationDownError
 from dicom_node.records import Reference
 
@@ -21,35 +23,89 @@ PUSH_MODEL_INSTANCE: Final = "1.2.840.10008.1.20.1.1"
 ALL_COMMITTED, FAILURES_EXIST = 1, 2
 
 
-def report(
-    transaction_uid: str,
-    outcome: Sequence[tuple[Reference, int | None]],
-    *,
-    calling_ae_title: str,
-    called_ae_title: str,
-    address: tuple[str, int],
-    timeout_s: float,
-) -> None:
-    """Tell a requester what is kept and what is not.
+class Requester:
+    """Who takes reports, one after another over one association for as long as that stands.
 
     Parameters
     ----------
-    transaction_uid : str
-        Of the request.
-    outcome : sequence of (Reference, int or None)
-        Each listed instance with its Failure Reason, None for what is kept.
     calling_ae_title, called_ae_title : str
         This node, and who asked.
     address : (str, int)
         Host and port of who asked.
     timeout_s : float
+    """
+
+    def __init__(
+        self,
+        *,
+        calling_ae_title: str,
+        called_ae_title: str,
+        address: tuple[str, int],
+        timeout_s: float,
+    ) -> None:
+        self._titles = calling_ae_title, called_ae_title
+        self._address, self._timeout_s = address, timeout_s
+        self._assoc: Association | None = None
+        #: whether the association carried a report that was acknowledged
+        self._has_heard = False
+
+    def connect(self) -> Association:
+        """Return the association, a new one where none stands.
+
+        Raises
+        ------
+        DestinationDownError
+            When the requester takes none.
+        """
+        if self._assoc is None or not self._assoc.is_established:
+            self._assoc = _associate(*self._titles, self._address, self._timeout_s)
+            self._has_heard = False
+        return self._assoc
+
+    def tell(self, transaction_uid: str, outcome: Sequence[tuple[Reference, int | None]]) -> None:
+        """Make a report, anew for a requester that ended the association after an earlier one.
+
+        Raises
+        ------
+        DestinationDownError
+            When the report was not acknowledged.
+        """
+        assoc = self.connect()
+        try:
+            report(assoc, transaction_uid, outcome)
+        except DestinationDownError:
+            if assoc.is_established or not self._has_heard:
+                raise
+            report(self.connect(), transaction_uid, outcome)
+        self._has_heard = True
+
+    def close(self) -> None:
+        """Release the association."""
+        if self._assoc is not None and self._assoc.is_established:
+            self._assoc.release()
+
+
+def report(
+    assoc: Association,
+    transaction_uid: str,
+    outcome: Sequence[tuple[Reference, int | None]],
+) -> None:
+    """Tell a requester what is kept and what is not.
+
+    Parameters
+    ----------
+    assoc : Association
+        With the requester.
+    transaction_uid : str
+        Of the request.
+    outcome : sequence of (Reference, int or None)
+        Each listed instance with its Failure Reason, None for what is kept.
 
     Raises
     ------
     DestinationDownError
         When the report was not acknowledged.
     """
-    assoc = _associate(calling_ae_title, called_ae_title, address, timeout_s)
     event_type = FAILURES_EXIST if any(reason for _, reason in outcome) else ALL_COMMITTED
     information = event_information(transaction_uid, outcome)
     try:
@@ -58,9 +114,6 @@ def report(
         )
     except (RuntimeError, ValueError):
         raise DestinationDownError("the requester dropped the association") from None
-    finally:
-        if assoc.is_established:
-            assoc.release()
     if "Status" not in answer:
         raise DestinationDownError("the requester did not answer the report in time")
     if answer.Status != 0x0000:
@@ -103,6 +156,7 @@ def _associate(
         port,
         ae_title=called_ae_title,
         ext_neg=[build_role(PUSH_MODEL, scp_role=True)],
+        evt_handlers=[(evt.EVT_CONN_OPEN, send_at_once)],
     )
     if not assoc.is_established:
         raise DestinationDownError(

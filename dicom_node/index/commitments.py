@@ -1,10 +1,12 @@
 """The reports that storage commitments are owed."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 import sqlalchemy as sa
 
+from dicom_node.index.batches import batches
 from dicom_node.index.moments import from_us, to_us
 from dicom_node.index.rows import CommitmentRow, CommitmentState
 from dicom_node.index.tables import COMMITMENT, LISTED, SAID
@@ -25,23 +27,23 @@ class Commitments:
         query = (
             _rows()
             .where(COMMITMENT.c.state == CommitmentState.WAITING, COMMITMENT.c.due_us <= to_us(now))
-            .order_by(COMMITMENT.c.due_us)
+            .order_by(COMMITMENT.c.due_us, COMMITMENT.c.serial)
         )
         with self._reads.connect() as connection:
             return [_commitment(row) for row in connection.execute(query)]
 
-    def lease(self, file_id: str, now: datetime) -> None:
-        """Note that a report was handed out; it is due again only after `LEASE_S`."""
+    def lease(self, file_ids: Sequence[str], now: datetime) -> None:
+        """Note that reports were handed out; they are due again only after `LEASE_S`."""
         due_us = to_us(now + timedelta(seconds=LEASE_S))
-        self._change(file_id, attempts=COMMITMENT.c.attempts + 1, due_us=due_us)
+        self._change(file_ids, attempts=COMMITMENT.c.attempts + 1, due_us=due_us)
 
     def postpone(self, file_id: str, *, reason: str, due_at: datetime) -> None:
         """Report later."""
-        self._change(file_id, reason=reason, due_us=to_us(due_at))
+        self._change([file_id], reason=reason, due_us=to_us(due_at))
 
     def settle(self, file_id: str, state: CommitmentState, *, reason: str) -> None:
         """Note that there is no more to do."""
-        self._change(file_id, state=state, reason=reason)
+        self._change([file_id], state=state, reason=reason)
 
     def find(self, file_id: str) -> CommitmentRow | None:
         """Return one commitment, None when it was asked for anew or forgotten."""
@@ -75,14 +77,18 @@ class Commitments:
             found = {CommitmentState(state): count for state, count in connection.execute(query)}
         return {state: found.get(state, 0) for state in CommitmentState}
 
-    def _change(self, file_id: str, **values: Any) -> None:
-        serial = sa.select(SAID.c.serial).where(SAID.c.file_id == file_id).scalar_subquery()
+    def _change(self, file_ids: Sequence[str], **values: Any) -> None:
         with self._engine.begin() as connection:
-            connection.execute(
-                sa.update(COMMITMENT)
-                .where(COMMITMENT.c.serial == serial, COMMITMENT.c.state == CommitmentState.WAITING)
-                .values(**values)
-            )
+            for batch in batches(file_ids):
+                serials = sa.select(SAID.c.serial).where(SAID.c.file_id.in_(batch))
+                connection.execute(
+                    sa.update(COMMITMENT)
+                    .where(
+                        COMMITMENT.c.serial.in_(serials),
+                        COMMITMENT.c.state == CommitmentState.WAITING,
+                    )
+                    .values(**values)
+                )
 
 
 def _rows() -> sa.Select[Any]:

@@ -27,11 +27,13 @@ class Remembering:
     """Stands where jobs are handed out."""
 
     jobs: list[tuple[str, str]] = field(default_factory=list)
+    arguments: list[list[str]] = field(default_factory=list)
 
     def enqueue(
         self, kind: str, job_id: str, arguments: Sequence[str], *, partition: str | None = None
     ) -> None:
         self.jobs.append((kind, job_id))
+        self.arguments.append(list(arguments))
 
     def knows(self, job_id: str) -> bool:
         return job_id in {known for _, known in self.jobs}
@@ -81,14 +83,14 @@ def receive(parts: Parts, number: int) -> None:
     part.commit()
 
 
-def request(parts: Parts) -> None:
+def request(parts: Parts, host: str = "127.0.0.1", uid: str = "1.9") -> None:
     """Let a commitment request be noticed as a receiver does."""
     notice = Notice(
         file_id=new_file_id(),
         kind=NoticeKind.COMMITMENT,
         calling_ae_title="PEER",
-        host="127.0.0.1",
-        uid="1.9",
+        host=host,
+        uid=uid,
         status="",
         study_instance_uids=(),
         references=(Reference(sop_class_uid=SC_IMAGE, sop_instance_uid="1.5.0"),),
@@ -146,6 +148,22 @@ def test_a_process_that_died_before_it_noted_an_attempt_does_not_hold_the_next_o
     handed_out.jobs.append(("commitment", f"commitment:{row.file_id}:0"))
     dispatch.deliver()
     assert handed_out.jobs[-1] == ("commitment", f"commitment:{row.file_id}:1")
+
+
+def test_the_reports_of_one_requester_are_one_job(
+    parts: Parts, dispatch: Dispatch, handed_out: Remembering
+) -> None:
+    for number, host in enumerate(("10.0.0.1", "10.0.0.2", "10.0.0.1")):
+        request(parts, host, uid=f"1.9.{number}")
+    dispatch.register()
+    first, second, third = parts.index.commitments.due(datetime.now(UTC))
+    for _ in range(2):
+        dispatch.deliver()
+    assert handed_out.kinds() == ["commitment", "commitment"]
+    assert handed_out.arguments == [
+        [first.file_id, "0", third.file_id],
+        [second.file_id, "0"],
+    ]
 
 
 def test_a_pacs_is_asked_once_in_a_lull_and_again_in_the_next(

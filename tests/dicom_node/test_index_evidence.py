@@ -63,7 +63,7 @@ def test_requests_are_counted_in_the_order_of_their_taking(index: Index) -> None
 def test_a_report_that_was_handed_out_is_due_again_only_after_its_lease(index: Index) -> None:
     notice = request(1)
     index.evidence.take(notice)
-    index.commitments.lease(notice.file_id, NOON)
+    index.commitments.lease([notice.file_id], NOON)
     assert index.commitments.due(NOON + timedelta(seconds=LEASE_S - 1)) == []
     [row] = index.commitments.due(NOON + timedelta(seconds=LEASE_S))
     assert row.attempts == 1

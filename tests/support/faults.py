@@ -85,7 +85,7 @@ POINTS: Final = (
     Point(WORKER, "dicom_node.outbox.outbox", "Outbox.delivered"),
     # from a request for storage commitment to its report
     Point(WORKER, "dicom_node.index.commitments", "Commitments.lease"),
-    Point(WORKER, "dicom_node.deliver.commitment", "report_commitment"),
+    Point(WORKER, "dicom_node.deliver.commitment", "report_commitments"),
     Point(WORKER, "dicom_node.deliver.event_report", "report"),
     Point(WORKER, "dicom_node.index.commitments", "Commitments.settle"),
     # from a restart to work

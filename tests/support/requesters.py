@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pydicom import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from pynetdicom import AE, evt
+from pynetdicom.pdu import P_DATA_TF
 
 from tests.support.nodes import Node
 
@@ -36,6 +37,10 @@ class Requester:
     reports: list[Report] = field(default_factory=list)
     #: status for the next report
     answer: Callable[[], int] = lambda: 0x0000
+    #: associations that it took
+    associations: int = 0
+    #: whether it ends each association after one report
+    is_curt: bool = False
 
     def request(
         self, node: Node, instances: Sequence[Dataset], transaction_uid: str | None = None
@@ -87,7 +92,18 @@ def requester(port: int) -> Iterator[Requester]:
             state.reports.append(report)
         return status, None
 
-    handlers = [(evt.EVT_N_EVENT_REPORT, take)]
+    def begin(_: evt.Event) -> None:
+        state.associations += 1
+
+    def end(event: evt.Event) -> None:
+        if state.is_curt and isinstance(event.pdu, P_DATA_TF):
+            event.assoc.dul.socket.close()
+
+    handlers = [
+        (evt.EVT_N_EVENT_REPORT, take),
+        (evt.EVT_ACCEPTED, begin),
+        (evt.EVT_PDU_SENT, end),
+    ]
     ae.start_server(("127.0.0.1", port), block=False, evt_handlers=handlers)
     try:
         yield state

@@ -7,7 +7,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from dicom_node.config import Caller, NodeSettings
-from dicom_node.deliver import report_commitment
+from dicom_node.deliver import report_commitments
 from dicom_node.deliver.commitment import GIVE_UP_AFTER, outcome_of
 from dicom_node.index import Arrival, CommitmentRow, CommitmentState, Index
 from dicom_node.notices import new_file_id
@@ -67,14 +67,16 @@ def reference(number: int, sop_class_uid: str = US_IMAGE) -> Reference:
     return Reference(sop_class_uid=sop_class_uid, sop_instance_uid=f"1.5.{number}")
 
 
-def ask(index: Index, *references: Reference, age: timedelta = timedelta()) -> str:
+def ask(
+    index: Index, *references: Reference, age: timedelta = timedelta(), uid: str = "1.9"
+) -> str:
     """Let the index know a request; return its file id."""
     notice = Notice(
         file_id=new_file_id(),
         kind=NoticeKind.COMMITMENT,
         calling_ae_title="MODALITY1",
         host="127.0.0.1",
-        uid="1.9",
+        uid=uid,
         status="",
         study_instance_uids=(),
         references=references,
@@ -86,13 +88,17 @@ def ask(index: Index, *references: Reference, age: timedelta = timedelta()) -> s
 
 def report(index: Index, file_id: str, port: int | None) -> tuple[dict[str, int], CommitmentRow]:
     """Make an attempt as a job does."""
-    index.commitments.lease(file_id, datetime.now(UTC))
-    callers = (Caller(ae_title="MODALITY1", port=port),)
-    settings = NodeSettings(ae_title="NODE", callers=callers, network_timeout_s=5.0)
-    counts = report_commitment(index, settings, file_id, rng=random.Random(0))
+    counts = report_all(index, [file_id], port)
     row = index.commitments.find(file_id)
     assert row is not None
     return counts, row
+
+
+def report_all(index: Index, file_ids: list[str], port: int | None) -> dict[str, int]:
+    index.commitments.lease(file_ids, datetime.now(UTC))
+    callers = (Caller(ae_title="MODALITY1", port=port),)
+    settings = NodeSettings(ae_title="NODE", callers=callers, network_timeout_s=5.0)
+    return report_commitments(index, settings, file_ids, rng=random.Random(0))
 
 
 def test_each_instance_is_kept_or_has_its_reason(tmp_path: Path) -> None:
@@ -157,3 +163,54 @@ def test_a_report_on_ten_thousand_instances_arrives_whole(
     counts, _ = report(index, file_id, modality.port)
     assert counts == {"listed": 10_000, "failed": 10_000}
     assert len(modality.reports[0].failed) == 10_000
+
+
+def test_fifty_reports_go_over_one_association_in_the_order_of_their_requests(
+    index: Index, modality: Requester, tmp_path: Path
+) -> None:
+    index.register(
+        [Arrival(instance=kept(tmp_path, number), patient_id="") for number in range(50)]
+    )
+    uids = [f"1.9.{number}" for number in range(50)]
+    file_ids = [ask(index, reference(number), uid=uid) for number, uid in enumerate(uids)]
+    assert report_all(index, file_ids, modality.port) == {"listed": 50, "failed": 0}
+    assert [heard.transaction_uid for heard in modality.reports] == uids
+    assert modality.associations == 1
+    assert index.commitments.counts()[CommitmentState.REPORTED] == 50
+    assert report_all(index, file_ids, modality.port) == {}
+
+
+def test_a_report_that_is_refused_holds_no_other_one_back(
+    index: Index, modality: Requester
+) -> None:
+    answers = iter([0x0000, 0x0110, 0x0000])
+    modality.answer = lambda: next(answers)
+    file_ids = [ask(index, reference(0), uid=f"1.9.{number}") for number in range(3)]
+    counts = report_all(index, file_ids, modality.port)
+    assert counts == {"listed": 3, "failed": 3, "put_off": 1}
+    rows = [index.commitments.find(file_id) for file_id in file_ids]
+    assert [row and row.state.value for row in rows] == ["reported", "waiting", "reported"]
+
+
+def test_who_ends_the_association_after_each_report_gets_them_all(
+    index: Index, modality: Requester
+) -> None:
+    modality.is_curt = True
+    file_ids = [ask(index, reference(0), uid=f"1.9.{number}") for number in range(5)]
+    report_all(index, file_ids, modality.port)
+    assert index.commitments.counts()[CommitmentState.REPORTED] == 5
+    assert {heard.transaction_uid for heard in modality.reports} == {
+        f"1.9.{number}" for number in range(5)
+    }
+
+
+def test_every_report_to_a_requester_that_is_down_is_put_off_together(
+    index: Index, free_port: Callable[[], int]
+) -> None:
+    file_ids = [ask(index, reference(0), uid=f"1.9.{number}") for number in range(3)]
+    began = datetime.now(UTC)
+    counts = report_all(index, file_ids, free_port())
+    assert counts == {"listed": 0, "failed": 0, "put_off": 3}
+    assert index.commitments.due(began + timedelta(seconds=20)) == []
+    later = index.commitments.due(began + timedelta(seconds=60))
+    assert [(row.file_id, row.attempts) for row in later] == [(uid, 1) for uid in file_ids]
