@@ -108,10 +108,12 @@ def _requester(commitment: CommitmentRow, settings: NodeSettings) -> Requester:
         raise DestinationDownError(
             f"no port to report to: give caller {commitment.ae_title} its port in node.callers"
         )
+    host, port = address
     return Requester(
         calling_ae_title=settings.ae_title,
-        called_ae_title=commitment.ae_title,
-        address=address,
+        ae_title=commitment.ae_title,
+        host=host,
+        port=port,
         timeout_s=settings.network_timeout_s,
     )
 

@@ -4,21 +4,21 @@ Contexts are proposed for exactly the classes that are sent, Explicit VR Little 
 archives mishandle 1-bit Pixel Data that they transcode themselves.
 """
 
-import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Final
 
 from pydicom import dcmread
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from pynetdicom import AE, evt
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom.association import Association
+from pynetdicom.presentation import build_context
 
 from dicom_node import log
 from dicom_node.config import Destination
 from dicom_node.header import BROKEN_BYTES
 from dicom_node.records import Result
+from dicom_node.requestor import associate
 
 
 class Verdict(StrEnum):
@@ -43,6 +43,8 @@ class Outcome:
 
 #: Verification SOP Class (PS3.4 A.4)
 VERIFICATION = "1.2.840.10008.1.1"
+#: Proposed in this order
+SYNTAXES: Final[list[str | UID]] = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
 #: First matching row speaks (low, high, verdict, reason). PS3.4 Table B.2-1, PS3.7 Annex C.
 STATUSES: tuple[tuple[int, int, Verdict, str], ...] = (
     (0x0000, 0x0000, Verdict.DELIVERED, ""),
@@ -109,25 +111,8 @@ def echo(destination: Destination, *, calling_ae_title: str) -> str:
 def _associate(
     destination: Destination, calling_ae_title: str, sop_classes: Sequence[str]
 ) -> Association:
-    ae = AE(ae_title=calling_ae_title)
-    ae.acse_timeout = destination.timeout_s
-    ae.dimse_timeout = destination.timeout_s
-    ae.network_timeout = destination.timeout_s
-    ae.connection_timeout = destination.timeout_s
-    for sop_class in sop_classes:
-        ae.add_requested_context(sop_class, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
-    return ae.associate(
-        destination.host,
-        destination.port,
-        ae_title=destination.ae_title,
-        evt_handlers=[(evt.EVT_CONN_OPEN, send_at_once)],
-    )
-
-
-def send_at_once(event: evt.Event) -> None:
-    """Let no message wait: Nagle and the peer's delayed ACK cost 40 ms for every small one."""
-    connection: Any = event.assoc.dul.socket
-    connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    contexts = [build_context(sop_class, SYNTAXES) for sop_class in sop_classes]
+    return associate(destination, contexts, calling_ae_title=calling_ae_title)
 
 
 def _refusal(assoc: Association) -> tuple[Verdict, str]:

@@ -9,13 +9,14 @@ from collections.abc import Sequence
 from typing import Final
 
 from pydicom.dataset import Dataset
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from pynetdicom import AE, build_role, evt
+from pynetdicom import build_role
 from pynetdicom.association import Association
+from pynetdicom.presentation import build_context
 
-from dicom_node.deliver.dimse import send_at_once
+from dicom_node.deliver.dimse import SYNTAXES
 from dicom_node.errors import DestinationDownError
 from dicom_node.records import Reference
+from dicom_node.requestor import associate
 
 PUSH_MODEL: Final = "1.2.840.10008.1.20.1"
 PUSH_MODEL_INSTANCE: Final = "1.2.840.10008.1.20.1.1"
@@ -28,23 +29,20 @@ class Requester:
 
     Parameters
     ----------
-    calling_ae_title, called_ae_title : str
+    calling_ae_title, ae_title : str
         This node, and who asked.
-    address : (str, int)
-        Host and port of who asked.
+    host : str
+    port : int
+        Where it takes reports.
     timeout_s : float
     """
 
     def __init__(
-        self,
-        *,
-        calling_ae_title: str,
-        called_ae_title: str,
-        address: tuple[str, int],
-        timeout_s: float,
+        self, *, calling_ae_title: str, ae_title: str, host: str, port: int, timeout_s: float
     ) -> None:
-        self._titles = calling_ae_title, called_ae_title
-        self._address, self._timeout_s = address, timeout_s
+        self.ae_title, self.host, self.port = ae_title, host, port
+        self.timeout_s = timeout_s
+        self._calling_ae_title = calling_ae_title
         self._assoc: Association | None = None
         #: whether the association carried a report that was acknowledged
         self._has_heard = False
@@ -58,8 +56,18 @@ class Requester:
             When the requester takes none.
         """
         if self._assoc is None or not self._assoc.is_established:
-            self._assoc = _associate(*self._titles, self._address, self._timeout_s)
+            self._assoc = associate(
+                self,
+                [build_context(PUSH_MODEL, SYNTAXES)],
+                calling_ae_title=self._calling_ae_title,
+                roles=[build_role(PUSH_MODEL, scp_role=True)],
+            )
             self._has_heard = False
+        if not self._assoc.is_established:
+            raise DestinationDownError(
+                f"{self.ae_title} at {self.host}:{self.port} takes no association for its report: "
+                "check its port in node.callers, and that it knows this node's AE title"
+            )
         return self._assoc
 
     def tell(self, transaction_uid: str, outcome: Sequence[tuple[Reference, int | None]]) -> None:
@@ -142,25 +150,3 @@ def _item(reference: Reference, reason: int | None = None) -> Dataset:
     if reason is not None:
         item.FailureReason = reason
     return item
-
-
-def _associate(
-    calling_ae_title: str, called_ae_title: str, address: tuple[str, int], timeout_s: float
-) -> Association:
-    ae = AE(ae_title=calling_ae_title)
-    ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = ae.connection_timeout = timeout_s
-    ae.add_requested_context(PUSH_MODEL, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
-    host, port = address
-    assoc = ae.associate(
-        host,
-        port,
-        ae_title=called_ae_title,
-        ext_neg=[build_role(PUSH_MODEL, scp_role=True)],
-        evt_handlers=[(evt.EVT_CONN_OPEN, send_at_once)],
-    )
-    if not assoc.is_established:
-        raise DestinationDownError(
-            f"{called_ae_title} at {host}:{port} takes no association for its report: check its "
-            "port in node.callers, and that it knows this node's AE title"
-        )
-    return assoc

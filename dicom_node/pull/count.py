@@ -4,12 +4,13 @@ from collections.abc import Iterator
 from typing import Final
 
 from pydicom.dataset import Dataset
-from pynetdicom import AE
 from pynetdicom.association import Association
+from pynetdicom.presentation import build_context
 
 from dicom_node.config import CountAt
 from dicom_node.errors import DestinationDownError
 from dicom_node.header import BROKEN_BYTES
+from dicom_node.requestor import associate
 
 #: Study Root Query/Retrieve Information Model - FIND
 STUDY_ROOT_FIND: Final = "1.2.840.10008.5.1.4.1.2.2.1"
@@ -52,11 +53,8 @@ def count_instances(study_instance_uid: str, at: CountAt, *, calling_ae_title: s
 
 
 def _associate(at: CountAt, calling_ae_title: str) -> Association:
-    ae = AE(ae_title=calling_ae_title)
-    ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = at.timeout_s
-    ae.connection_timeout = at.timeout_s
-    ae.add_requested_context(STUDY_ROOT_FIND)
-    assoc = ae.associate(at.host, at.port, ae_title=at.ae_title)
+    contexts = [build_context(STUDY_ROOT_FIND)]
+    assoc = associate(at, contexts, calling_ae_title=calling_ae_title)
     if not assoc.is_established or not assoc.accepted_contexts:
         if assoc.is_established:
             assoc.release()
