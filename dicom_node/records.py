@@ -38,6 +38,7 @@ class Task(StrEnum):
 
     SEGMENTATION = "segmentation"
     QUALITY = "quality"
+    CLASSIFICATION = "classification"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,113 +1,134 @@
-"""The settings of a run: frozen, and complete enough to repeat it."""
+"""The settings of a run: frozen, checked, and complete enough to repeat it."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from types import MappingProxyType
-from typing import Final
+from typing import Annotated, Literal, Self
 
-from dicom_node.errors import ConfigError
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
 from dicom_node.records import Task
 
-#: Strides of the deepest features: a smaller input leaves them nothing.
+#: Stride of the deepest features: a smaller input leaves them nothing.
 SMALLEST_INPUT_PX = 64
+_STRIDE_PX = 32
+
+Pixels = Annotated[int, Field(ge=SMALLEST_INPUT_PX, multiple_of=_STRIDE_PX)]
+Count = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(gt=0)]
+#: A part of a whole; 0 is nothing and teaches nothing.
+Share = Annotated[float, Field(gt=0, le=1)]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 
 
-class Preset(StrEnum):
-    """Named sizes of a run."""
+class EncoderName(StrEnum):
+    """The encoders that can be trained."""
 
-    FULL = "full"
-    DEMO = "demo"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Scale:
-    """How large a network's input is, how often it sees each frame and how fast it learns."""
-
-    height: int
-    width: int
-    epochs: int
-    learning_rate: float = 2e-3
+    SMALL = "small"
+    RESNET18 = "resnet18"
+    RESNET50 = "resnet50"
+    VGG16_BN = "vgg16_bn"
 
 
-#: ``full`` has the papers' 256 x 384 (rows and columns, in our reading); ``demo`` is what two
-#: cores train in about a minute on 200 phantoms, both tasks together; its learning rates were
-#: chosen by the validation split of four sets of phantoms.
-PRESETS: Final[Mapping[tuple[Preset, Task], Scale]] = MappingProxyType(
-    {
-        (Preset.FULL, Task.SEGMENTATION): Scale(height=256, width=384, epochs=40),
-        (Preset.FULL, Task.QUALITY): Scale(height=256, width=384, epochs=40),
-        (Preset.DEMO, Task.SEGMENTATION): Scale(height=128, width=192, epochs=16),
-        (Preset.DEMO, Task.QUALITY): Scale(height=128, width=192, epochs=32, learning_rate=4e-3),
-    }
-)
+class Settings(BaseModel):
+    """What all settings are: frozen, and refusing what they do not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Schedule:
-    """How long and how fast a loop learns."""
+class Size(Settings):
+    """Rows and columns of a network's input; 256 x 384 are the papers', in our reading."""
 
-    epochs: int
-    #: peak of the one-cycle schedule
-    learning_rate: float
+    height: Pixels = 256
+    width: Pixels = 384
+
+    def __str__(self) -> str:
+        return f"{self.height}x{self.width}"
 
 
-@dataclass(frozen=True, kw_only=True)
-class FinetuneSettings:
-    """How to fine-tune one model.
+class Engine(Settings):
+    """Where and how a run computes; it changes its speed, and nothing else on purpose."""
 
-    Raises
-    ------
-    ConfigError
-        When a value cannot work.
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    #: processes of a machine: GPUs, or processes on the CPU
+    devices: Count = 1
+    #: machines
+    nodes: Count = 1
+    #: ``auto`` is bf16-mixed where the device computes it in hardware
+    precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
+    #: hand the networks to torch.compile
+    compile: bool = False
+    #: refuse what does not repeat bit for bit
+    deterministic: bool = False
+
+
+class Strategy(Settings):
+    """How an encoder gets its weights before it is fine-tuned: one recipe file each."""
+
+    name: Name
+    #: a module of `training.pretexts`; None for weights that need no pretraining
+    pretext: Name | None = None
+    #: where `pretext` is None: drawn at random, or torchvision's from a local file
+    weights: Literal["random", "imagenet"] = "random"
+    #: of the pretext, which knows and checks them
+    options: dict[str, float | int | bool | str] = {}
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        if self.pretext is None and self.options:
+            raise ValueError("options are those of a pretext; name the pretext or drop them")
+        if self.pretext is not None and self.weights != "random":
+            raise ValueError("a pretext starts from random weights; drop 'weights'")
+        return self
+
+
+class PretrainSettings(Settings):
+    """How to pretrain one encoder.
+
+    Defaults are the papers'; what they leave out is chosen in docs/training.md.
     """
 
-    #: folder of the weak-label store
-    store: Path
+    strategy: Strategy
+    encoder: EncoderName = EncoderName.VGG16_BN
+    #: channels of the first level; of the encoder ``small`` alone
+    encoder_width: Count = 16
+    size: Size = Size()
+    epochs: Count = 200
+    batch_size: Annotated[int, Field(ge=2)] = 32
+    #: of F, the network that is kept
+    learning_rate: Rate = 1e-4
+    #: of D, the discriminator
+    discriminator_learning_rate: Rate = 1e-5
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+class FinetuneSettings(Settings):
+    """How to fine-tune one network.
+
+    ``labels`` names the label set of a segmentation or a classification: see
+    ``dicom_node/store/data/label_sets.yaml``.
+    """
+
     task: Task
-    epochs: int = 40
-    batch_size: int = 8
-    seed: int = 0
-    #: size of the network's input in pixels; 256 x 384 are the papers' rows and columns
-    height: int = 256
-    width: int = 384
-    #: processes that read frames; 0 reads in the training process
-    workers: int = 0
-    #: peak of the one-cycle schedule
-    learning_rate: float = 2e-3
-    #: channels of the encoder's first level
-    encoder_width: int = 16
-    #: weight of the bits that are 1 in the ordinal loss, from the papers
-    positive_weight: float = 2.0
-    #: weights to start from, as an earlier run left them
-    start: Path | None = None
+    #: None for the quality, which has none
+    labels: Name | None = None
+    encoder: EncoderName = EncoderName.VGG16_BN
+    encoder_width: Count = 16
+    size: Size = Size()
+    epochs: Count = 300
+    batch_size: Annotated[int, Field(ge=2)] = 8
+    learning_rate: Rate = 1e-4
+    #: ``constant`` as in the papers, or ``one_cycle``: up to the rate and down again
+    pace: Literal["constant", "one_cycle"] = "constant"
+    #: weight of the bits that are 1 in the ordinal loss
+    positive_weight: Rate = 2.0
+    #: of the training patients
+    share: Share = 1.0
+    #: keep the encoder as it is (+F), batch statistics included
+    freeze: bool = False
+    seed: Annotated[int, Field(ge=0)] = 0
 
-    def __post_init__(self) -> None:
-        for name, least in (
-            ("epochs", 1),
-            ("batch_size", 2),
-            ("seed", 0),
-            ("height", SMALLEST_INPUT_PX),
-            ("width", SMALLEST_INPUT_PX),
-            ("workers", 0),
-            ("encoder_width", 1),
-        ):
-            value = getattr(self, name)
-            if value < least:
-                raise ConfigError(f"{name} is {value}: give at least {least}")
-        if self.learning_rate <= 0:
-            raise ConfigError(f"learning_rate is {self.learning_rate}: give more than 0")
-
-    @property
-    def schedule(self) -> Schedule:
-        """The part that the loop reads."""
-        return Schedule(epochs=self.epochs, learning_rate=self.learning_rate)
-
-    def recipe(self) -> str:
-        """Return the line that goes into a bundle's provenance."""
-        return (
-            f"finetune {self.task} encoder=small-{self.encoder_width} "
-            f"input={self.height}x{self.width} epochs={self.epochs} batch={self.batch_size} "
-            f"lr={self.learning_rate:g} start={self.start.name if self.start else 'random'}"
-        )
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        if (self.task is Task.QUALITY) != (self.labels is None):
+            raise ValueError("labels: name a label set, but for the quality, which has none")
+        return self
