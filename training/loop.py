@@ -1,35 +1,62 @@
-"""The training loop, on one page: it knows frames, losses and measures, and no task.
+"""The training loop, on one page: it knows batches, turns and measures, and no task.
 
-Lightning Fabric moves it between a CPU, a GPU and many machines; nothing else is hidden.
+Lightning Fabric moves it between a CPU, a GPU and many machines; nothing else is hidden. All that
+is random in an epoch follows from the seed and the epoch's number, so a run that was killed goes on
+at its last finished epoch as if nothing had happened.
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import cast
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, cast
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
+from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import OneCycleLR
-from torch.utils.data import DataLoader
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
-from training.config import Schedule
-from training.datasets import LabelledFrames
+from dicom_node.errors import StoreError
+from training import runs
+from training.batches import Batches
 
-Batches = DataLoader[tuple[Tensor, Tensor]]
+Batch = dict[str, Tensor]
+Networks = Mapping[str, nn.Module]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Objective:
-    """What a task wants of its network."""
+@dataclass
+class Player:
+    """A network that learns in its own turn, by its own optimizer."""
 
-    #: logits, targets -> the number to make small, ()
-    loss: Callable[[Tensor, Tensor], Tensor]
-    #: logits, targets -> one row a frame, (N, M); NaN does not count
-    measure: Callable[[Tensor, Tensor], Tensor]
-    #: names of the M measures
-    measures: tuple[str, ...]
+    network: nn.Module
+    optimizer: Optimizer
+    #: steps once a batch
+    scheduler: LRScheduler | None = None
+
+
+class Task(Protocol):
+    """What is learned: a pretext of pretraining, or a task of fine-tuning."""
+
+    @property
+    def players(self) -> dict[str, Player]:
+        """Who learns, in the order of their turns in every step."""
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """Names of the M columns of `measure`; the first is ``loss``, which chooses the epoch."""
+
+    def loss(self, turn: str, networks: Networks, batch: Batch) -> dict[str, Tensor]:
+        """Return what a player makes small as ``loss``, (), and parts of it to be told of.
+
+        What an earlier turn of the same step left in `batch` may be used.
+        """
+
+    def measure(self, networks: Networks, batch: Batch) -> Tensor:
+        """Return one row a frame, (N, M); NaN does not count."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,88 +64,197 @@ class Epoch:
     """What one pass over the training frames gave."""
 
     number: int
-    training_loss: float
-    #: ``loss`` and the objective's measures, on the validation frames
+    #: means of what the losses told, ``turn/part``
+    training: dict[str, float]
+    #: the task's measures on the validation frames
     validation: dict[str, float]
+    learning_rate: float
+    seconds: float
+    frames_per_s: float
+    is_best: bool
 
 
-def train(
+@dataclass
+class Fitted:
+    """What a loop leaves."""
+
+    #: weights of the chosen epoch, on the CPU, by player
+    best: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    epochs: list[Epoch] = field(default_factory=list)
+
+    @property
+    def chosen(self) -> Epoch:
+        """The epoch with the lowest validation loss."""
+        return next(epoch for epoch in reversed(self.epochs) if epoch.is_best)
+
+
+def fit(
     fabric: Fabric,
-    network: nn.Module,
-    objective: Objective,
-    loaders: tuple[Batches, Batches],
-    schedule: Schedule,
-    after_epoch: Callable[[Epoch], None],
-) -> dict[str, Tensor]:
-    """Train, and return the weights (on the CPU) of the epoch with the lowest validation loss.
+    task: Task,
+    batches: tuple[Batches, Batches],
+    *,
+    epochs: int,
+    seed: int,
+    run: Path | None = None,
+    compile_networks: bool = False,
+    after_epoch: Callable[[Epoch], None] = lambda epoch: None,
+) -> Fitted:
+    """Train, and keep the weights of the epoch with the lowest validation loss.
 
     Parameters
     ----------
     fabric : Fabric
         Launched.
-    network : nn.Module
-        uint8 (N, 1, H, W) to logits; its weights are those of the last epoch afterwards.
-    objective : Objective
-        What is wanted.
-    loaders : tuple
-        Training and validation batches; the training set is told the epoch before each pass.
-    schedule : Schedule
-        Passes over the training frames (there is no early end) and learning rate.
+    task : Task
+        Its networks have the weights of the last epoch afterwards.
+    batches : tuple of Batches
+        Training and validation.
+    epochs : int
+        Passes over the training frames; there is no early end.
+    seed : int
+        Of what the networks draw, as dropout.
+    run : Path, optional
+        Folder to leave a checkpoint in after each epoch, and to go on from one that is there.
+    compile_networks : bool
+        Hand them to ``torch.compile``.
     after_epoch : callable
-        Told of each epoch; for progress.
+        Told of each epoch that is trained, or found in the checkpoint.
+
+    Raises
+    ------
+    StoreError
+        When the loss is no number any more: nothing is kept of that epoch.
     """
-    # the layout in which CPUs and GPUs convolve fastest
-    network.to(memory_format=torch.channels_last)
-    model, optimizer = fabric.setup(network, torch.optim.AdamW(network.parameters()))
-    training, validation = fabric.setup_dataloaders(*loaders)
-    steps = schedule.epochs * len(training)
-    pace = OneCycleLR(optimizer, max_lr=schedule.learning_rate, total_steps=steps)
-    best: dict[str, Tensor] = {}
-    least = math.inf
-    for number in range(1, schedule.epochs + 1):
-        _tell_epoch(loaders[0], number)
-        total = torch.zeros((), device=fabric.device)
-        model.train()
-        for frames, targets in training:
-            loss = objective.loss(model(frames), targets)
-            optimizer.zero_grad()
-            fabric.backward(loss)
-            optimizer.step()
-            pace.step()
-            total += loss.detach()
-        scores = evaluate(fabric, model, objective, validation)
-        after_epoch(
-            Epoch(number=number, training_loss=float(total) / len(training), validation=scores)
+    networks = {
+        name: _set_up(fabric, player, compile_networks) for name, player in task.players.items()
+    }
+    fitted = _resumed(task, run)
+    for epoch in fitted.epochs:
+        after_epoch(epoch)
+    for number in range(len(fitted.epochs) + 1, epochs + 1):
+        started = time.monotonic()
+        # one stream a process and epoch
+        _seed(seed, number, fabric.global_rank)
+        training, frames = _train(fabric, task, networks, batches[0], number)
+        seconds = time.monotonic() - started
+        validation = _validate(fabric, task, networks, batches[1])
+        epoch = Epoch(
+            number=number,
+            training=training,
+            validation=validation,
+            learning_rate=next(iter(task.players.values())).optimizer.param_groups[0]["lr"],
+            seconds=round(seconds, 3),
+            frames_per_s=round(frames / seconds, 1),
+            is_best=not fitted.epochs or validation["loss"] < fitted.chosen.validation["loss"],
         )
-        if scores["loss"] < least or not best:
-            least = scores["loss"]
-            best = {k: v.detach().cpu().clone() for k, v in network.state_dict().items()}
-    return best
+        _check(epoch)
+        fitted.epochs.append(epoch)
+        if epoch.is_best:
+            fitted.best = {name: _weights(player) for name, player in task.players.items()}
+        if run is not None and fabric.is_global_zero:
+            _save(task, fitted, run)
+        after_epoch(epoch)
+    fabric.barrier()
+    return fitted
 
 
 @torch.no_grad()
-def evaluate(
-    fabric: Fabric, model: nn.Module, objective: Objective, batches: Batches
-) -> dict[str, float]:
-    """Return ``loss`` and each measure, averaged over the frames of all processes.
-
-    A measure that no frame could give is NaN.
-    """
-    model.eval()
-    sums = torch.zeros(len(objective.measures) + 1, device=fabric.device)
-    counts = torch.zeros_like(sums)
-    for frames, targets in batches:
-        logits = model(frames)
-        rows = objective.measure(logits, targets)  # (N, M)
-        loss = objective.loss(logits, targets).expand(len(rows), 1)  # (N, 1)
-        values = torch.cat((loss, rows), dim=1)  # (N, M + 1)
-        sums += values.nansum(dim=0)
-        counts += values.isfinite().sum(dim=0)
-    table = cast(Tensor, fabric.all_reduce(torch.stack((sums, counts)), reduce_op="sum"))
-    names = ("loss", *objective.measures)
-    return dict(zip(names, (table[0] / table[1]).tolist(), strict=True))
+def measure(fabric: Fabric, task: Task, batches: Batches) -> NDArray[np.float64]:
+    """Return the task's measures, (N, M), one row a frame in the order of the batches."""
+    networks = {name: fabric.setup_module(p.network) for name, p in task.players.items()}
+    for network in networks.values():
+        network.eval()
+    rows = [task.measure(networks, batch).double().cpu() for batch in batches.epoch(0)]
+    return cast(NDArray[np.float64], torch.cat(rows).numpy())
 
 
-def _tell_epoch(batches: Batches, number: int) -> None:
-    if isinstance(batches.dataset, LabelledFrames):
-        batches.dataset.epoch = number
+def _set_up(fabric: Fabric, player: Player, compile_networks: bool) -> nn.Module:
+    # the layout in which CPUs and GPUs convolve fastest
+    network: nn.Module = player.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if compile_networks:
+        network = cast(nn.Module, torch.compile(network))
+    wrapped, optimizer = fabric.setup(network, player.optimizer)
+    player.optimizer = optimizer
+    return cast(nn.Module, wrapped)
+
+
+def _seed(*parts: int) -> None:
+    """Begin torch's stream of random numbers anew, one stream an epoch and process."""
+    torch.manual_seed(int(np.random.SeedSequence(parts).generate_state(1)[0]))
+
+
+def _train(
+    fabric: Fabric, task: Task, networks: Networks, batches: Batches, number: int
+) -> tuple[dict[str, float], int]:
+    """Pass over the training frames once; return the means of the losses, and how many frames."""
+    for network in networks.values():
+        network.train()
+    told: dict[str, Tensor] = {}
+    frames = 0
+    for batch in batches.epoch(number):
+        frames += len(batch["frames"]) * fabric.world_size
+        for turn, player in task.players.items():
+            parts = task.loss(turn, networks, batch)
+            player.optimizer.zero_grad(set_to_none=True)
+            fabric.backward(parts["loss"])
+            player.optimizer.step()
+            if player.scheduler is not None:
+                player.scheduler.step()
+            for name, value in parts.items():
+                key = f"{turn}/{name}"
+                told[key] = told.get(key, torch.zeros((), device=value.device)) + value.detach()
+    means = fabric.all_reduce({k: v / len(batches) for k, v in told.items()}, reduce_op="mean")
+    return {n: float(value) for n, value in cast(dict[str, Tensor], means).items()}, frames
+
+
+@torch.no_grad()
+def _validate(fabric: Fabric, task: Task, networks: Networks, batches: Batches) -> dict[str, float]:
+    """Return each measure's mean over the frames of all processes; NaN where no frame gave one."""
+    for network in networks.values():
+        network.eval()
+    table = torch.zeros(2, len(task.measures), dtype=torch.float64, device=fabric.device)
+    for batch in batches.epoch(0):
+        rows = task.measure(networks, batch).double()  # (N, M)
+        table += torch.stack((rows.nansum(dim=0), rows.isfinite().sum(dim=0)))
+    sums, counts = cast(Tensor, fabric.all_reduce(table, reduce_op="sum"))
+    return dict(zip(task.measures, (sums / counts).tolist(), strict=True))
+
+
+def _check(epoch: Epoch) -> None:
+    values = [*epoch.training.values(), epoch.validation["loss"]]
+    if not all(map(math.isfinite, values)):
+        raise StoreError(
+            f"epoch {epoch.number}: the loss is no number any more; take a smaller "
+            "--learning-rate, or --precision 32-true"
+        )
+
+
+def _weights(player: Player) -> dict[str, Tensor]:
+    return {name: v.detach().cpu().clone() for name, v in player.network.state_dict().items()}
+
+
+def _save(task: Task, fitted: Fitted, run: Path) -> None:
+    players = {
+        name: {
+            "network": player.network.state_dict(),
+            "optimizer": player.optimizer.state_dict(),
+            "scheduler": player.scheduler.state_dict() if player.scheduler else {},
+        }
+        for name, player in task.players.items()
+    }
+    epochs = [asdict(epoch) for epoch in fitted.epochs]
+    state: dict[str, Any] = {"players": players, "best": fitted.best, "epochs": epochs}
+    runs.save(run / runs.CHECKPOINT, state)
+
+
+def _resumed(task: Task, run: Path | None) -> Fitted:
+    if run is None or not (run / runs.CHECKPOINT).exists():
+        return Fitted()
+    state = runs.load_state(run / runs.CHECKPOINT)
+    for name, player in task.players.items():
+        found = state["players"][name]
+        player.network.load_state_dict(found["network"])
+        player.optimizer.load_state_dict(found["optimizer"])
+        if player.scheduler is not None:
+            player.scheduler.load_state_dict(found["scheduler"])
+    return Fitted(best=state["best"], epochs=[Epoch(**epoch) for epoch in state["epochs"]])

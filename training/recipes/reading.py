@@ -1,0 +1,63 @@
+"""Settings out of YAML files, with faults in the words of who wrote the file."""
+
+from pathlib import Path
+from typing import TypeVar
+
+import yaml
+from pydantic import ValidationError
+
+from dicom_node.errors import ConfigError
+from training.config import Settings
+
+S = TypeVar("S", bound=Settings)
+
+
+def read_settings(path: Path, kind: type[S]) -> S:
+    """Read settings from a YAML file.
+
+    Raises
+    ------
+    ConfigError
+        One line a fault: ``file: key: what is wrong; what to do``.
+    """
+    try:
+        values = yaml.safe_load(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ConfigError(f"{path}: cannot be read ({exc})") from None
+    except yaml.MarkedYAMLError as exc:
+        line = exc.problem_mark.line + 1 if exc.problem_mark else 1
+        raise ConfigError(f"{path}:{line}: not YAML: {exc.problem}; check indentation") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected 'key: value' lines, found {values!r}")
+    return checked(values, kind, where=str(path))
+
+
+def checked(values: dict[str, object], kind: type[S], *, where: str) -> S:
+    """Make settings of plain values.
+
+    Raises
+    ------
+    ConfigError
+        One line a fault, beginning with `where`.
+    """
+    try:
+        return kind.model_validate(values)
+    except ValidationError as exc:
+        raise ConfigError("\n".join(_faults(exc, kind, where))) from None
+
+
+def _faults(error: ValidationError, kind: type[Settings], where: str) -> list[str]:
+    lines = []
+    for fault in error.errors():
+        key = ".".join(str(part) for part in fault["loc"])
+        if fault["type"] == "extra_forbidden":
+            known = (
+                f"; known here: {', '.join(kind.model_fields)}" if len(fault["loc"]) == 1 else ""
+            )
+            what = f"unknown key{known}"
+        elif fault["type"] == "missing":
+            what = "missing; add it"
+        else:
+            what = f"{fault['input']!r} will not do: {fault['msg']}"
+        lines.append(": ".join(part for part in (where, key, what) if part))
+    return lines

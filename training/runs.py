@@ -1,0 +1,173 @@
+"""The folder of a run: what was asked for, how far it is, and what came out.
+
+``run.json`` says what the run is; ``checkpoint.pt`` is there while it is not finished. Weights are
+state dicts and nothing else, so that loading them runs no code.
+"""
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any, Final, Literal
+
+import torch
+from pydantic import ValidationError
+from torch import nn
+
+from dicom_node import __version__
+from dicom_node.errors import ConfigError, StoreError
+from training.config import FinetuneSettings, PretrainSettings, Settings
+
+INFO: Final = "run.json"
+CHECKPOINT: Final = "checkpoint.pt"
+#: of a pretraining: the encoder alone, and the whole of what learned
+ENCODER: Final = "encoder.pt"
+NETWORK: Final = "network.pt"
+
+
+class RunInfo(Settings):
+    """What a run is, and what came of it."""
+
+    kind: Literal["pretrain", "finetune"]
+    settings: PretrainSettings | FinetuneSettings
+    store_version: str
+    code_version: str = __version__
+    #: name of the weights that it began with
+    start: str = "random"
+    training_frames: int = 0
+    #: of the chosen epoch; ``validation_...`` and ``test_...``
+    metrics: dict[str, float] = {}
+    #: the epoch whose weights were kept
+    best_epoch: int | None = None
+    seconds: float = 0.0
+    finished_at: datetime | None = None
+
+    def finished(self, **found: Any) -> "RunInfo":
+        """Return this run with what came out of it, finished now."""
+        return self.model_copy(update={**found, "finished_at": datetime.now(UTC)})
+
+
+def begin(folder: Path, info: RunInfo) -> RunInfo:
+    """Make the folder of a run, or find the same run in it.
+
+    Returns
+    -------
+    RunInfo
+        `info`, or what the folder says of this run: it may be finished.
+
+    Raises
+    ------
+    ConfigError
+        When the folder holds another run, or something else.
+    """
+    if not (folder / INFO).exists():
+        if folder.exists() and any(folder.iterdir()):
+            raise ConfigError(f"{folder}: holds something that is no run; name another folder")
+        folder.mkdir(parents=True, exist_ok=True)
+        write(folder, info)
+        return info
+    found = read(folder)
+    difference = _difference(found, info)
+    if difference:
+        raise ConfigError(
+            f"{folder}: holds a run with {difference}; name another folder, or delete this one"
+        )
+    return found
+
+
+def read(folder: Path) -> RunInfo:
+    """Return what a folder says of its run.
+
+    Raises
+    ------
+    StoreError
+        When it holds no run.
+    """
+    try:
+        return RunInfo.model_validate_json((folder / INFO).read_bytes())
+    except OSError as exc:
+        raise StoreError(
+            f"{folder}: no run here ({INFO}: {exc.strerror}); name the folder of a run"
+        ) from None
+    except ValidationError:
+        raise StoreError(f"{folder / INFO}: damaged, or of another version; run it again") from None
+
+
+def write(folder: Path, info: RunInfo) -> None:
+    """Write what a run is; a reader sees the old file or the new one."""
+    replace(folder / INFO, info.model_dump_json(indent=2).encode())
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Write a file so that it is there whole, or as it was before."""
+    part = path.with_name(path.name + ".part")
+    with part.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+def save(path: Path, state: dict[str, Any]) -> None:
+    """Write tensors so that they are there whole, or as they were before."""
+    part = path.with_name(path.name + ".part")
+    with part.open("wb") as file:
+        torch.save(state, file)  # noqa: TID251
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+def load_state(path: Path) -> dict[str, Any]:
+    """Return what `save` wrote, on the CPU.
+
+    Raises
+    ------
+    StoreError
+        When the file cannot be read, or holds something else.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)  # noqa: TID251
+    except OSError as exc:
+        raise StoreError(f"{path}: cannot be read ({exc.strerror})") from None
+    except (EOFError, RuntimeError, UnpicklingError) as exc:
+        raise StoreError(f"{path}: no weights ({_first_line(exc)}); give a .pt file") from None
+    if not isinstance(state, dict):
+        raise StoreError(f"{path}: no weights ({type(state).__name__}); give a .pt file")
+    return state
+
+
+def load(path: Path, network: nn.Module) -> None:
+    """Fill a network with saved weights.
+
+    Raises
+    ------
+    StoreError
+        When the file holds no weights, or those of another network.
+    """
+    state = load_state(path)
+    try:
+        network.load_state_dict(state)
+    except (RuntimeError, TypeError) as exc:
+        raise StoreError(
+            f"{path}: the weights of another network ({_first_line(exc)}); "
+            "give those of a run with the same encoder"
+        ) from None
+
+
+def _difference(found: RunInfo, wanted: RunInfo) -> str:
+    """Say in what two runs differ, "" where they are the same."""
+    ours, theirs = _flat(wanted), _flat(found)
+    for key in sorted(ours.keys() | theirs.keys()):
+        if ours.get(key) != theirs.get(key):
+            return f"{key} {theirs.get(key)}, not {ours.get(key)}"
+    return ""
+
+
+def _flat(info: RunInfo) -> dict[str, object]:
+    kept = {"kind": info.kind, "store version": info.store_version, "start": info.start}
+    return kept | info.settings.model_dump(mode="json")
+
+
+def _first_line(exc: Exception) -> str:
+    return (str(exc).splitlines() or [type(exc).__name__])[0]
