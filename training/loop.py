@@ -74,6 +74,20 @@ class Epoch:
     is_best: bool
 
 
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How long a loop learns, and what it leaves on the way."""
+
+    #: passes over the training frames; there is no early end
+    epochs: int
+    #: of what the networks draw, as dropout
+    seed: int
+    #: folder to leave a checkpoint in after each epoch, and to go on from one that is there
+    run: Path | None = None
+    #: hand the networks to ``torch.compile``
+    compile: bool = False
+
+
 @dataclass
 class Fitted:
     """What a loop leaves."""
@@ -92,11 +106,7 @@ def fit(
     fabric: Fabric,
     task: Task,
     batches: tuple[Batches, Batches],
-    *,
-    epochs: int,
-    seed: int,
-    run: Path | None = None,
-    compile_networks: bool = False,
+    plan: Plan,
     after_epoch: Callable[[Epoch], None] = lambda epoch: None,
 ) -> Fitted:
     """Train, and keep the weights of the epoch with the lowest validation loss.
@@ -109,16 +119,10 @@ def fit(
         Its networks have the weights of the last epoch afterwards.
     batches : tuple of Batches
         Training and validation.
-    epochs : int
-        Passes over the training frames; there is no early end.
-    seed : int
-        Of what the networks draw, as dropout.
-    run : Path, optional
-        Folder to leave a checkpoint in after each epoch, and to go on from one that is there.
-    compile_networks : bool
-        Hand them to ``torch.compile``.
+    plan : Plan
+        How long.
     after_epoch : callable
-        Told of each epoch that is trained, or found in the checkpoint.
+        Told of each epoch, those found in a checkpoint included.
 
     Raises
     ------
@@ -126,15 +130,16 @@ def fit(
         When the loss is no number any more: nothing is kept of that epoch.
     """
     networks = {
-        name: _set_up(fabric, player, compile_networks) for name, player in task.players.items()
+        name: _set_up(fabric, player, compile_network=plan.compile)
+        for name, player in task.players.items()
     }
-    fitted = _resumed(task, run)
+    fitted = _resumed(task, plan.run)
     for epoch in fitted.epochs:
         after_epoch(epoch)
-    for number in range(len(fitted.epochs) + 1, epochs + 1):
+    for number in range(len(fitted.epochs) + 1, plan.epochs + 1):
         started = time.monotonic()
         # one stream a process and epoch
-        _seed(seed, number, fabric.global_rank)
+        _seed(plan.seed, number, fabric.global_rank)
         training, frames = _train(fabric, task, networks, batches[0], number)
         seconds = time.monotonic() - started
         validation = _validate(fabric, task, networks, batches[1])
@@ -151,8 +156,8 @@ def fit(
         fitted.epochs.append(epoch)
         if epoch.is_best:
             fitted.best = {name: _weights(player) for name, player in task.players.items()}
-        if run is not None and fabric.is_global_zero:
-            _save(task, fitted, run)
+        if plan.run is not None and fabric.is_global_zero:
+            _save(task, fitted, plan.run)
         after_epoch(epoch)
     fabric.barrier()
     return fitted
@@ -168,10 +173,10 @@ def measure(fabric: Fabric, task: Task, batches: Batches) -> NDArray[np.float64]
     return cast(NDArray[np.float64], torch.cat(rows).numpy())
 
 
-def _set_up(fabric: Fabric, player: Player, compile_networks: bool) -> nn.Module:
+def _set_up(fabric: Fabric, player: Player, *, compile_network: bool) -> nn.Module:
     # the layout in which CPUs and GPUs convolve fastest
     network: nn.Module = player.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if compile_networks:
+    if compile_network:
         network = cast(nn.Module, torch.compile(network))
     wrapped, optimizer = fabric.setup(network, player.optimizer)
     player.optimizer = optimizer

@@ -11,7 +11,7 @@ from pickle import UnpicklingError
 from typing import Any, Final, Literal
 
 import torch
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from torch import nn
 
 from dicom_node import __version__
@@ -36,7 +36,7 @@ class RunInfo(Settings):
     start: str = "random"
     training_frames: int = 0
     #: of the chosen epoch; ``validation_...`` and ``test_...``
-    metrics: dict[str, float] = {}
+    metrics: dict[str, float] = Field(default_factory=dict)
     #: the epoch whose weights were kept
     best_epoch: int | None = None
     seconds: float = 0.0

@@ -37,7 +37,7 @@ def test_a_fault_in_a_recipe_is_told_with_its_place_and_cure(
 ) -> None:
     own = tmp_path / "own.yaml"
     own.write_text(text)
-    with pytest.raises(ConfigError, match="own.yaml") as told:
+    with pytest.raises(ConfigError, match=r"own\.yaml") as told:
         recipes.load(str(own))
     assert sentence in str(told.value)
 
