@@ -1,18 +1,28 @@
-"""Encoders: from normalised frames to features at five scales.
+"""Encoders: from normalised frames to features at several scales.
 
 Every encoder tells its `in_channels`, the `channels` of its features and their `strides` against
-the input, finest first; decoders and heads ask for nothing else.
+the input, finest first; decoders and heads ask for nothing else. The deepest stride is 32, so H and
+W are multiples of 32 wherever a decoder follows.
+
+Weights start as torchvision draws them: Kaiming's normal distribution over the fan out, biases 0,
+batch normalisation at scale 1 and offset 0; those of `SmallEncoder` as torch draws them.
 """
 
-from typing import Protocol
+import pickle
+import struct
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
+import torch
 from torch import Tensor, nn
+from torchvision.models import ResNet, resnet18, resnet50
+from torchvision.models.vgg import cfgs, make_layers
 
 from models.layers import ConvBlock
 
 
-class Encoder(Protocol):
-    """What a decoder or a head needs to know of an encoder; it is an `nn.Module` besides."""
+class Encoder(nn.Module):
+    """What a decoder or a head needs to know of an encoder."""
 
     #: channels of the input; grey frames are repeated to fill them
     in_channels: int
@@ -21,11 +31,66 @@ class Encoder(Protocol):
     #: input pixels for each feature pixel, finest first, each twice the one before, length L
     strides: tuple[int, ...]
 
-    def __call__(self, frames: Tensor) -> list[Tensor]:
+    def forward(self, frames: Tensor) -> list[Tensor]:
         """Map float32 (N, in_channels, H, W) to L tensors (N, channels[i], H/s_i, W/s_i)."""
+        raise NotImplementedError
 
 
-class SmallEncoder(nn.Module):
+def build(name: str, *, width: int = 16) -> Encoder:
+    """Return an encoder with weights drawn at random.
+
+    Parameters
+    ----------
+    name : str
+        ``small``, ``resnet18``, ``resnet50`` or ``vgg16_bn``.
+    width : int
+        Channels of the first level of ``small``; the others have their own.
+
+    Raises
+    ------
+    ValueError
+        When there is no encoder of this name.
+    """
+    try:
+        make = _ENCODERS[name]
+    except KeyError:
+        raise ValueError(f"{name!r} is no encoder; take one of {', '.join(_ENCODERS)}") from None
+    return make(width)
+
+
+def load_imagenet(encoder: Encoder, path: Path) -> None:
+    """Fill an encoder with the weights of torchvision's own file of the same network.
+
+    Parameters
+    ----------
+    encoder : Encoder
+        A `ResNetEncoder` or a `VggEncoder`; untouched where the file does not fit.
+    path : Path
+        A state dict as torchvision publishes it; its classifier is left out.
+
+    Raises
+    ------
+    ValueError
+        When there is no such file, when it cannot be read, or when it is of another network.
+    """
+    published = _state_dict(path)
+    weights = {
+        key: value for key, value in published.items() if not key.startswith(("fc.", "classifier."))
+    }
+    # files from before torch 0.4.1 count no batches, and nothing of ours asks for the count
+    wanted = {k: v for k, v in encoder.state_dict().items() if not k.endswith(_COUNTER)}
+    odd = [key for key in wanted if key not in weights or weights[key].shape != wanted[key].shape]
+    odd += [key for key in weights if key not in wanted and not key.endswith(_COUNTER)]
+    if odd:
+        raise ValueError(
+            f"{path.name} is of another network than the encoder: {len(odd)} entries are missing, "
+            f"of another shape or too many, the first is {odd[0]}; "
+            "take torchvision's file of the same network"
+        )
+    encoder.load_state_dict(weights)
+
+
+class SmallEncoder(Encoder):
     """Five levels of two convolutions each, for small sets and small machines.
 
     Parameters
@@ -37,8 +102,8 @@ class SmallEncoder(nn.Module):
     def __init__(self, width: int = 16) -> None:
         super().__init__()
         self.in_channels = 1
-        self.channels: tuple[int, ...] = (width, 2 * width, 4 * width, 6 * width, 8 * width)
-        self.strides: tuple[int, ...] = (2, 4, 8, 16, 32)
+        self.channels = (width, 2 * width, 4 * width, 6 * width, 8 * width)
+        self.strides = (2, 4, 8, 16, 32)
         inputs = (self.in_channels, *self.channels[:-1])
         self.levels = nn.ModuleList(
             ConvBlock(before, after, stride=2)
@@ -52,3 +117,91 @@ class SmallEncoder(nn.Module):
             frames = level(frames)  # (N, channels[i], H / strides[i], W / strides[i])
             features.append(frames)
         return features
+
+
+class ResNetEncoder(Encoder):
+    """A ResNet of torchvision without its classifier; keys of its weights are torchvision's.
+
+    Parameters
+    ----------
+    network : ResNet
+        Its parts are taken over.
+    """
+
+    def __init__(self, network: ResNet) -> None:
+        super().__init__()
+        self.conv1, self.bn1 = network.conv1, network.bn1
+        self.relu, self.maxpool = network.relu, network.maxpool
+        self.layer1, self.layer2 = network.layer1, network.layer2
+        self.layer3, self.layer4 = network.layer3, network.layer4
+        self.in_channels = 3
+        deepest = network.fc.in_features
+        self.channels = (64, deepest // 8, deepest // 4, deepest // 2, deepest)
+        self.strides = (2, 4, 8, 16, 32)
+
+    def forward(self, frames: Tensor) -> list[Tensor]:
+        """Map float32 (N, 3, H, W) to five tensors (N, channels[i], H/strides[i], W/strides[i])."""
+        stem = self.relu(self.bn1(self.conv1(frames)))  # (N, 64, H/2, W/2)
+        first = self.layer1(self.maxpool(stem))  # (N, channels[1], H/4, W/4)
+        second = self.layer2(first)  # (N, channels[2], H/8, W/8)
+        third = self.layer3(second)  # (N, channels[3], H/16, W/16)
+        return [stem, first, second, third, self.layer4(third)]
+
+
+class VggEncoder(Encoder):
+    """VGG16 with batch normalisation, without its classifier; keys are torchvision's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        # torchvision's constructor would also draw the 124 million weights of the classifier
+        self.features = make_layers(cfgs["D"], batch_norm=True)
+        self.in_channels = 3
+        self.channels = (64, 128, 256, 512, 512, 512)
+        self.strides = (1, 2, 4, 8, 16, 32)
+        for layer in self.features:
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
+
+    def forward(self, frames: Tensor) -> list[Tensor]:
+        """Map float32 (N, 3, H, W) to six tensors (N, channels[i], H/strides[i], W/strides[i]).
+
+        Five are what is pooled, the sixth is what the last pooling gives.
+        """
+        features = []
+        for layer in self.features:
+            if isinstance(layer, nn.MaxPool2d):
+                features.append(frames)  # (N, channels[i], H / strides[i], W / strides[i])
+            frames = layer(frames)
+        return [*features, frames]
+
+
+#: What `torch.load` raises at random bytes and at files cut short.
+_UNREADABLE = (
+    *(OSError, EOFError, RuntimeError, ValueError, LookupError),
+    *(AssertionError, AttributeError, TypeError, struct.error, pickle.UnpicklingError),
+)
+
+#: End of the keys under which batch normalisation counts its batches.
+_COUNTER = ".num_batches_tracked"
+
+_ENCODERS: Mapping[str, Callable[[int], Encoder]] = {
+    "small": SmallEncoder,
+    "resnet18": lambda _: ResNetEncoder(resnet18()),
+    "resnet50": lambda _: ResNetEncoder(resnet50()),
+    "vgg16_bn": lambda _: VggEncoder(),
+}
+
+
+def _state_dict(path: Path) -> dict[str, Tensor]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)  # noqa: TID251 models stand below training, whose loader reads runs
+    except _UNREADABLE as error:
+        raise ValueError(
+            f"{path.name} cannot be read as a state dict ({type(error).__name__}); "
+            "take torchvision's file of the network, and compare its size with the original"
+        ) from error
+    if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
+        raise ValueError(f"{path.name} holds no state dict; take torchvision's file of the network")
+    return content

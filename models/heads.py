@@ -28,6 +28,28 @@ class SegmentationHead(nn.Module):
         return functional.interpolate(logits, size=size, mode="bilinear", align_corners=False)
 
 
+class ClassHead(nn.Module):
+    """Global average pooling and one linear layer.
+
+    Parameters
+    ----------
+    inputs : int
+        Channels of the encoder's coarsest features.
+    classes : int
+        Logits; of exclusive classes or of independent tags.
+    """
+
+    def __init__(self, inputs: int, classes: int) -> None:
+        super().__init__()
+        self.score = nn.Linear(inputs, classes)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map (N, `inputs`, h, w) to logits (N, `classes`)."""
+        pooled = features.mean(dim=(2, 3))  # (N, inputs)
+        logits: Tensor = self.score(pooled)
+        return logits
+
+
 class OrdinalHead(nn.Module):
     """1x1 convolution, dropout, global average pooling, fully connected layer, ordinal bits.
 

@@ -70,6 +70,18 @@ class UpBlock(nn.Module):
         return out
 
 
+def draw_normal(module: nn.Module, std: float) -> None:
+    """Draw the weights of all (transposed) convolutions and linear layers from N(0, `std`).
+
+    Biases become 0; batch normalisation stays at scale 1 and offset 0.
+    """
+    for part in module.modules():
+        if isinstance(part, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            nn.init.normal_(part.weight, std=std)
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)
+
+
 def _conv(inputs: int, outputs: int, stride: int) -> tuple[nn.Module, ...]:
     return (
         nn.Conv2d(inputs, outputs, kernel_size=3, stride=stride, padding=1, bias=False),

@@ -13,7 +13,7 @@ class QualityNetwork(nn.Module):
     Parameters
     ----------
     encoder : Encoder
-        An `nn.Module` as well; its weights may come from pretraining.
+        Its weights may come from pretraining.
     """
 
     def __init__(self, encoder: Encoder) -> None:

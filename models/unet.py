@@ -14,7 +14,7 @@ class UNet(nn.Module):
     Parameters
     ----------
     encoder : Encoder
-        An `nn.Module` as well; its weights may come from pretraining.
+        Its weights may come from pretraining.
     classes : int
         Background included.
     """
