@@ -30,6 +30,8 @@ MANIFEST_KEY = "dicom_node.manifest"
 NO_DIGEST = "0" * 64
 #: Name of the graph's only input; see the module's text for shapes.
 INPUT_NAME = "frames"
+#: A class of a whole frame has no place in the node's reports.
+SERVED_TASKS = (Task.SEGMENTATION, Task.QUALITY)
 #: onnxruntime's errors have no common base of their own.
 ONNXRUNTIME_ERRORS: tuple[type[Exception], ...] = (
     ort_state.EPFail,
@@ -93,7 +95,10 @@ class Provenance(_Part):
 
     created_at: str
     code_version: str
+    #: of the fine-tuning
     recipe: str
+    #: where the encoder's first weights came from; empty where they were drawn at random
+    pretraining: str = ""
     seed: int
     #: which snapshot of the store was learned from, and how much of it
     store_version: str
@@ -220,6 +225,11 @@ def _manifest(name: str, content: bytes, session: ort.InferenceSession) -> Manif
         fault = exc.errors()[0]
         key = ".".join(str(part) for part in fault["loc"])
         raise BundleError(f"{name}: manifest: {key}: {fault['msg']}; export it again") from None
+    if manifest.task not in SERVED_TASKS:
+        raise BundleError(
+            f"{name}: a {manifest.task} model; the node serves {' and '.join(SERVED_TASKS)}: "
+            "take the file out of the folder and run it with your own program"
+        )
     found = digest(content, manifest.digest)
     if found != manifest.digest:
         raise BundleError(

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from dicom_node.bundle import Bundle, Manifest
+from dicom_node.cli.card import print_card
 from dicom_node.cli.options import DEFAULT_CONFIG, AsJson, ConfigFile, load, print_json, print_table
 from dicom_node.errors import BundleError, ConfigError
 
@@ -53,12 +54,16 @@ def show_all(config: ConfigFile = DEFAULT_CONFIG, as_json: AsJson = False) -> No
 
 
 @app.command()
-def show(file: BundleFile) -> None:
-    """Print a bundle's manifest as a model card.
+def show(file: BundleFile, as_json: AsJson = False) -> None:
+    """Print a bundle's model card, or its manifest with --json.
 
     Example: dicom-node bundles show bundles/view-quality.onnx
     """
-    typer.echo(Bundle(file).manifest.model_dump_json(indent=2))
+    manifest = Bundle(file).manifest
+    if as_json:
+        typer.echo(manifest.model_dump_json(indent=2))
+    else:
+        print_card(manifest)
 
 
 @app.command()

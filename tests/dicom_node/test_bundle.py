@@ -51,6 +51,12 @@ def test_an_unknown_key_in_the_manifest_is_named(tmp_path: Path) -> None:
         Bundle(path)
 
 
+def test_a_task_that_the_node_does_not_serve_is_refused(tmp_path: Path) -> None:
+    path = write_bundle(tmp_path / "a.onnx", Task.CLASSIFICATION)
+    with pytest.raises(BundleError, match="a classification model; the node serves segmentation"):
+        Bundle(path)
+
+
 def test_routing_fits_by_group_and_geometry() -> None:
     liver, nothing = frozenset({"liver", "abdomen"}), frozenset[str]()
     assert Routing().fits(nothing, Geometry.UNKNOWN)

@@ -97,8 +97,26 @@ def test_bundles_list_marks_a_damaged_bundle(site: Path) -> None:
     bad, good = json.loads(found.stdout)
     assert bad["fault"]
     assert (good["name"], good["fault"]) == ("test-quality", "")
-    card = run(site, "bundles", "show", "bundles/good.onnx")
-    assert json.loads(card.stdout)["task"] == "quality"
+
+
+def test_bundles_show_is_a_card_to_read_and_json_for_a_script(site: Path) -> None:
+    pytest.importorskip("onnx", reason="needs the train group: make test installs it")
+    from tests.support.bundles import write_bundle  # noqa: PLC0415
+
+    metrics = {"validation_accuracy": 0.5, "test_accuracy": 0.25}
+    write_bundle(site / "bundles" / "good.onnx", Task.QUALITY, metrics=metrics)
+    card = run(site, "bundles", "show", "bundles/good.onnx").stdout
+    for said in (
+        "test-quality 1",
+        "0 (not usable) to 4 (best)",
+        "Liver (10200004, SCT)",
+        "by hand",
+    ):
+        assert said in card
+    assert "test accuracy" in card
+    assert "0.250" in card
+    manifest = run(site, "bundles", "show", "bundles/good.onnx", "--json").stdout
+    assert json.loads(manifest)["metrics"] == metrics
 
 
 def test_store_info_and_audit_speak_of_the_configured_store(site: Path) -> None:

@@ -1,0 +1,92 @@
+"""A bundle's manifest as a model card, for the person who decides whether to serve it."""
+
+from collections.abc import Iterable, Iterator
+
+from rich.console import Console
+from rich.table import Table
+
+from dicom_node.bundle import Code, Manifest
+from dicom_node.records import Task
+
+_ANSWERS = {
+    Task.SEGMENTATION: "a segmentation: which pixels show what",
+    Task.QUALITY: "the quality of the view, 0 (not usable) to 4 (best)",
+}
+_HOW_SCORED = "the epoch was chosen on the validation patients; nothing was on the test patients"
+
+
+def print_card(manifest: Manifest) -> None:
+    """Print what the model answers, for which images, from what it learned and how well."""
+    console = Console(highlight=False)
+    console.print(f"[bold]{manifest.name}[/bold] {manifest.version}, by {manifest.manufacturer}")
+    for title, rows in _parts(manifest):
+        table = Table(
+            title=title, title_justify="left", show_header=False, box=None, padding=(0, 2)
+        )
+        table.add_column(style="dim", no_wrap=True)
+        table.add_column(overflow="fold")
+        for row in rows:
+            table.add_row(*row)
+        console.print()
+        console.print(table)
+
+
+def _parts(manifest: Manifest) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    yield "What it answers", _answers(manifest)
+    yield "Which images it is for", _routing(manifest)
+    yield "What it learned from", _provenance(manifest)
+    yield "How well it did", _scores(manifest.metrics)
+    yield "The file", _file(manifest)
+
+
+def _answers(manifest: Manifest) -> list[tuple[str, str]]:
+    rows = [("task", _ANSWERS[manifest.task])]
+    rows += [(f"label {label.value}", _code(label.type)) for label in manifest.labels]
+    rows += [("view of", _code(site)) for site in manifest.finding_sites]
+    return rows
+
+
+def _routing(manifest: Manifest) -> list[tuple[str, str]]:
+    nth, routing = manifest.every_nth_frame, manifest.routing
+    return [
+        ("study groups", _any_of(routing.groups)),
+        ("probes", _any_of(routing.geometries)),
+        ("of a cine", "every frame" if nth == 1 else f"each {nth}. frame"),
+        ("input", f"{manifest.input.height} x {manifest.input.width} (rows x columns), grey"),
+    ]
+
+
+def _provenance(manifest: Manifest) -> list[tuple[str, str]]:
+    origin = manifest.provenance
+    return [
+        ("made", f"{origin.created_at}, dicom-node {origin.code_version}"),
+        ("store", f"version {origin.store_version}, {origin.training_frames} labelled frames"),
+        ("pretraining", origin.pretraining or "none: the encoder began with random weights"),
+        ("fine-tuning", origin.recipe),
+        ("seed", str(origin.seed)),
+    ]
+
+
+def _scores(metrics: dict[str, float]) -> list[tuple[str, str]]:
+    rows = [(name.replace("_", " "), f"{value:.3f}") for name, value in metrics.items()]
+    return [*rows, ("", _HOW_SCORED)] if rows else [("", "nothing was measured")]
+
+
+def _file(manifest: Manifest) -> list[tuple[str, str]]:
+    parity = manifest.parity
+    return [
+        ("digest", manifest.digest),
+        (
+            "parity",
+            f"torch and onnxruntime differ by {parity.max_abs_difference:.1e} at most on "
+            f"{parity.frames} frames ({parity.tolerance:.0e} are allowed)",
+        ),
+    ]
+
+
+def _any_of(values: Iterable[str]) -> str:
+    return ", ".join(values) or "any"
+
+
+def _code(code: Code) -> str:
+    return f"{code.meaning} ({code.value}, {code.scheme})"
