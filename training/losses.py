@@ -1,17 +1,17 @@
-"""What training makes small: pure functions of logits and targets."""
+"""What fine-tuning makes small: pure functions of logits and targets."""
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-#: Keeps Dice alive where an organ is in no frame of the batch; in pixels.
+#: Keeps Dice alive where a label is in no frame of the batch; in pixels.
 SMOOTH_PX = 1.0
 
 
 def soft_dice_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return 1 - soft Dice, averaged over the organs.
+    """Return 1 - soft Dice, averaged over the labels, ().
 
-    Each organ's Dice is that of the whole batch at once, so a frame without the organ costs only
+    Each label's Dice is that of the whole batch at once, so a frame without the label costs only
     what is wrongly found there.
 
     Parameters
@@ -21,19 +21,11 @@ def soft_dice_loss(logits: Tensor, labels: Tensor) -> Tensor:
     labels : Tensor
         int64 (N, H, W), 0 to K - 1.
     """
-    found = logits.softmax(dim=1)[:, 1:]  # (N, K - 1, H, W)
+    found = logits.float().softmax(dim=1)[:, 1:]  # (N, K - 1, H, W)
     truth = functional.one_hot(labels, logits.shape[1]).movedim(-1, 1)[:, 1:]  # (N, K - 1, H, W)
     both = (found * truth).sum(dim=(0, 2, 3))  # (K - 1,)
     either = found.sum(dim=(0, 2, 3)) + truth.sum(dim=(0, 2, 3))  # (K - 1,)
     return 1 - ((2 * both + SMOOTH_PX) / (either + SMOOTH_PX)).mean()
-
-
-def segmentation_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return soft Dice loss plus cross entropy; shapes as in `soft_dice_loss`.
-
-    Cross entropy is this project's addition: it has a slope where Dice is flat, early in training.
-    """
-    return soft_dice_loss(logits, labels) + functional.cross_entropy(logits, labels)
 
 
 def ordinal_targets(scores: Tensor, bits: int) -> Tensor:
@@ -42,7 +34,7 @@ def ordinal_targets(scores: Tensor, bits: int) -> Tensor:
 
 
 def ordinal_loss(logits: Tensor, scores: Tensor, positive_weight: float = 2.0) -> Tensor:
-    """Return binary cross entropy over the ordinal bits, those that are 1 weighing more.
+    """Return binary cross entropy over the ordinal bits, those that are 1 weighing more, ().
 
     Parameters
     ----------
@@ -54,7 +46,7 @@ def ordinal_loss(logits: Tensor, scores: Tensor, positive_weight: float = 2.0) -
         Weight of a bit that is 1 against one that is 0; the papers have 2.
     """
     return functional.binary_cross_entropy_with_logits(
-        logits,
+        logits.float(),
         ordinal_targets(scores, logits.shape[1]),
-        pos_weight=logits.new_tensor(positive_weight),
+        pos_weight=torch.tensor(positive_weight, device=logits.device),
     )

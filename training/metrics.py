@@ -1,4 +1,4 @@
-"""What training is judged by: pure functions from logits and targets to one row a frame."""
+"""What fine-tuning is judged by: pure functions from logits and targets to one row a frame."""
 
 import torch
 from torch import Tensor
@@ -10,9 +10,9 @@ def ordinal_decode(probabilities: Tensor) -> Tensor:
 
 
 def dice(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return each organ's Dice in each frame, float32 (N, K - 1), 0 to 1.
+    """Return each label's Dice in each frame, float32 (N, K - 1), 0 to 1.
 
-    NaN where the organ is neither in the truth nor in the answer: nothing was asked, nothing said.
+    NaN where the label is neither in the truth nor in the answer: nothing was asked, nothing said.
 
     Parameters
     ----------
@@ -21,9 +21,9 @@ def dice(logits: Tensor, labels: Tensor) -> Tensor:
     labels : Tensor
         int64 (N, H, W).
     """
-    organs = torch.arange(1, logits.shape[1], device=logits.device)[:, None, None]
-    found = logits.argmax(dim=1)[:, None] == organs  # (N, K - 1, H, W)
-    truth = labels[:, None] == organs  # (N, K - 1, H, W)
+    values = torch.arange(1, logits.shape[1], device=logits.device)[:, None, None]
+    found = logits.argmax(dim=1)[:, None] == values  # (N, K - 1, H, W)
+    truth = labels[:, None] == values  # (N, K - 1, H, W)
     both = (found & truth).sum(dim=(2, 3))  # (N, K - 1)
     either = found.sum(dim=(2, 3)) + truth.sum(dim=(2, 3))  # (N, K - 1)
     return torch.where(either > 0, 2 * both / either, torch.nan)
@@ -41,3 +41,8 @@ def quality(logits: Tensor, scores: Tensor) -> Tensor:
     """
     off = (ordinal_decode(logits.sigmoid()) - scores).abs()  # (N,)
     return torch.stack((off == 0, off), dim=1).to(torch.float32)
+
+
+def accuracy(logits: Tensor, classes: Tensor) -> Tensor:
+    """Return whether the likeliest class of float (N, K) is the int64 (N,) one, float32 (N,)."""
+    return (logits.argmax(dim=1) == classes).to(torch.float32)

@@ -2,7 +2,8 @@ import math
 
 import torch
 
-from training.metrics import dice, ordinal_decode, quality
+from training.losses import ordinal_targets
+from training.metrics import accuracy, dice, ordinal_decode, quality
 
 
 def test_decoding_counts_the_leading_bits_alone() -> None:
@@ -44,3 +45,13 @@ def test_dice_asks_nothing_where_an_organ_is_absent_and_punishes_its_invention()
 def test_quality_is_right_or_off_by_a_distance() -> None:
     logits = torch.tensor([[5.0, 5, -5, -5], [5, 5, 5, 5]])
     assert quality(logits, torch.tensor([2, 1])).tolist() == [[1, 0], [0, 3]]
+
+
+def test_every_score_survives_encoding_and_decoding() -> None:
+    scores = torch.arange(5)
+    assert ordinal_decode(ordinal_targets(scores, 4)).tolist() == scores.tolist()
+
+
+def test_accuracy_is_whether_the_likeliest_class_is_the_right_one() -> None:
+    logits = torch.tensor([[0.1, 2.0, 0.3], [5.0, 1.0, 1.0]])
+    assert accuracy(logits, torch.tensor([1, 2])).tolist() == [1.0, 0.0]

@@ -1,0 +1,64 @@
+"""Which batch fits, where a GPU ran out of memory."""
+
+from collections.abc import Callable
+
+import torch
+
+from dicom_node.errors import StoreError
+
+#: The smallest batch that batch normalisation learns from.
+SMALLEST_BATCH = 2
+
+
+def largest_batch(step: Callable[[int], None], tried: int) -> int | None:
+    """Return the first of `tried` / 2, `tried` / 4, ... frames that a step has room for.
+
+    Parameters
+    ----------
+    step : callable
+        Takes a number of frames and does what one step of the run does with so many.
+    tried : int
+        What did not fit.
+
+    Returns
+    -------
+    int or None
+        None where not even `SMALLEST_BATCH` fits.
+    """
+    size = tried // 2
+    while size >= SMALLEST_BATCH:
+        if _fits(step, size):
+            return size
+        size //= 2
+    return None
+
+
+def advice(tried: int, fitting: int | None) -> StoreError:
+    """Return the error that says what was tried and what fits.
+
+    Parameters
+    ----------
+    tried : int
+        Frames a step that the GPU had no room for.
+    fitting : int or None
+        What `largest_batch` found.
+    """
+    refused = f"the GPU has no room for --batch-size {tried}"
+    if fitting is None:
+        return StoreError(
+            f"{refused}, nor for any smaller one; take a smaller --height and --width, "
+            "a smaller --encoder, or end what else runs on the GPU"
+        )
+    return StoreError(f"{refused}; {fitting} fits: take --batch-size {fitting}")
+
+
+def _fits(step: Callable[[int], None], size: int) -> bool:
+    try:
+        step(size)
+    except torch.cuda.OutOfMemoryError:
+        fits = False
+    else:
+        fits = True
+    # outside of the handler, where nothing holds the tensors of the step any longer
+    torch.cuda.empty_cache()
+    return fits
