@@ -7,27 +7,6 @@ from torch.nn import functional
 ORDINAL_BITS = 4
 
 
-class SegmentationHead(nn.Module):
-    """A 1x1 convolution to one channel a class, at the size of the input.
-
-    Parameters
-    ----------
-    inputs : int
-        Channels of the decoder's map.
-    classes : int
-        Background included.
-    """
-
-    def __init__(self, inputs: int, classes: int) -> None:
-        super().__init__()
-        self.classify = nn.Conv2d(inputs, classes, kernel_size=1)
-
-    def forward(self, decoded: Tensor, size: tuple[int, int]) -> Tensor:
-        """Map (N, `inputs`, h, w) to logits (N, `classes`, H, W), `size` being (H, W)."""
-        logits = self.classify(decoded)  # (N, classes, h, w)
-        return functional.interpolate(logits, size=size, mode="bilinear", align_corners=False)
-
-
 class ClassHead(nn.Module):
     """Global average pooling and one linear layer.
 

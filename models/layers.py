@@ -38,36 +38,36 @@ class ConvBlock(nn.Sequential):
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
-        super().__init__(*_conv(inputs, outputs, stride), *_conv(outputs, outputs, 1))
+        super().__init__(*conv_layers(inputs, outputs, stride), *conv_layers(outputs, outputs))
 
 
-class UpBlock(nn.Module):
-    """Twice the size by a transposed convolution, joined with a skip, then a `ConvBlock`.
+class UpBlock(nn.Sequential):
+    """A 3x3 convolution, then a 4x4 transposed one of stride 2, as in TernausNet.
+
+    Each with batch normalisation and ReLU. Maps (N, `inputs`, H, W) to (N, `outputs`, 2H, 2W).
 
     Parameters
     ----------
-    inputs : int
-        Channels from below.
-    skip : int
-        Channels of the encoder's features at the doubled size.
-    outputs : int
-        Channels.
+    inputs, middle, outputs : int
+        Channels before, between and after.
     """
 
-    def __init__(self, inputs: int, skip: int, outputs: int) -> None:
-        super().__init__()
-        self.up = nn.ConvTranspose2d(inputs, outputs, kernel_size=2, stride=2)
-        self.block = ConvBlock(outputs + skip, outputs)
+    def __init__(self, inputs: int, middle: int, outputs: int) -> None:
+        super().__init__(
+            *conv_layers(inputs, middle),
+            nn.ConvTranspose2d(middle, outputs, kernel_size=4, stride=2, padding=1, bias=False),
+            nn.BatchNorm2d(outputs),
+            nn.ReLU(inplace=True),
+        )
 
-    def forward(self, below: Tensor, skip: Tensor) -> Tensor:
-        """Map (N, `inputs`, H, W) and (N, `skip`, 2H, 2W) to (N, `outputs`, 2H, 2W).
 
-        Where the encoder rounded an odd size up, the last row and column are cut.
-        """
-        raised = self.up(below)[..., : skip.shape[-2], : skip.shape[-1]]  # (N, outputs, 2H, 2W)
-        joined = torch.cat((raised, skip), dim=1)  # (N, outputs + skip, 2H, 2W)
-        out: Tensor = self.block(joined)
-        return out
+def conv_layers(inputs: int, outputs: int, stride: int = 1) -> tuple[nn.Module, ...]:
+    """Return a 3x3 convolution from `inputs` to `outputs` channels, batch normalisation, ReLU."""
+    return (
+        nn.Conv2d(inputs, outputs, kernel_size=3, stride=stride, padding=1, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(inplace=True),
+    )
 
 
 def draw_normal(module: nn.Module, std: float) -> None:
@@ -80,11 +80,3 @@ def draw_normal(module: nn.Module, std: float) -> None:
             nn.init.normal_(part.weight, std=std)
             if part.bias is not None:
                 nn.init.zeros_(part.bias)
-
-
-def _conv(inputs: int, outputs: int, stride: int) -> tuple[nn.Module, ...]:
-    return (
-        nn.Conv2d(inputs, outputs, kernel_size=3, stride=stride, padding=1, bias=False),
-        nn.BatchNorm2d(outputs),
-        nn.ReLU(inplace=True),
-    )

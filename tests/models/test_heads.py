@@ -1,10 +1,6 @@
 import torch
 
-from models.heads import ORDINAL_BITS, ClassHead, OrdinalHead, SegmentationHead
-
-
-def test_the_segmentation_head_gives_one_channel_a_class_at_the_size_of_the_input() -> None:
-    assert SegmentationHead(6, 3)(torch.zeros(2, 6, 8, 12), (16, 24)).shape == (2, 3, 16, 24)
+from models.heads import ORDINAL_BITS, ClassHead, OrdinalHead
 
 
 def test_the_ordinal_head_gives_four_bits_and_drops_out_only_in_training() -> None:

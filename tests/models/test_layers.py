@@ -1,6 +1,7 @@
 import torch
+from torch import nn
 
-from models.layers import ConvBlock, UpBlock, ZScore
+from models.layers import ConvBlock, UpBlock, ZScore, draw_normal
 
 
 def test_z_score_gives_each_frame_zero_mean_and_unit_deviation() -> None:
@@ -23,6 +24,17 @@ def test_conv_block_rounds_odd_sizes_up() -> None:
     assert ConvBlock(2, 5, stride=2)(torch.zeros(1, 2, 9, 12)).shape == (1, 5, 5, 6)
 
 
-def test_up_block_doubles_and_cuts_to_the_skip() -> None:
-    block = UpBlock(inputs=6, skip=4, outputs=3)
-    assert block(torch.zeros(2, 6, 5, 6), torch.zeros(2, 4, 9, 12)).shape == (2, 3, 9, 12)
+def test_up_block_doubles() -> None:
+    assert UpBlock(inputs=6, middle=4, outputs=3)(torch.zeros(2, 6, 5, 7)).shape == (2, 3, 10, 14)
+
+
+def test_drawn_weights_have_the_spread_and_biases_are_zero() -> None:
+    torch.manual_seed(0)
+    layers = nn.Sequential(
+        nn.Conv2d(16, 32, 3), nn.ConvTranspose2d(32, 16, 3), nn.BatchNorm2d(16), nn.Linear(99, 99)
+    )
+    draw_normal(layers, std=0.1)
+    for layer in (layers[0], layers[1], layers[3]):
+        assert abs(float(layer.weight.detach().std()) - 0.1) < 0.005
+        assert not layer.bias.detach().any()
+    assert (layers[2].weight == 1).all()

@@ -1,11 +1,12 @@
+import pytest
 import torch
 from torch import Tensor, nn
 
-from models.encoders import SmallEncoder
+from models.encoders import Encoder, SmallEncoder, build
 from models.unet import UNet
 
 
-class ColourEncoder(nn.Module):
+class ColourEncoder(Encoder):
     """Two scales from three channels, as encoders with ImageNet weights want them."""
 
     in_channels = 3
@@ -25,6 +26,23 @@ class ColourEncoder(nn.Module):
 def frames(count: int = 2) -> Tensor:
     torch.manual_seed(1)
     return torch.randint(0, 256, (count, 1, 64, 96), dtype=torch.uint8)
+
+
+@pytest.mark.parametrize("name", ["small", "resnet18", "resnet50", "vgg16_bn"])
+def test_every_encoder_gives_logits_at_full_size_by_five_up_convolution_blocks(name: str) -> None:
+    network = UNet(build(name, width=4), classes=3)
+    assert len(network.decoder.blocks) == 5
+    with torch.no_grad():
+        assert network(frames()).shape == (2, 3, 64, 96)
+
+
+def test_the_loss_reaches_every_weight() -> None:
+    torch.manual_seed(0)
+    network = UNet(SmallEncoder(4), classes=2)
+    network(frames())[:, 1].square().mean().backward()
+    for name, weight in network.named_parameters():
+        assert weight.grad is not None, name
+        assert weight.grad[-1].abs().max() > 0, name
 
 
 def test_probabilities_sum_to_one_over_the_classes() -> None:
