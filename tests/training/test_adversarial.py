@@ -1,10 +1,9 @@
 import math
 
 import pytest
+import torch
 
-torch = pytest.importorskip("torch", reason="needs the train group: make test installs it")
-
-from training.adversarial import LOSSES  # noqa: E402
+from training.adversarial import LOSSES
 
 SCORES = [-3.0, -1.0, -0.25, 0.0, 0.5, 1.0, 4.0]
 
@@ -24,7 +23,6 @@ FORMULAS = {
 }
 
 
-@pytest.mark.torch
 @pytest.mark.parametrize("side", range(3), ids=["real", "fake", "fooled"])
 @pytest.mark.parametrize("name", FORMULAS)
 def test_each_side_of_each_loss_is_the_papers_formula(name: str, side: int) -> None:
@@ -33,7 +31,6 @@ def test_each_side_of_each_loss_is_the_papers_formula(name: str, side: int) -> N
     assert found.tolist() == pytest.approx(expected, abs=1e-5)
 
 
-@pytest.mark.torch
 @pytest.mark.parametrize("name", LOSSES)
 def test_fooling_more_costs_less_and_being_fooled_costs_more(name: str) -> None:
     real, fake, fooled = LOSSES[name]

@@ -1,87 +1,185 @@
-import copy
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
 
-from training.config import Schedule
-from training.loop import Batches, Epoch, Objective, evaluate, train
+from dicom_node.errors import StoreError
+from tests.conftest import REPOSITORY
+from training import pack, pretexts, recipes, runs
+from training.batches import Batches
+from training.config import PretrainSettings, Size
+from training.loop import Batch, Epoch, Fitted, Networks, Plan, Player, fit, measure
+from training.pack import Pack
 
-
-class Bright(nn.Module):
-    """Two logits a frame from its mean grey."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.line = nn.Linear(1, 2)
-
-    def forward(self, frames: Tensor) -> Tensor:
-        answer: Tensor = self.line(frames.float().mean(dim=(1, 2, 3), keepdim=False)[:, None] / 255)
-        return answer
+SIZE = Size(height=64, width=64)
+EPOCHS = 3
 
 
-def right(logits: Tensor, targets: Tensor) -> Tensor:
-    return (logits.argmax(dim=1) == targets).float()[:, None]
-
-
-OBJECTIVE = Objective(loss=nn.functional.cross_entropy, measure=right, measures=("accuracy",))
-
-
-def batches(count: int, size: int, *, flipped: bool = False) -> Batches:
-    rng = torch.Generator().manual_seed(count)
-    frames = torch.randint(0, 256, (count, 1, 1, 1), dtype=torch.uint8, generator=rng)
-    bright = (frames.flatten() > 127).to(torch.int64)
-    return DataLoader(TensorDataset(frames, 1 - bright if flipped else bright), batch_size=size)
+@pytest.fixture(scope="module")
+def phantoms(phantom_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Pack:
+    return pack.build(phantom_store, tmp_path_factory.mktemp("packs") / "pack", SIZE)
 
 
 @pytest.fixture
 def fabric() -> Fabric:
-    fabric = Fabric(accelerator="cpu", devices=1)
-    fabric.launch()
-    fabric.seed_everything(0, verbose=False)
-    return fabric
+    return Fabric(accelerator="cpu", devices=1)
 
 
-def test_training_learns_and_tells_every_epoch(fabric: Fabric) -> None:
-    told: list[Epoch] = []
-    loaders = (batches(64, 8), batches(32, 8))
-    train(fabric, Bright(), OBJECTIVE, loaders, Schedule(epochs=20, learning_rate=0.5), told.append)
-    assert [epoch.number for epoch in told] == list(range(1, 21))
-    assert told[-1].training_loss < 0.5 * told[0].training_loss
-    assert told[-1].validation["accuracy"] > 0.9
+def batches(phantoms: Pack) -> tuple[Batches, Batches]:
+    training, validation = (
+        Batches(
+            phantoms,
+            phantoms.select(split=split)[:16],
+            targets=("tags",),
+            batch_size=8,
+            seed=3,
+            training=split == "train",
+            device=torch.device("cpu"),
+        )
+        for split in ("train", "validation")
+    )
+    return training, validation
 
 
-def test_the_weights_are_those_of_the_lowest_validation_loss(fabric: Fabric) -> None:
-    # the validation labels contradict the training labels: the first epoch is the best
-    told: list[Epoch] = []
-    network = Bright()
-    kept: list[dict[str, Tensor]] = []
-
-    def after(epoch: Epoch) -> None:
-        told.append(epoch)
-        kept.append(copy.deepcopy(network.state_dict()))
-
-    loaders = (batches(64, 8), batches(32, 8, flipped=True))
-    best = train(fabric, network, OBJECTIVE, loaders, Schedule(epochs=5, learning_rate=0.1), after)
-    least = min(range(5), key=lambda n: told[n].validation["loss"])
-    assert least < 4
-    assert all(torch.equal(best[name], kept[least][name]) for name in best)
+def task() -> pretexts.Pretext:
+    torch.manual_seed(5)
+    return pretexts.build(
+        PretrainSettings(
+            strategy=recipes.load("ce_dcm"),
+            encoder="small",
+            encoder_width=4,
+            size=SIZE,
+            learning_rate=1e-3,
+        )
+    )
 
 
-def test_every_frame_weighs_the_same_in_an_uneven_last_batch(fabric: Fabric) -> None:
-    network = Bright()
-    uneven, whole = (evaluate(fabric, network, OBJECTIVE, batches(10, size)) for size in (4, 10))
-    assert uneven == pytest.approx(whole)
+class InterruptionError(Exception):
+    """Stands for a kill: it ends the loop where no handler is."""
 
 
-def test_a_measure_that_says_nothing_of_some_frames_averages_the_others(fabric: Fabric) -> None:
-    def sometimes(logits: Tensor, targets: Tensor) -> Tensor:
-        rows = torch.tensor([[1.0, torch.nan], [torch.nan, torch.nan], [0.5, torch.nan]])
-        return rows[: len(logits)]
+def stop_after(number: int) -> Callable[[Epoch], None]:
+    def look(epoch: Epoch) -> None:
+        if epoch.number == number:
+            raise InterruptionError
 
-    objective = Objective(loss=OBJECTIVE.loss, measure=sometimes, measures=("some", "never"))
-    scores = evaluate(fabric, Bright(), objective, batches(3, 3))
-    assert scores["some"] == 0.75
-    assert scores["never"] != scores["never"]
+    return look
+
+
+def what_was_learned(fitted: Fitted) -> list[object]:
+    """All of a loop's outcome but its speed."""
+    return [(e.number, e.training, e.validation, e.is_best) for e in fitted.epochs]
+
+
+def test_a_run_that_was_interrupted_goes_on_as_if_nothing_had_happened(
+    phantoms: Pack, fabric: Fabric, tmp_path: Path
+) -> None:
+    whole = fit(fabric, task(), batches(phantoms), Plan(epochs=EPOCHS, seed=1))
+    plan = Plan(epochs=EPOCHS, seed=1, run=tmp_path)
+    with pytest.raises(InterruptionError):
+        fit(fabric, task(), batches(phantoms), plan, stop_after(2))
+    assert (tmp_path / runs.CHECKPOINT).exists()
+    told: list[int] = []
+    resumed = fit(fabric, task(), batches(phantoms), plan, lambda epoch: told.append(epoch.number))
+    assert told == [1, 2, 3]
+    assert what_was_learned(resumed) == what_was_learned(whole)
+    for name, weights in whole.best.items():
+        for key, value in weights.items():
+            assert torch.equal(resumed.best[name][key], value), key
+
+
+def test_the_epoch_with_the_lowest_validation_loss_is_kept(phantoms: Pack, fabric: Fabric) -> None:
+    learner = task()
+    fitted = fit(fabric, learner, batches(phantoms), Plan(epochs=EPOCHS, seed=1))
+    losses = [epoch.validation["loss"] for epoch in fitted.epochs]
+    assert fitted.chosen.number == 1 + int(np.argmin(losses))
+    for name, player in learner.players.items():
+        player.network.load_state_dict(fitted.best[name])
+    rows = measure(fabric, learner, batches(phantoms)[1])
+    assert rows.shape == (len(batches(phantoms)[1].rows), len(learner.measures))
+    assert rows[:, 0].mean() == pytest.approx(min(losses), rel=1e-5)
+
+
+def test_another_seed_gives_another_run(phantoms: Pack, fabric: Fabric) -> None:
+    assert {
+        fit(fabric, Dropping(), batches(phantoms), Plan(epochs=1, seed=seed))
+        .epochs[0]
+        .training["network/loss"]
+        for seed in (1, 1, 2)
+    }.__len__() == 2
+
+
+class Dropping:
+    """Learns the mean of a frame through dropout, which draws."""
+
+    measures = ("loss",)
+
+    def __init__(self) -> None:
+        torch.manual_seed(0)
+        network = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(64 * 64, 1))
+        self.players = {"network": Player(network, torch.optim.SGD(network.parameters(), lr=1e-9))}
+
+    def loss(self, turn: str, networks: Networks, batch: Batch) -> dict[str, Tensor]:
+        return {"loss": self.measure(networks, batch).mean()}
+
+    def measure(self, networks: Networks, batch: Batch) -> Tensor:
+        frames = batch["frames"].float()
+        return (networks["network"](frames) - frames.mean(dim=(1, 2, 3))[:, None]).square()
+
+
+class Exploding(Dropping):
+    """Learns so fast that its loss is no number after a step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        network = self.players["network"].network
+        self.players = {"network": Player(network, torch.optim.SGD(network.parameters(), lr=1e30))}
+
+
+def test_a_loss_that_is_no_number_ends_the_run_with_a_cure(
+    phantoms: Pack, fabric: Fabric, tmp_path: Path
+) -> None:
+    with pytest.raises(StoreError, match=r"epoch 1: the loss is no number any more; take a small"):
+        fit(fabric, Exploding(), batches(phantoms), Plan(epochs=2, seed=1, run=tmp_path))
+    assert not (tmp_path / runs.CHECKPOINT).exists()
+
+
+def test_schedulers_step_once_a_batch(phantoms: Pack, fabric: Fabric) -> None:
+    learner = Dropping()
+    player = learner.players["network"]
+    player.scheduler = torch.optim.lr_scheduler.StepLR(player.optimizer, step_size=1, gamma=0.5)
+    training, validation = batches(phantoms)
+    fitted = fit(fabric, learner, (training, validation), Plan(epochs=2, seed=1))
+    assert fitted.epochs[-1].learning_rate == pytest.approx(1e-9 * 0.5 ** (2 * len(training)))
+
+
+def test_two_processes_take_the_steps_that_one_takes(phantoms: Pack, tmp_path: Path) -> None:
+    weights = []
+    for devices in (1, 2):
+        out = tmp_path / f"{devices}.pt"
+        arguments = ["-m", "tests.support.processes", str(phantoms.folder), str(out), str(devices)]
+        # each process with one thread: as many as that would wait for each other
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        done = subprocess.run(
+            [sys.executable, *arguments],
+            cwd=REPOSITORY,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        weights.append(runs.load_state(out))
+    one, two = weights
+    assert one.keys() == two.keys()
+    for name, value in one.items():
+        assert torch.allclose(value, two[name], rtol=1e-4, atol=1e-6), name
+    assert not torch.equal(one["0.weight"], one["first"])

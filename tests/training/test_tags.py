@@ -1,10 +1,9 @@
 import math
 
 import pytest
+import torch
 
-torch = pytest.importorskip("torch", reason="needs the train group: make test installs it")
-
-from training.tags import TAG_BITS, has_tags, known, tag_accuracy, tag_loss, tag_losses  # noqa: E402
+from training.tags import TAG_BITS, has_tags, known, tag_accuracy, tag_loss, tag_losses
 
 PROBE_ONLY = [1.0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
 GROUPS_ONLY = [0.0, 0, 1, 0, 0, 1, 0, 0, 0, 0]
@@ -24,13 +23,11 @@ def slow_loss(logits: list[float], y: list[float]) -> float | None:
     return sum(bits) / len(bits) if bits else None
 
 
-@pytest.mark.torch
 def test_only_bits_of_a_tag_that_was_written_are_known() -> None:
     assert known(Y).sum(dim=1).tolist() == [2, 8, 10, 0]
     assert has_tags(Y).tolist() == [True, True, True, False]
 
 
-@pytest.mark.torch
 def test_the_loss_is_that_of_a_slow_loop_over_known_bits() -> None:
     logits = torch.linspace(-3, 3, 4 * TAG_BITS).reshape(4, TAG_BITS)
     slow = [slow_loss(*row) for row in zip(logits.tolist(), Y.tolist(), strict=True)]
@@ -39,7 +36,6 @@ def test_the_loss_is_that_of_a_slow_loop_over_known_bits() -> None:
     assert tag_loss(logits, Y).item() == pytest.approx(sum(slow[:3]) / 3, abs=1e-6)
 
 
-@pytest.mark.torch
 def test_a_frame_without_tags_gives_no_slope() -> None:
     logits = torch.randn(4, TAG_BITS, requires_grad=True)
     tag_loss(logits, Y).backward()
@@ -49,7 +45,6 @@ def test_a_frame_without_tags_gives_no_slope() -> None:
     assert (logits.grad[0, 2:] == 0).all()
 
 
-@pytest.mark.torch
 def test_a_batch_without_any_tags_costs_nothing_and_is_a_number() -> None:
     logits = torch.randn(2, TAG_BITS, requires_grad=True)
     loss = tag_loss(logits, torch.zeros(2, TAG_BITS))
@@ -58,7 +53,6 @@ def test_a_batch_without_any_tags_costs_nothing_and_is_a_number() -> None:
     assert (logits.grad == 0).all()
 
 
-@pytest.mark.torch
 def test_accuracy_counts_known_bits_alone() -> None:
     found = tag_accuracy(torch.full((4, TAG_BITS), -1.0), Y).tolist()
     assert found[:3] == pytest.approx([1 / 2, 6 / 8, 8 / 10])

@@ -5,7 +5,7 @@ the module. The loop knows none of them.
 """
 
 import importlib
-from pathlib import Path
+import pkgutil
 from typing import Protocol, runtime_checkable
 
 from torch import nn
@@ -30,7 +30,7 @@ class Pretext(loop.Task, Protocol):
 
 def names() -> list[str]:
     """Return the pretexts that there are."""
-    return sorted(p.stem for p in Path(__file__).parent.glob("*.py") if not p.stem.startswith("_"))
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
 def build(settings: PretrainSettings) -> Pretext:

@@ -171,8 +171,8 @@ def _scores(
     Both go in together: normalised apart, a blurred hole and a sharp patch would look alike.
     """
     twice = None if y is None else torch.cat((y, y))
-    real, filled = discriminator(torch.cat((target, patch)), twice).float().chunk(2)
-    return real, filled
+    scores = discriminator(torch.cat((target, patch)), twice).float()  # (2N,)
+    return scores[: len(target)], scores[len(target) :]
 
 
 @contextmanager
