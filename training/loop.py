@@ -82,8 +82,10 @@ class Plan:
     epochs: int
     #: of what the networks draw, as dropout
     seed: int
-    #: folder to leave a checkpoint in after each epoch, and to go on from one that is there
+    #: folder to leave checkpoints in, and to go on from one that is there
     run: Path | None = None
+    #: a kill costs an epoch or so many seconds, whichever is longer
+    checkpoint_s: float = 30.0
     #: hand the networks to ``torch.compile``
     compile: bool = False
 
@@ -134,6 +136,7 @@ def fit(
         for name, player in task.players.items()
     }
     fitted = _resumed(task, plan.run)
+    saved_at = -math.inf
     for epoch in fitted.epochs:
         after_epoch(epoch)
     for number in range(len(fitted.epochs) + 1, plan.epochs + 1):
@@ -156,8 +159,10 @@ def fit(
         fitted.epochs.append(epoch)
         if epoch.is_best:
             fitted.best = {name: _weights(player) for name, player in task.players.items()}
-        if plan.run is not None and fabric.is_global_zero:
-            _save(task, fitted, plan.run)
+        if plan.run is not None and time.monotonic() - saved_at >= plan.checkpoint_s:
+            saved_at = time.monotonic()
+            if fabric.is_global_zero:
+                _save(task, fitted, plan.run)
         after_epoch(epoch)
     fabric.barrier()
     return fitted
@@ -175,7 +180,7 @@ def measure(fabric: Fabric, task: Task, batches: Batches) -> NDArray[np.float64]
 
 def _set_up(fabric: Fabric, player: Player, *, compile_network: bool) -> nn.Module:
     # the layout in which CPUs and GPUs convolve fastest
-    network: nn.Module = player.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network: nn.Module = player.network.to(memory_format=torch.channels_last)
     if compile_network:
         network = cast(nn.Module, torch.compile(network))
     wrapped, optimizer = fabric.setup(network, player.optimizer)

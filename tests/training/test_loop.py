@@ -82,7 +82,7 @@ def test_a_run_that_was_interrupted_goes_on_as_if_nothing_had_happened(
     phantoms: Pack, fabric: Fabric, tmp_path: Path
 ) -> None:
     whole = fit(fabric, task(), batches(phantoms), Plan(epochs=EPOCHS, seed=1))
-    plan = Plan(epochs=EPOCHS, seed=1, run=tmp_path)
+    plan = Plan(epochs=EPOCHS, seed=1, run=tmp_path, checkpoint_s=0)
     with pytest.raises(InterruptionError):
         fit(fabric, task(), batches(phantoms), plan, stop_after(2))
     assert (tmp_path / runs.CHECKPOINT).exists()

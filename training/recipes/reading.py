@@ -1,5 +1,6 @@
 """Settings out of YAML files, with faults in the words of who wrote the file."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -32,7 +33,7 @@ def read_settings(path: Path, kind: type[S]) -> S:
     return checked(values, kind, where=str(path))
 
 
-def checked(values: dict[str, object], kind: type[S], *, where: str) -> S:
+def checked(values: Mapping[str, object], kind: type[S], *, where: str) -> S:
     """Make settings of plain values.
 
     Raises
