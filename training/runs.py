@@ -23,6 +23,12 @@ CHECKPOINT: Final = "checkpoint.pt"
 #: of a pretraining: the encoder alone, and the whole of what learned
 ENCODER: Final = "encoder.pt"
 NETWORK: Final = "network.pt"
+#: of a fine-tuning: measures on the test frames, one array a column, ...
+SCORES: Final = "scores.npz"
+#: ... those that say which frames they are, and which of them are of one patient ...
+IDENTITIES: Final = ("frame_id", "patient")
+#: ... and real frames of validation patients, on which export compares torch and onnxruntime
+SAMPLE: Final = "sample.npy"
 
 
 class RunInfo(Settings):
@@ -68,6 +74,10 @@ def begin(folder: Path, info: RunInfo) -> RunInfo:
         return info
     found = read(folder)
     difference = _difference(found, info)
+    if difference and found.finished_at is None and not (folder / CHECKPOINT).exists():
+        # it ended before its first epoch did: nothing is lost
+        write(folder, info)
+        return info
     if difference:
         raise ConfigError(
             f"{folder}: holds a run with {difference}; name another folder, or delete this one"
