@@ -8,7 +8,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -45,6 +45,9 @@ class EpochLike(Protocol):
         """Of training alone."""
 
 
+_Recorder = Callable[[EpochLike], None]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Point:
     """One epoch, read back."""
@@ -63,8 +66,21 @@ def recording(run: Path) -> Iterator[Callable[[EpochLike], None]]:
     Parameters
     ----------
     run : Path
-        Folder of the run; curves that are there are begun anew.
+        Folder of the run, there when the first epoch is told; curves in it are begun anew then.
     """
+    with ExitStack() as opened:
+        recorders: list[_Recorder] = []
+
+        def record(epoch: EpochLike) -> None:
+            if not recorders:
+                recorders.append(opened.enter_context(_recorder(run)))
+            recorders[0](epoch)
+
+        yield record
+
+
+@contextmanager
+def _recorder(run: Path) -> Iterator[_Recorder]:
     shutil.rmtree(run / TENSORBOARD, ignore_errors=True)
     writer = Writer(str(run / TENSORBOARD))
     try:

@@ -62,6 +62,12 @@ def test_a_line_that_a_kill_cut_short_is_left_out(tmp_path: Path) -> None:
     assert curves.read(tmp_path) == [epoch(1)]
 
 
+def test_curves_of_a_finished_run_are_kept_when_no_epoch_is_told(tmp_path: Path) -> None:
+    record(tmp_path, epoch(1))
+    record(tmp_path)
+    assert curves.read(tmp_path) == [epoch(1)]
+
+
 def test_a_folder_without_curves_says_what_to_name(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="name the folder of a run"):
         curves.read(tmp_path)
