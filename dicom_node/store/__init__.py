@@ -5,13 +5,14 @@ A folder that can be copied to a training machine: ``catalogue.db`` (SQLite), ``
 """
 
 from dicom_node.store.audit import Finding, audit
-from dicom_node.store.records import NewFrame, StoredFrame, StoreInfo
+from dicom_node.store.records import Listing, NewFrame, StoredFrame, StoreInfo
 from dicom_node.store.split import SPLITS, split_of
 from dicom_node.store.weak_labels import WeakLabelStore
 
 __all__ = [
     "SPLITS",
     "Finding",
+    "Listing",
     "NewFrame",
     "StoreInfo",
     "StoredFrame",

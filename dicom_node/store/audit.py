@@ -8,14 +8,14 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from dicom_node.database import open_sqlite
 from dicom_node.errors import StoreError
 from dicom_node.records import Geometry
 from dicom_node.store import catalogue, files
+from dicom_node.store.label_sets import class_sets, label_sets
 from dicom_node.store.records import PROBE, PSEUDONYM, RULE
 from dicom_node.store.split import SPLITS
 
-#: What each text column may hold; text anywhere else is a finding.
+#: What each text column may hold, besides those of `_allowed_text`; text elsewhere is a finding.
 ALLOWED_TEXT = {
     "instance": PSEUDONYM,
     "series": PSEUDONYM,
@@ -56,7 +56,7 @@ def audit(folder: Path) -> list[Finding]:
     database = folder / "catalogue.db"
     if not database.is_file():
         raise StoreError(f"{folder.name}: no store here (no catalogue.db); name its folder")
-    engine = open_sqlite(database, catalogue.metadata)
+    engine = catalogue.open_catalogue(database)
     try:
         with engine.begin() as connection:
             findings = list(_tables(connection))
@@ -74,6 +74,7 @@ def audit(folder: Path) -> list[Finding]:
 
 
 def _tables(connection: sa.Connection) -> Iterator[Finding]:
+    allowed = _allowed_text()
     found = sa.MetaData()
     found.reflect(connection)
     for name, table in found.tables.items():
@@ -81,12 +82,22 @@ def _tables(connection: sa.Connection) -> Iterator[Finding]:
             yield Finding(where="catalogue.db", what="a table that is not the store's")
         for place, row in enumerate(connection.execute(sa.select(table)).mappings(), start=1):
             for column, value in row.items():
-                form = ALLOWED_TEXT.get(column)
+                form = allowed.get(column)
                 if isinstance(value, str | bytes) and not (
                     form and isinstance(value, str) and form.fullmatch(value)
                 ):
                     where = f"catalogue.db {name}.{column}, row {place}"
                     yield Finding(where=where, what=f"text of {len(value)} characters, no token")
+
+
+def _allowed_text() -> dict[str, re.Pattern[str]]:
+    classes = class_sets()
+    names = {
+        "label_set": list(label_sets()),
+        "class_set": list(classes),
+        "class_name": [name for one in classes.values() for name in one.names],
+    }
+    return ALLOWED_TEXT | {column: re.compile("|".join(known)) for column, known in names.items()}
 
 
 def _files(folder: Path, expected: dict[Path, str]) -> Iterator[Finding]:

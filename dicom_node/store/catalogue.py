@@ -5,12 +5,15 @@ again, only a row of `sightings` is added.
 """
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
 
+from dicom_node.database import open_sqlite
 from dicom_node.records import GROUPS, Geometry
+from dicom_node.store.label_sets import DEFAULT_LABEL_SET
 from dicom_node.store.records import NewFrame, StoredFrame
 from dicom_node.store.split import split_of
 
@@ -53,6 +56,10 @@ frames = sa.Table(
     sa.Column("quality", sa.Integer),
     sa.Column("mask_digest", sa.String),
     sa.Column("mask_bytes", sa.Integer, nullable=False, server_default="0"),
+    #: names of `label_sets`: what the mask's values show, and what the frame is
+    sa.Column("label_set", sa.String),
+    sa.Column("class_set", sa.String),
+    sa.Column("class_name", sa.String),
 )
 
 sightings = sa.Table(
@@ -62,6 +69,20 @@ sightings = sa.Table(
     sa.Column("frame_number", sa.Integer, primary_key=True),
     sa.Column("frame_id", sa.ForeignKey("frames.frame_id"), nullable=False, index=True),
 )
+
+
+def open_catalogue(path: Path) -> sa.Engine:
+    """Open (and create) a catalogue; one from before there were label sets gets its new columns."""
+    engine = open_sqlite(path, metadata)
+    with engine.begin() as connection:  # IMMEDIATE: of two processes one adds
+        there = {column["name"] for column in sa.inspect(connection).get_columns("frames")}
+        added = [name for name in ("label_set", "class_set", "class_name") if name not in there]
+        for name in added:
+            connection.exec_driver_sql(f"ALTER TABLE frames ADD COLUMN {name} VARCHAR")
+        if "label_set" in added:
+            masked = frames.c.mask_digest.is_not(None)
+            connection.execute(frames.update().where(masked).values(label_set=DEFAULT_LABEL_SET))
+    return engine
 
 
 def put(connection: sa.Connection, frame: NewFrame, frame_id: str, size_bytes: int) -> None:
@@ -124,6 +145,10 @@ def stored_frame(row: Any) -> StoredFrame:
         width=row.width,
         quality=row.quality,
         has_mask=row.mask_digest is not None,
+        # an older version of the node beside this one writes masks without a set
+        label_set=row.label_set or (DEFAULT_LABEL_SET if row.mask_digest else None),
+        class_set=row.class_set,
+        class_name=row.class_name,
         split=row.split,
         burned_in_annotation=row.burned_in_annotation,
     )

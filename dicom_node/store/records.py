@@ -96,9 +96,24 @@ class StoredFrame:
     #: label of a reader, 0 (not usable) to 4 (best view)
     quality: int | None
     has_mask: bool
+    #: what the mask's values show, a name of `label_sets`; None without a mask
+    label_set: str | None
+    #: what a reader says that the frame is: one of the classes of a class set
+    class_set: str | None
+    class_name: str | None
     #: train, validation or test
     split: str
     burned_in_annotation: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """What a store held at one moment."""
+
+    #: as `WeakLabelStore.version`
+    version: str
+    #: as `WeakLabelStore.frames`
+    frames: tuple[StoredFrame, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +127,10 @@ class StoreInfo:
     by_group: Mapping[str, int]
     by_split: Mapping[str, int]
     labelled: Mapping[Task, int]
+    #: frames with a mask of it, of the sets that occur
+    by_label_set: Mapping[str, int]
+    #: ``set/class``, of those that occur
+    by_class: Mapping[str, int]
     #: of frames and masks
     size_bytes: int
 

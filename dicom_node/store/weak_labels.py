@@ -1,6 +1,5 @@
 """The store as the other parts see it."""
 
-import hashlib
 from pathlib import Path
 from typing import Self
 
@@ -8,18 +7,13 @@ import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
-from dicom_node.database import open_sqlite
+from dicom_node.database import for_reading
 from dicom_node.errors import StoreError
-from dicom_node.records import GROUPS, Box, Geometry, Task
-from dicom_node.store import catalogue, files
+from dicom_node.records import Box, Task
+from dicom_node.store import catalogue, files, queries
 from dicom_node.store.catalogue import frames, instances, sightings
-from dicom_node.store.records import BEST_QUALITY, NewFrame, StoredFrame, StoreInfo
-from dicom_node.store.split import SPLITS
-
-_LABEL_OF = {
-    Task.SEGMENTATION: frames.c.mask_digest,
-    Task.QUALITY: frames.c.quality,
-}
+from dicom_node.store.label_sets import DEFAULT_LABEL_SET, class_set, label_set
+from dicom_node.store.records import BEST_QUALITY, Listing, NewFrame, StoredFrame, StoreInfo
 
 
 class WeakLabelStore:
@@ -35,7 +29,7 @@ class WeakLabelStore:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._frames = folder / "frames"
         self._masks = folder / "masks"
-        self._engine = open_sqlite(folder / "catalogue.db", catalogue.metadata)
+        self._engine = catalogue.open_catalogue(folder / "catalogue.db")
 
     def close(self) -> None:
         """Close the catalogue."""
@@ -116,20 +110,17 @@ class WeakLabelStore:
         StoreError
             When there is no such split.
         """
-        if split is not None and split not in SPLITS:
-            raise StoreError(f"no split {split!r}; there are {', '.join(SPLITS)}")
-        query = sa.select(frames, instances).join(
-            instances, frames.c.instance == instances.c.instance
-        )
-        if labelled is not None:
-            query = query.where(_LABEL_OF[labelled].is_not(None))
-        if split is not None:
-            query = query.where(instances.c.split == split)
-        query = query.order_by(
-            instances.c.patient, instances.c.study, instances.c.instance, frames.c.frame_number
-        )
         with self._engine.begin() as connection:
-            return [catalogue.stored_frame(row) for row in connection.execute(query)]
+            return queries.stored_frames(connection, labelled=labelled, split=split)
+
+    def listing(self) -> Listing:
+        """Return all frames with the version that they make up, as of one moment."""
+        # one transaction that only reads sees one state, and no harvest waits for it
+        with for_reading(self._engine).begin() as connection:
+            return Listing(
+                version=queries.version(connection),
+                frames=tuple(queries.stored_frames(connection)),
+            )
 
     def pixels(self, frame_id: str) -> NDArray[np.uint8]:
         """Return a frame as uint8, (H, W); works in forked workers, no database is asked.
@@ -189,6 +180,8 @@ class WeakLabelStore:
         *,
         quality: int | None = None,
         mask: NDArray[np.uint8] | None = None,
+        labels: str | None = None,
+        class_name: str | None = None,
     ) -> None:
         """Attach what a reader said of a frame; what is given replaces what was there.
 
@@ -202,6 +195,10 @@ class WeakLabelStore:
             0 (not usable) to 4 (best view).
         mask : ndarray of uint8, shape (H, W), optional
             Label map of the stored crop, 0 = background.
+        labels : str, optional
+            Which label set the mask's values are of; ``liver-kidney`` when not named.
+        class_name : str, optional
+            What the frame is, as ``set/class``: ``breast/benign``.
 
         Raises
         ------
@@ -210,66 +207,63 @@ class WeakLabelStore:
         TemporaryError
             When the disk does not take it.
         """
-        if quality is not None and not 0 <= quality <= BEST_QUALITY:
-            raise StoreError(f"quality {quality} is not 0 to {BEST_QUALITY}")
+        values = _checked(quality, class_name)
         with self._engine.begin() as connection:
             frame_id = catalogue.sighting(connection, instance, frame_number)
         if frame_id is None:
             raise StoreError(
                 f"frame {frame_number} of the instance is not stored; harvest it first"
             )
-        values: dict[str, object] = {} if quality is None else {"quality": quality}
         if mask is not None:
-            values |= self._put_mask(frame_id, mask)
+            values |= self._put_mask(frame_id, mask, labels or DEFAULT_LABEL_SET)
+        elif labels is not None:
+            raise StoreError("a label set is of a mask, and there is none; name the mask too")
         if values:
             with self._engine.begin() as connection:
                 connection.execute(
                     frames.update().where(frames.c.frame_id == frame_id).values(values)
                 )
 
-    def _put_mask(self, frame_id: str, mask: NDArray[np.uint8]) -> dict[str, object]:
+    def _put_mask(self, frame_id: str, mask: NDArray[np.uint8], labels: str) -> dict[str, object]:
         shape = self.pixels(frame_id).shape
         if mask.dtype != np.uint8 or mask.shape != shape:
             raise StoreError(f"the mask is {mask.dtype} {mask.shape}, the frame uint8 {shape}")
+        names = label_set(labels).names
+        if mask.max() > len(names):
+            known = ", ".join(f"{value} {name}" for value, name in enumerate(names, start=1))
+            raise StoreError(
+                f"the mask holds the value {mask.max()}; the label set {labels} has 0 background, "
+                f"{known}: write those, or name another label set"
+            )
         size_bytes = files.write(files.path_of(self._masks, frame_id), mask)
-        return {"mask_digest": files.digest(mask), "mask_bytes": size_bytes}
+        return {
+            "mask_digest": files.digest(mask),
+            "mask_bytes": size_bytes,
+            "label_set": labels,
+        }
 
     def version(self) -> str:
         """Return a name for the content: equal content has equal names, wherever it was made."""
-        seen = hashlib.sha256()
-        query = sa.select(
-            frames.c.frame_id,
-            frames.c.quality,
-            frames.c.mask_digest,
-            instances.c.patient,
-            instances.c.probe,
-            instances.c.geometry,
-            instances.c.groups,
-            instances.c.split,
-        ).join(instances, frames.c.instance == instances.c.instance)
         with self._engine.begin() as connection:
-            for row in connection.execute(query.order_by(frames.c.frame_id)):
-                seen.update(repr(tuple(row)).encode())
-        return seen.hexdigest()[:16]
+            return queries.version(connection)
 
     def info(self) -> StoreInfo:
         """Count what is in the store."""
-        stored = self.frames()
         with self._engine.begin() as connection:
-            size_bytes = connection.scalar(
-                sa.select(sa.func.sum(frames.c.size_bytes + frames.c.mask_bytes))
-            )
-            known = connection.scalar(sa.select(sa.func.count()).select_from(instances))
-        return StoreInfo(
-            frames=len(stored),
-            instances=known or 0,
-            patients=len({frame.patient for frame in stored}),
-            by_geometry={g: sum(f.geometry is g for f in stored) for g in Geometry},
-            by_group={group: sum(group in f.groups for f in stored) for group in GROUPS},
-            by_split={split: sum(f.split == split for f in stored) for split in SPLITS},
-            labelled={
-                Task.SEGMENTATION: sum(f.has_mask for f in stored),
-                Task.QUALITY: sum(f.quality is not None for f in stored),
-            },
-            size_bytes=size_bytes or 0,
-        )
+            return queries.info(connection)
+
+
+def _checked(quality: int | None, class_name: str | None) -> dict[str, object]:
+    """Return the columns of a quality and a class."""
+    values: dict[str, object] = {}
+    if quality is not None:
+        if not 0 <= quality <= BEST_QUALITY:
+            raise StoreError(f"quality {quality} is not 0 to {BEST_QUALITY}")
+        values["quality"] = quality
+    if class_name is not None:
+        known, _, name = class_name.partition("/")
+        names = class_set(known).names
+        if name not in names:
+            raise StoreError(f"no class of this name in {known}; it has {', '.join(names)}")
+        values |= {"class_set": known, "class_name": name}
+    return values

@@ -1,0 +1,218 @@
+"""Batches of a pack, ready on the device before they are asked for.
+
+What is in a batch and how it is augmented follows from the seed, the epoch and the step alone, not
+from the number of processes: together they get exactly the batch that one process would get.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import KW_ONLY, dataclass
+from functools import cached_property, partial
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dicom_node.errors import ConfigError, StoreError
+from dicom_node.records import Task
+from training import augment
+from training.pack import Pack
+
+TARGETS: Final = ("tags", "mask", "quality", "class")
+#: Batches that are read before they are asked for.
+READ_AHEAD: Final = 2
+#: Part of a device's free memory that frames may take.
+HELD_PART: Final = 0.25
+#: Frames that go to the device at a time when all of them are held there.
+_CHUNK: Final = 1024
+_TASKS = {"mask": Task.SEGMENTATION, "quality": Task.QUALITY, "class": Task.CLASSIFICATION}
+
+
+@dataclass(frozen=True, eq=False)
+class Batches:
+    """Batches of some rows of a pack.
+
+    For training they are shuffled and augmented, and a last short batch is dropped unless it is the
+    only one. Otherwise they come in order, as they are, and all of them.
+
+    Raises
+    ------
+    ConfigError
+        When a batch cannot be shared out evenly.
+    StoreError
+        When there are too few rows to train on.
+    ValueError
+        When a row lacks a target.
+    """
+
+    pack: Pack
+    #: int64, (n,), of the pack
+    rows: NDArray[np.int64]
+    _: KW_ONLY
+    #: of `TARGETS`: what a batch holds beside its frames
+    targets: tuple[str, ...] = ()
+    #: frames a step, of all processes together
+    batch_size: int
+    seed: int = 0
+    training: bool
+    #: this process, of how many
+    rank: int = 0
+    world: int = 1
+    device: torch.device
+    #: the label set or class set that all rows must be of; None does not ask
+    labels: str | None = None
+    #: hold all frames on a device that is no CPU when they take no more than this; None asks for
+    #: a part of its free memory
+    held_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        for target in self.targets:
+            if not self._has(target).all():
+                raise ValueError(f"rows without the target {target!r}, or one of another set")
+        if not self.training:
+            return
+        if self.batch_size % self.world:
+            raise ConfigError(
+                f"batch size {self.batch_size} is no multiple of {self.world} processes; "
+                "choose one that is"
+            )
+        if len(self.rows) < 2 * self.world:
+            raise StoreError(
+                f"{len(self.rows)} training frame(s) for {self.world} process(es), each of which "
+                "needs two or more; label or harvest more studies, or use fewer devices"
+            )
+
+    def __len__(self) -> int:
+        """Return the number of steps of an epoch."""
+        whole, rest = divmod(len(self.rows), self.batch_size)
+        return whole + (rest > 0 and not (self.training and whole))
+
+    def epoch(self, number: int) -> Iterator[dict[str, Tensor]]:
+        """Yield the batches of one epoch; each process gets its part of each.
+
+        Parameters
+        ----------
+        number : int
+            Decides, with the seed, the order and the augmentation.
+
+        Yields
+        ------
+        dict of Tensor, on the device
+            ``frames`` uint8 (B, 1, H, W); of the targets ``tags`` float32 (B, 10), ``mask``
+            int64 (B, H, W), ``quality`` int64 (B,), ``class`` int64 (B,). B may be 0 for some
+            processes in the last batch of an evaluation; the parts of a batch follow each other
+            in the order of the ranks.
+        """
+        order = self._order(number)
+        load = partial(self._load, order, number)
+        with ThreadPoolExecutor(1, thread_name_prefix="batches") as reader:
+            ahead: deque[Future[tuple[dict[str, Tensor], Tensor | None]]] = deque()
+            for step in range(len(self)):
+                ahead.append(reader.submit(load, step))
+                if len(ahead) > READ_AHEAD:
+                    yield self._on_device(*ahead.popleft().result())
+            while ahead:
+                yield self._on_device(*ahead.popleft().result())
+
+    def _order(self, number: int) -> NDArray[np.int64]:
+        if not self.training:
+            return np.arange(len(self.rows))
+        return np.random.default_rng((self.seed, number, 0)).permutation(len(self.rows))
+
+    def _load(
+        self, order: NDArray[np.int64], number: int, step: int
+    ) -> tuple[dict[str, Tensor], Tensor | None]:
+        """Return this process's part of a batch, and how to change it, in host memory."""
+        whole = order[step * self.batch_size : (step + 1) * self.batch_size]
+        part = np.array_split(np.arange(len(whole)), self.world)[self.rank]
+        places = whole[part]
+        changes = None
+        if self.training:
+            rng = np.random.default_rng((self.seed, number, 1 + step))
+            size = self.pack.size.height, self.pack.size.width
+            changes = self._ready(augment.draw(len(whole), size, rng)[part])
+        if self._held is not None:
+            return {"places": self._ready(places)}, changes
+        rows = self.rows[places]
+        read = {n: self._ready(np.take(array, rows, axis=0)) for n, array in self._pictures.items()}
+        return read | {
+            n: self._ready(column[places]) for n, column in self._columns.items()
+        }, changes
+
+    def _on_device(self, loaded: dict[str, Tensor], changes: Tensor | None) -> dict[str, Tensor]:
+        batch = {name: self._moved(tensor) for name, tensor in loaded.items()}
+        if self._held is not None:
+            batch = {name: held[batch["places"]] for name, held in self._held.items()}
+        if changes is not None:
+            moved = self._moved(changes)
+            for name in self._pictures:
+                batch[name] = augment.apply(batch[name][:, None], moved)[:, 0]
+        batch["frames"] = batch["frames"][:, None]  # (B, 1, H, W)
+        if "mask" in batch:
+            batch["mask"] = batch["mask"].long()
+        return batch
+
+    @cached_property
+    def _pictures(self) -> dict[str, NDArray[np.uint8]]:
+        """What is read of the pack's arrays, (N, H, W)."""
+        pictures = {"frames": self.pack.frames}
+        if "mask" in self.targets and self.pack.masks is not None:
+            pictures["mask"] = self.pack.masks
+        return pictures
+
+    @cached_property
+    def _columns(self) -> dict[str, NDArray[np.float32] | NDArray[np.int64]]:
+        """The small targets of the rows, (n, ...)."""
+        known = self.pack.rows
+        columns: dict[str, NDArray[np.int8] | NDArray[np.int16]] = {
+            "quality": known.quality,
+            "class": known.class_index,
+        }
+        found: dict[str, NDArray[np.float32] | NDArray[np.int64]] = {
+            name: column[self.rows].astype(np.int64)
+            for name, column in columns.items()
+            if name in self.targets
+        }
+        if "tags" in self.targets:
+            found["tags"] = self.pack.tags()[self.rows]
+        return found
+
+    @cached_property
+    def _held(self) -> dict[str, Tensor] | None:
+        """Everything of the rows on the device, or None where it is not held there."""
+        if self.device.type == "cpu":
+            return None
+        frame_bytes = self.pack.size.height * self.pack.size.width
+        needed = len(self.rows) * frame_bytes * len(self._pictures)
+        if needed > (self._free_bytes() if self.held_bytes is None else self.held_bytes):
+            return None
+        held = {name: torch.from_numpy(c).to(self.device) for name, c in self._columns.items()}
+        for name, array in self._pictures.items():
+            shape = (len(self.rows), self.pack.size.height, self.pack.size.width)
+            held[name] = torch.empty(shape, dtype=torch.uint8, device=self.device)
+            for start in range(0, len(self.rows), _CHUNK):
+                chunk = np.take(array, self.rows[start : start + _CHUNK], axis=0)
+                held[name][start : start + _CHUNK] = torch.from_numpy(chunk)
+        return held
+
+    def _free_bytes(self) -> int:
+        if self.device.type != "cuda":
+            return 0
+        return int(torch.cuda.mem_get_info(self.device)[0] * HELD_PART)
+
+    def _ready(self, array: NDArray[np.uint8] | NDArray[np.float32] | NDArray[np.int64]) -> Tensor:
+        tensor = torch.from_numpy(array)
+        return tensor.pin_memory() if self.device.type == "cuda" else tensor
+
+    def _moved(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self.device, non_blocking=True)
+
+    def _has(self, target: str) -> NDArray[np.bool_]:
+        """Whether each row has a target."""
+        if target not in TARGETS:
+            raise ValueError(f"no target {target!r}; there are {', '.join(TARGETS)}")
+        fit = self.pack.select(labelled=_TASKS.get(target), labels=self.labels)
+        return np.isin(self.rows, fit)

@@ -1,0 +1,77 @@
+"""Open a pack: NumPy is enough."""
+
+import json
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from dicom_node.errors import StoreError
+from training.config import Size
+from training.pack.rows import Pack, Rows
+
+#: Of pack.json; another one is built anew.
+FORMAT: Final = 1
+_WAY_OUT = "delete the folder and let the pack be built again from the store"
+
+
+def open(folder: Path) -> Pack:
+    """Open a pack.
+
+    Raises
+    ------
+    StoreError
+        When there is none, it is damaged, or of a format that this program does not know.
+    """
+    about = _about(folder)
+    try:
+        return _pack(folder, about)
+    except (OSError, ValueError, KeyError, TypeError, ValidationError) as exc:
+        raise StoreError(
+            f"{folder}: the pack is damaged ({type(exc).__name__}); {_WAY_OUT}"
+        ) from None
+
+
+def _about(folder: Path) -> dict[str, Any]:
+    try:
+        about = json.loads((folder / "pack.json").read_text("utf-8"))
+        found = about["format"]
+    except OSError as exc:
+        raise StoreError(
+            f"{folder}: no pack here ({exc.strerror}); name a pack's folder, or the store"
+        ) from None
+    except (ValueError, KeyError, TypeError):
+        raise StoreError(f"{folder}: pack.json is damaged; {_WAY_OUT}") from None
+    if found != FORMAT:
+        raise StoreError(f"{folder}: a pack of format {found}, known is {FORMAT}; {_WAY_OUT}")
+    return dict(about)
+
+
+def _pack(folder: Path, about: dict[str, Any]) -> Pack:
+    size = Size.model_validate(about["size"])
+    with np.load(folder / "rows.npz", allow_pickle=False) as columns:
+        rows = Rows(**{field.name: columns[field.name] for field in fields(Rows)})
+    if {len(getattr(rows, field.name)) for field in fields(Rows)} != {about["frames"]}:
+        raise ValueError("columns of different lengths")
+    shape = (about["frames"], size.height, size.width)
+    return Pack(
+        folder=folder,
+        store_version=about["store_version"],
+        size=size,
+        rows=rows,
+        frames=_mapped(folder / "frames.npy", shape),
+        masks=_mapped(folder / "masks.npy", shape) if about["masks"] else None,
+        label_sets={name: tuple(names) for name, names in about["label_sets"].items()},
+        class_sets={name: tuple(names) for name, names in about["class_sets"].items()},
+        left_out=tuple(about["left_out"]),
+    )
+
+
+def _mapped(path: Path, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
+    array: NDArray[np.uint8] = np.load(path, mmap_mode="r", allow_pickle=False)
+    if array.shape != shape or array.dtype != np.uint8:
+        raise ValueError("another shape than pack.json says")
+    return array
