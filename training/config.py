@@ -1,7 +1,6 @@
 """The settings of a run: frozen, checked, and complete enough to repeat it."""
 
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -121,6 +120,9 @@ class FinetuneSettings(Settings):
     pace: Literal["constant", "one_cycle"] = "constant"
     #: weight of the bits that are 1 in the ordinal loss
     positive_weight: Rate = 2.0
+    #: weight of the cross entropy beside the soft Dice of a segmentation; the papers have none, but
+    #: it has a slope where Dice is flat, and few epochs need that
+    cross_entropy: Annotated[float, Field(ge=0)] = 0.0
     #: of the training patients
     share: Share = 1.0
     #: keep the encoder as it is (+F), batch statistics included

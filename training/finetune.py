@@ -1,223 +1,171 @@
-"""Fine-tune one network on labelled frames of the store."""
+"""Fine-tune one network on the labelled frames of a pack."""
 
+import io
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from types import MappingProxyType
-from typing import cast
+from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
-import torch
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
-from torch import nn
-from torch.utils.data import DataLoader
+from torch.optim.lr_scheduler import OneCycleLR
 
-from dicom_node.errors import StoreError
-from dicom_node.records import Task
-from dicom_node.store import StoredFrame, WeakLabelStore
-from models.encoders import SmallEncoder
-from models.quality import QualityNetwork
-from models.unet import UNet
-from training import checkpoint, losses, metrics
+from training import runs, tasks
+from training.batches import Batches
 from training.config import FinetuneSettings
-from training.datasets import LabelledFrames
-from training.loop import Batches, Epoch, Objective, evaluate, train
+from training.loop import Epoch, Fitted, Plan, fit, measure
+from training.pack import Pack
+from training.runs import RunInfo
+from training.tasks import Supervised, labels, starts
 
-#: Organs in the order of their labels in masks, from 1.
-ORGANS = ("liver", "kidney")
-#: Frames that export compares torch and onnxruntime on.
-SAMPLE_FRAMES = 16
-_LABEL_NAMES = MappingProxyType({Task.SEGMENTATION: "mask", Task.QUALITY: "quality score"})
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finetuned:
-    """A trained network and what is known of it."""
-
-    #: on the CPU, in evaluation mode, with the best weights; has ``probabilities``
-    network: UNet | QualityNetwork
-    #: ``validation_...`` and ``test_...``, 0 to 1 but for the absolute error
-    metrics: dict[str, float]
-    store_version: str
-    training_frames: int
-    #: real frames of the validation split, uint8 (n, 1, H, W), n >= 1
-    sample: NDArray[np.uint8]
+#: Of the validation patients, for export.
+SAMPLE_FRAMES: Final = 16
 
 
-def finetune(
-    settings: FinetuneSettings, fabric: Fabric, after_epoch: Callable[[Epoch], None]
-) -> Finetuned:
-    """Train on the split ``train``, choose the epoch on ``validation``, report on it and ``test``.
+def finetune(  # noqa: PLR0913 (where weights come from is no setting: a path says nothing elsewhere)
+    settings: FinetuneSettings,
+    pack: Pack,
+    fabric: Fabric,
+    *,
+    run: Path,
+    start: Path | None = None,
+    imagenet: Path | None = None,
+    compile_networks: bool = False,
+    after_epoch: Callable[[Epoch], None] = lambda epoch: None,
+) -> RunInfo:
+    """Train on the split ``train``, choose the epoch on ``validation``, measure ``test``.
+
+    A run that is there already is gone on with, or returned if it is finished.
 
     Parameters
     ----------
     settings : FinetuneSettings
         What to do.
+    pack : Pack
+        Frames of the size that the settings say.
     fabric : Fabric
-        Where to do it; launched.
+        Launched.
+    run : Path
+        Folder to work in: ``network.pt``, ``scores.npz``, ``sample.npy``.
+    start : Path, optional
+        Folder of a pretraining, or its ``encoder.pt``.
+    imagenet : Path, optional
+        torchvision's own file of the same network.
+    compile_networks : bool
+        Hand them to ``torch.compile``.
     after_epoch : callable
-        Told of each epoch; for progress.
+        Told of each epoch.
 
     Raises
     ------
+    ConfigError
+        When the folder holds something else.
     StoreError
-        When the store's labels cannot teach this task; says what to label.
+        When the labels cannot teach this task, or the weights to start from do not fit.
     """
-    with open_store(settings) as store:
-        splits = {
-            split: store.frames(labelled=settings.task, split=split)
-            for split in ("train", "validation", "test")
-        }
-        check_frames(store, settings.task, splits)
-        version = store.version()
-        fabric.seed_everything(settings.seed, workers=True, verbose=False)
-        network, objective = build(settings)
-        loaders = {
-            split: _batches(store, frames, settings, training=split == "train")
-            for split, frames in splits.items()
-            if frames
-        }
-        best = train(
-            fabric,
-            network,
-            objective,
-            (loaders["train"], loaders["validation"]),
-            settings.schedule,
-            after_epoch,
-        )
-        network.load_state_dict(best)
-        scores = _scores(fabric, network, objective, loaders)
-        sample = _sample(loaders["validation"])
-    return Finetuned(
-        network=network.cpu().eval(),
-        metrics=scores,
-        store_version=version,
-        training_frames=len(splits["train"]),
-        sample=sample,
+    rows = labels.splits(pack, settings)
+    origin = starts.find(settings, start, imagenet)
+    fabric.seed_everything(settings.seed, workers=True, verbose=False)
+    task = tasks.build(settings, labels.names(pack, settings))
+    # before the folder is made: weights that do not fit leave nothing
+    origin.fill(task.encoder)
+    info = _begin(
+        fabric,
+        run,
+        RunInfo(
+            kind="finetune",
+            settings=settings,
+            store_version=pack.store_version,
+            start=origin.text,
+            training_frames=len(rows["train"]),
+        ),
     )
-
-
-def open_store(settings: FinetuneSettings) -> WeakLabelStore:
-    """Open the store, which must be there already.
-
-    Raises
-    ------
-    StoreError
-        When the folder holds no store.
-    """
-    if not (settings.store / "catalogue.db").is_file():
-        raise StoreError(
-            f"{settings.store}: no weak-label store; name the folder that the node harvests into"
+    if info.finished_at is not None:
+        return info
+    cut = partial(
+        Batches,
+        pack,
+        targets=(task.target,),
+        seed=settings.seed,
+        device=fabric.device,
+        labels=settings.labels,
+    )
+    training, validation = (
+        cut(
+            rows[split],
+            batch_size=min(settings.batch_size, len(rows[split])),
+            training=split == "train",
+            rank=fabric.global_rank,
+            world=fabric.world_size,
         )
-    return WeakLabelStore(settings.store)
+        for split in ("train", "validation")
+    )
+    _pace(task, settings, steps=settings.epochs * len(training))
+    plan = Plan(epochs=settings.epochs, seed=settings.seed, run=run, compile=compile_networks)
+    fitted = fit(fabric, task, (training, validation), plan, after_epoch)
+    task.network.load_state_dict(fitted.best["network"])
+    # every process measures all of them: that is simpler than to put parts together, and quick
+    tested = cut(rows["test"], batch_size=settings.batch_size, training=False)
+    table = (
+        measure(fabric, task, tested) if len(rows["test"]) else np.empty((0, len(task.measures)))
+    )
+    if fabric.is_global_zero:
+        scores = dict(zip(task.measures[1:], table.T[1:], strict=True))
+        _write(run / runs.SAMPLE, np.save, _sample(pack, rows["validation"]))
+        _write(run / runs.SCORES, np.savez, **_identities(pack, rows["test"]), **scores)
+        runs.save(run / runs.NETWORK, fitted.best["network"])
+        _finish(run, info, fitted, scores)
+    fabric.barrier()
+    return runs.read(run)
 
 
-def build(settings: FinetuneSettings) -> tuple[UNet | QualityNetwork, Objective]:
-    """Return the untrained (or started) network of a task, and what is wanted of it."""
-    encoder = SmallEncoder(settings.encoder_width)
-    network: UNet | QualityNetwork
-    if settings.task is Task.SEGMENTATION:
-        network = UNet(encoder, classes=1 + len(ORGANS))
-        objective = Objective(
-            loss=losses.segmentation_loss,
-            measure=metrics.dice,
-            measures=tuple(f"dice_{organ}" for organ in ORGANS),
-        )
-    else:
-        network = QualityNetwork(encoder)
-        objective = Objective(
-            loss=partial(losses.ordinal_loss, positive_weight=settings.positive_weight),
-            measure=metrics.quality,
-            measures=("accuracy", "absolute_error"),
-        )
-    if settings.start is not None:
-        checkpoint.load(settings.start, network)
-    return network, objective
+def _begin(fabric: Fabric, run: Path, wanted: RunInfo) -> RunInfo:
+    if fabric.is_global_zero:
+        runs.begin(run, wanted)
+    fabric.barrier()
+    return runs.read(run)
 
 
-def check_frames(store: WeakLabelStore, task: Task, splits: dict[str, list[StoredFrame]]) -> None:
-    """Refuse labels that cannot teach, before time is spent.
-
-    Raises
-    ------
-    StoreError
-        Says what is missing and how to get it.
-    """
-    what = _LABEL_NAMES[task]
-    if not any(splits.values()):
-        frames = len(store.frames())
-        raise StoreError(
-            f"the store holds {frames} frames and none has a {what}; "
-            + ("import labels first" if frames else "harvest studies first, then import labels")
-        )
-    patients = {frame.patient for frames in splits.values() for frame in frames}
-    for split in ("train", "validation"):
-        if not splits[split]:
-            raise StoreError(
-                f"{len(patients)} patient(s) have frames with a {what} and none of them falls into "
-                f"the split {split!r}; label frames of more patients (10 or more are safe)"
+def _pace(task: Supervised, settings: FinetuneSettings, *, steps: int) -> None:
+    if settings.pace == "one_cycle":
+        for player in task.players.values():
+            player.scheduler = OneCycleLR(
+                player.optimizer, max_lr=settings.learning_rate, total_steps=steps
             )
-    _check_classes(store, task, splits["train"])
 
 
-def _check_classes(store: WeakLabelStore, task: Task, frames: list[StoredFrame]) -> None:
-    if task is Task.QUALITY:
-        scores = {frame.quality for frame in frames}
-        if len(scores) == 1:
-            raise StoreError(
-                f"all {len(frames)} training frames have the quality score {scores.pop()}; "
-                "label frames of other scores too"
-            )
-        return
-    missing = set(range(1, 1 + len(ORGANS)))
-    for frame in frames:
-        missing -= set(np.unique(store.mask(frame.frame_id)).tolist())
-        if not missing:
-            return
-    names = " and ".join(f"{ORGANS[value - 1]} ({value})" for value in sorted(missing))
-    raise StoreError(f"no mask of a training patient shows {names}; label frames that do")
+def _identities(pack: Pack, rows: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+    return {name: getattr(pack.rows, name)[rows] for name in runs.IDENTITIES}
 
 
-def _batches(
-    store: WeakLabelStore, frames: list[StoredFrame], settings: FinetuneSettings, *, training: bool
-) -> Batches:
-    dataset = LabelledFrames(
-        store,
-        frames,
-        settings.task,
-        (settings.height, settings.width),
-        labels=len(ORGANS),
-        seed=settings.seed if training else None,
+def _sample(pack: Pack, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Return frames from all over the rows, uint8 (n, 1, H, W)."""
+    spread = np.linspace(0, len(rows) - 1, min(SAMPLE_FRAMES, len(rows))).round().astype(np.int64)
+    return np.asarray(pack.frames[rows[spread]])[:, None]
+
+
+def _write(path: Path, save: Callable[..., None], *arrays: Any, **named: Any) -> None:
+    content = io.BytesIO()
+    save(content, *arrays, **named)
+    runs.replace(path, content.getvalue())
+
+
+def _finish(run: Path, info: RunInfo, fitted: Fitted, scores: dict[str, NDArray[Any]]) -> None:
+    """Say what came out; with this the run is finished."""
+    chosen = fitted.chosen
+    found = {f"validation_{name}": value for name, value in chosen.validation.items()}
+    found |= {
+        f"test_{name}": float(np.nanmean(column))
+        for name, column in scores.items()
+        if np.isfinite(column).any()
+    }
+    runs.write(
+        run,
+        info.finished(
+            metrics={name: round(v, 6) for name, v in found.items() if np.isfinite(v)},
+            best_epoch=chosen.number,
+            seconds=round(sum(epoch.seconds for epoch in fitted.epochs), 1),
+        ),
     )
-    return DataLoader(
-        dataset,
-        batch_size=settings.batch_size,
-        shuffle=training,
-        # batch normalisation learns nothing from a last batch of one
-        drop_last=training and len(dataset) > settings.batch_size,
-        num_workers=settings.workers,
-        generator=torch.Generator().manual_seed(settings.seed),
-    )
-
-
-def _scores(
-    fabric: Fabric, network: nn.Module, objective: Objective, loaders: dict[str, Batches]
-) -> dict[str, float]:
-    """Return the finite measures of validation and test; the mean Dice is that of the organs."""
-    found: dict[str, float] = {}
-    model = fabric.setup_module(network)
-    for split in loaders.keys() - {"train"}:
-        batches = cast(Batches, fabric.setup_dataloaders(loaders[split]))
-        scores = evaluate(fabric, model, objective, batches)
-        dices = [value for name, value in scores.items() if name.startswith("dice_")]
-        if dices:
-            scores["dice"] = float(np.mean(dices))
-        found |= {f"{split}_{name}": value for name, value in scores.items()}
-    return {name: round(found[name], 6) for name in sorted(found) if np.isfinite(found[name])}
-
-
-def _sample(batches: Batches) -> NDArray[np.uint8]:
-    dataset = batches.dataset
-    frames = [dataset[n][0] for n in range(min(SAMPLE_FRAMES, len(dataset)))]  # type: ignore[arg-type]
-    return torch.stack(frames).numpy()  # (n, 1, H, W)
+    (run / runs.CHECKPOINT).unlink(missing_ok=True)

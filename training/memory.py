@@ -1,5 +1,6 @@
 """Which batch fits, where a GPU ran out of memory."""
 
+import gc
 from collections.abc import Callable
 
 import torch
@@ -60,5 +61,6 @@ def _fits(step: Callable[[int], None], size: int) -> bool:
     else:
         fits = True
     # outside of the handler, where nothing holds the tensors of the step any longer
+    gc.collect()
     torch.cuda.empty_cache()
     return fits

@@ -23,7 +23,7 @@ from dicom_node.records import Task
 from models.encoders import SmallEncoder
 from models.quality import QualityNetwork
 from models.unet import UNet
-from training.export import TOLERANCE, compare, write_bundle
+from training.export.bundle_file import TOLERANCE, compare, write_bundle
 
 ORGAN = Code(value="10200004", scheme="SCT", meaning="Liver")
 STRUCTURE = Code(value="91723000", scheme="SCT", meaning="Anatomical structure")

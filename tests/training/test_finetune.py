@@ -1,137 +1,172 @@
-from dataclasses import replace
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from lightning_fabric import Fabric
 
 from dicom_node.errors import ConfigError, StoreError
-from dicom_node.phantom.study import StudySpec, ViewSpec, cohort
 from dicom_node.records import Task
-from dicom_node.store import WeakLabelStore
-from tests.support.phantoms import fill_store
-from training import checkpoint
+from models import encoders
+from tests.support.finetuning import SIZE, fabric, settings, with_classes, with_columns
+from training import pack, runs
 from training.config import FinetuneSettings
-from training.finetune import Finetuned, finetune
+from training.finetune import SAMPLE_FRAMES, finetune
 from training.loop import Epoch
+from training.pack import Pack
+from training.runs import RunInfo
 
 
-def settings(store: Path, task: Task = Task.QUALITY) -> FinetuneSettings:
-    return FinetuneSettings(
-        store=store, task=task, epochs=1, height=64, width=96, encoder_width=4, batch_size=8
-    )
+@pytest.fixture(scope="module")
+def phantoms(phantom_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Pack:
+    built = pack.build(phantom_store, tmp_path_factory.mktemp("packs") / "pack", SIZE)
+    return with_classes(built)
 
 
-def tuned(wanted: FinetuneSettings) -> Finetuned:
-    fabric = Fabric(accelerator="cpu", devices=1)
-    fabric.launch()
-    epochs: list[Epoch] = []
-    result = finetune(wanted, fabric, epochs.append)
-    assert len(epochs) == wanted.epochs
-    return result
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return runs.load_state(run / runs.NETWORK)
 
 
-def one_view_each(store: Path, quality: int, patients: int = 12) -> Path:
-    views = (ViewSpec(quality=quality),)
-    fill_store(store, [StudySpec(seed=0, patient=n, views=views) for n in range(patients)])
-    return store
+def tuned(wanted: FinetuneSettings, frames: Pack, run: Path, **more: object) -> RunInfo:
+    return finetune(wanted, frames, fabric(), run=run, **more)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("task", list(Task))
+def test_a_run_leaves_weights_scores_and_what_it_was(
+    phantoms: Pack, tmp_path: Path, task: Task
+) -> None:
+    told: list[Epoch] = []
+    info = tuned(settings(task), phantoms, tmp_path / "run", after_epoch=told.append)
+    left = {path.name for path in (tmp_path / "run").iterdir()}
+    assert left == {"run.json", "network.pt", "scores.npz", "sample.npy"}
+    assert info == runs.read(tmp_path / "run")
+    assert info.finished_at is not None
+    assert (info.start, info.store_version) == ("random", phantoms.store_version)
+    assert info.metrics["validation_loss"] == pytest.approx(told[0].validation["loss"], abs=1e-6)
+    test = phantoms.select(split="test", labelled=task)
+    scores = np.load(tmp_path / "run" / "scores.npz")
+    assert np.array_equal(scores["frame_id"], phantoms.rows.frame_id[test])
+    assert np.array_equal(scores["patient"], phantoms.rows.patient[test])
+    measure = "dice" if task is Task.SEGMENTATION else "accuracy"
+    assert info.metrics[f"test_{measure}"] == pytest.approx(np.nanmean(scores[measure]), abs=1e-6)
+    sample = np.load(tmp_path / "run" / "sample.npy")
+    validation = phantoms.select(split="validation", labelled=task)
+    assert sample.shape == (min(SAMPLE_FRAMES, len(validation)), 1, SIZE.height, SIZE.width)
+    assert np.array_equal(sample[0, 0], phantoms.frames[validation[0]])
+
+
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(
-    phantom_store: Path, task: Task
+    phantoms: Pack, tmp_path: Path
 ) -> None:
-    wanted = settings(phantom_store, task)
-    one, same, other = (tuned(replace(wanted, seed=seed)) for seed in (3, 3, 4))
-    names = one.network.state_dict()
-    assert all(torch.equal(names[k], v) for k, v in same.network.state_dict().items())
-    assert one.metrics == same.metrics
-    assert not all(torch.equal(names[k], v) for k, v in other.network.state_dict().items())
+    one, same, other = (
+        (tuned(settings(seed=seed), phantoms, tmp_path / name), weights(tmp_path / name))
+        for name, seed in (("one", 3), ("same", 3), ("other", 4))
+    )
+    assert all(torch.equal(one[1][name], value) for name, value in same[1].items())
+    assert one[0].metrics == same[0].metrics
+    assert not all(torch.equal(one[1][name], value) for name, value in other[1].items())
 
 
-def test_training_sees_the_training_split_alone_and_both_others_are_measured(
-    phantom_store: Path,
+def test_training_sees_a_share_of_the_training_patients_alone(
+    phantoms: Pack, tmp_path: Path
 ) -> None:
-    result = tuned(settings(phantom_store))
-    with WeakLabelStore(phantom_store) as store:
-        assert result.training_frames == len(store.frames(split="train")) < len(store.frames())
-        assert result.store_version == store.version()
-        validation = len(store.frames(split="validation"))
-    assert {"validation_accuracy", "test_accuracy"} <= result.metrics.keys()
-    assert result.sample.shape == (min(16, validation), 1, 64, 96)
-    assert not result.network.training
+    whole = tuned(settings(), phantoms, tmp_path / "whole")
+    part = tuned(settings(share=0.2), phantoms, tmp_path / "part")
+    train = phantoms.select(split="train", labelled=Task.QUALITY)
+    assert whole.training_frames == len(train)
+    assert 0 < part.training_frames < 0.5 * len(train)
 
 
-def test_a_run_can_start_from_the_weights_of_another(phantom_store: Path, tmp_path: Path) -> None:
-    first = tuned(settings(phantom_store))
-    checkpoint.save(tmp_path / "first.pt", first.network.state_dict())
-    wanted = replace(settings(phantom_store), start=tmp_path / "first.pt", learning_rate=1e-12)
-    weights = tuned(wanted).network.head.score.weight
-    assert torch.allclose(weights, first.network.head.score.weight, atol=1e-6)
-    with pytest.raises(StoreError, match="no weights of this network"):
-        tuned(replace(wanted, task=Task.SEGMENTATION))
+def test_a_finished_run_is_returned_and_learns_nothing_more(phantoms: Pack, tmp_path: Path) -> None:
+    told: list[Epoch] = []
+    first = tuned(settings(), phantoms, tmp_path / "run")
+    assert tuned(settings(), phantoms, tmp_path / "run", after_epoch=told.append) == first
+    assert not told
 
 
-def test_a_folder_without_a_store_stays_as_it_is(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="no weak-label store"):
-        tuned(settings(tmp_path / "absent"))
-    assert not (tmp_path / "absent").exists()
+def test_a_folder_of_other_settings_or_of_something_else_is_left_alone(
+    phantoms: Pack, tmp_path: Path
+) -> None:
+    tuned(settings(), phantoms, tmp_path / "run")
+    before = weights(tmp_path / "run")
+    with pytest.raises(ConfigError, match="holds a run with epochs 1, not 2"):
+        tuned(settings(epochs=2), phantoms, tmp_path / "run")
+    assert all(torch.equal(before[n], value) for n, value in weights(tmp_path / "run").items())
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "precious.txt").write_text("mine")
+    with pytest.raises(ConfigError, match="holds something that is no run"):
+        tuned(settings(), phantoms, tmp_path / "other")
+    assert [path.name for path in (tmp_path / "other").iterdir()] == ["precious.txt"]
 
 
-def test_an_empty_store_asks_for_a_harvest(tmp_path: Path) -> None:
-    WeakLabelStore(tmp_path).close()
-    with pytest.raises(StoreError, match=r"holds 0 frames.*harvest studies first"):
-        tuned(settings(tmp_path))
+def test_weights_that_do_not_fit_leave_no_folder(phantoms: Pack, tmp_path: Path) -> None:
+    runs.save(tmp_path / "encoder.pt", encoders.build("small", width=8).state_dict())
+    with pytest.raises(StoreError, match="the weights of another network"):
+        tuned(settings(), phantoms, tmp_path / "run", start=tmp_path / "encoder.pt")
+    assert not (tmp_path / "run").exists()
 
 
-def test_a_store_without_labels_asks_for_labels(tmp_path: Path) -> None:
-    fill_store(tmp_path, cohort(seed=0, patients=2, stills=1), labelled=False)
-    with pytest.raises(StoreError, match="holds 2 frames and none has a mask; import labels"):
-        tuned(settings(tmp_path, Task.SEGMENTATION))
+@pytest.mark.parametrize("task", list(Task))
+def test_a_frozen_encoder_leaves_as_it_came(phantoms: Pack, tmp_path: Path, task: Task) -> None:
+    torch.manual_seed(5)
+    encoder = encoders.build("small", width=4)
+    for module in encoder.modules():  # statistics that are not those of a new network
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.uniform_(-1, 1)
+    runs.save(tmp_path / "encoder.pt", encoder.state_dict())
+    for freeze in (True, False):
+        run = tmp_path / f"freeze-{freeze}"
+        wanted = settings(task, freeze=freeze, epochs=2)
+        info = tuned(wanted, phantoms, run, start=tmp_path / "encoder.pt")
+        assert info.start.startswith("encoder.pt sha256:")
+        kept = weights(run)
+        same = [torch.equal(v, kept[f"encoder.{n}"]) for n, v in encoder.state_dict().items()]
+        assert all(same) if freeze else not any(same)
 
 
-def test_one_patient_is_not_enough(tmp_path: Path) -> None:
-    fill_store(tmp_path, cohort(seed=0, patients=1))
-    with pytest.raises(StoreError, match=r"1 patient\(s\) have frames with a quality score"):
-        tuned(settings(tmp_path))
+def test_one_cycle_ends_near_zero_and_constant_stays(phantoms: Pack, tmp_path: Path) -> None:
+    for pace in ("constant", "one_cycle"):
+        told: list[Epoch] = []
+        wanted = settings(pace=pace, epochs=2, learning_rate=1e-2)
+        tuned(wanted, phantoms, tmp_path / pace, after_epoch=told.append)
+        last = told[-1].learning_rate
+        assert last == 1e-2 if pace == "constant" else last < 1e-3
 
 
-def test_one_score_teaches_nothing(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="have the quality score 2; label frames of other scores"):
-        tuned(settings(one_view_each(tmp_path, 2)))
+def test_without_a_test_patient_there_are_no_scores_and_the_run_still_ends(
+    phantoms: Pack, tmp_path: Path
+) -> None:
+    nobody = with_columns(phantoms, split=np.minimum(phantoms.rows.split, 1))
+    info = tuned(settings(), nobody, tmp_path / "run")
+    assert not [name for name in info.metrics if name.startswith("test_")]
+    assert len(np.load(tmp_path / "run" / "scores.npz")["accuracy"]) == 0
 
 
-def test_masks_without_an_organ_are_named(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match=r"shows liver \(1\) and kidney \(2\)"):
-        tuned(settings(one_view_each(tmp_path, 0), Task.SEGMENTATION))
-
-
-@pytest.mark.parametrize(
-    ("change", "word"),
-    [
-        ({"epochs": 0}, "epochs is 0"),
-        ({"batch_size": 1}, "batch_size is 1"),
-        ({"height": 32}, "64"),
-    ],
-)
-def test_impossible_settings_say_what_would_do(change: dict[str, int], word: str) -> None:
-    with pytest.raises(ConfigError, match=word):
-        replace(settings(Path("store")), **change)
+def test_what_a_run_was_is_json_that_a_person_can_read(phantoms: Pack, tmp_path: Path) -> None:
+    tuned(settings(), phantoms, tmp_path / "run")
+    said = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert said["settings"]["task"] == "quality"
+    assert said["best_epoch"] == 1
 
 
 @pytest.mark.slow
-def test_organs_are_learned_from_few_phantoms(phantom_store: Path) -> None:
-    wanted = replace(
-        settings(phantom_store, Task.SEGMENTATION), epochs=15, learning_rate=5e-3, encoder_width=8
+def test_organs_are_learned_from_few_phantoms(phantoms: Pack, tmp_path: Path) -> None:
+    wanted = settings(
+        Task.SEGMENTATION,
+        epochs=15,
+        learning_rate=5e-3,
+        encoder_width=8,
+        pace="one_cycle",
+        cross_entropy=1.0,
     )
-    scores = tuned(wanted).metrics
+    scores = tuned(wanted, phantoms, tmp_path / "run").metrics
     # an answer of background alone would have 0, one of liver alone 0.5 at most
     assert scores["validation_dice"] > 0.6, scores
 
 
 @pytest.mark.slow
-def test_the_view_quality_is_learned_from_few_phantoms(phantom_store: Path) -> None:
-    wanted = replace(settings(phantom_store), epochs=30, learning_rate=5e-3, encoder_width=8)
-    scores = tuned(wanted).metrics
+def test_the_view_quality_is_learned_from_few_phantoms(phantoms: Pack, tmp_path: Path) -> None:
+    wanted = settings(epochs=30, learning_rate=5e-3, encoder_width=8, pace="one_cycle")
+    scores = tuned(wanted, phantoms, tmp_path / "run").metrics
     # saying the same score always would be off by more than 1 on average
     assert scores["validation_absolute_error"] < 0.8, scores

@@ -1,9 +1,4 @@
-"""From a trained network to one ``.onnx`` bundle, or to nothing at all.
-
-torch -> ONNX graph -> onnxruntime must give what torch gives, on real frames, one at a time and
-together -> manifest and digest into the file -> ``.part``, fsync, rename. See `dicom_node.bundle`
-for what a bundle holds.
-"""
+"""The file of a bundle: the graph of a network, checked against torch, with its manifest."""
 
 import hashlib
 import os
@@ -29,11 +24,13 @@ OPSET = 18
 TOLERANCE = 1e-4
 OUTPUT_NAME = "probabilities"
 
+Served = UNet | QualityNetwork
 
-class _Served(nn.Module):
+
+class _Answering(nn.Module):
     """A network that answers with probabilities, as bundles do."""
 
-    def __init__(self, network: UNet | QualityNetwork) -> None:
+    def __init__(self, network: Served) -> None:
         super().__init__()
         self.network = network
 
@@ -44,7 +41,7 @@ class _Served(nn.Module):
 
 def write_bundle(
     path: Path,
-    network: UNet | QualityNetwork,
+    network: Served,
     sample: NDArray[np.uint8],
     describe: Callable[[Parity], Manifest],
 ) -> Manifest:
@@ -71,7 +68,7 @@ def write_bundle(
     BundleError
         When torch and onnxruntime disagree, or the finished file does not open; nothing is left.
     """
-    served = _Served(network).eval()
+    served = _Answering(network).eval()
     graph = _graph(served, sample)
     parity = compare(served, graph.SerializeToString(), sample)
     content = _sealed(graph, describe(parity))

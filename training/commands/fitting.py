@@ -1,0 +1,73 @@
+"""The one place where a GPU that runs out of memory is met: say which batch fits."""
+
+import gc
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+from lightning_fabric import Fabric
+
+from training import memory
+from training.loop import Batch, Task
+
+T = TypeVar("T")
+
+
+def within_memory(work: Callable[[], T], step: Callable[[int], None], batch_size: int) -> T:
+    """Do the work of a run, or say which batch its GPU has room for.
+
+    Parameters
+    ----------
+    work : callable
+        The run.
+    step : callable
+        Takes a number of frames and does what one step of the run does with so many.
+    batch_size : int
+        Frames a step of the run.
+
+    Raises
+    ------
+    StoreError
+        When the GPU ran out of memory.
+    """
+    try:
+        return work()
+    except torch.cuda.OutOfMemoryError:
+        pass
+    # outside of the handler, where nothing holds the tensors of the run any longer
+    gc.collect()
+    torch.cuda.empty_cache()
+    raise memory.advice(batch_size, memory.largest_batch(step, batch_size))
+
+
+def step_of(
+    fabric: Fabric, make_task: Callable[[], Task], make_batch: Callable[[int], Batch]
+) -> Callable[[int], None]:
+    """Return a function that does one step of a new network, of so many frames.
+
+    Parameters
+    ----------
+    fabric : Fabric
+        Where, and at which precision.
+    make_task : callable
+        Builds what learns.
+    make_batch : callable
+        Makes a batch of a number of frames, on the CPU.
+    """
+
+    def step(size: int) -> None:
+        task = make_task()
+        networks = {
+            name: player.network.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            for name, player in task.players.items()
+        }
+        # each device gets its part of a batch
+        part = max(1, size // fabric.world_size)
+        batch = {name: t.to(fabric.device) for name, t in make_batch(part).items()}
+        for turn, player in task.players.items():
+            with fabric.autocast():
+                loss = task.loss(turn, networks, batch)["loss"]
+            torch.autograd.backward(loss)
+            player.optimizer.step()
+
+    return step

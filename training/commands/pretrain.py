@@ -1,0 +1,113 @@
+"""``train pretrain``: an encoder from all frames, without a label of anybody."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from lightning_fabric import Fabric
+from rich.console import Console
+
+from training import pretexts, recipes
+from training.commands import options
+from training.commands.fitting import step_of, within_memory
+from training.commands.sources import open_pack
+from training.commands.telling import say_finished, telling
+from training.config import EncoderName, PretrainSettings, Size
+from training.engine import launch
+from training.loop import Batch
+from training.pretrain import pretrain
+from training.runs import RunInfo
+from training.tags import TAG_BITS
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def command(  # noqa: PLR0913 (one parameter an option)
+    *,
+    recipe: Annotated[
+        str, typer.Option(help=f"One of {', '.join(recipes.names())}, or a file FILE.yaml.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the run; named again, it goes on.")],
+    node: options.ConfigFile = options.DEFAULT_CONFIG,
+    store: options.Store = None,
+    pack: options.PackFolder = None,
+    encoder: options.Encoder = EncoderName.VGG16_BN,
+    encoder_width: options.EncoderWidth = 16,
+    height: options.Height = None,
+    width: options.Width = None,
+    epochs: options.Epochs = None,
+    batch_size: options.BatchSize = None,
+    learning_rate: options.LearningRate = None,
+    discriminator_learning_rate: Annotated[
+        float | None, typer.Option(help="Of the discriminator, where the recipe has one.")
+    ] = None,
+    seed: options.Seed = 0,
+    accelerator: options.Accelerator = "auto",
+    devices: options.Devices = 1,
+    nodes: options.Nodes = 1,
+    precision: options.Precision = "auto",
+    compile_networks: options.Compile = False,
+    deterministic: options.Deterministic = False,
+) -> None:
+    """Pretrain an encoder on all frames but those of the test patients.
+
+    Example: dicom-node train pretrain --recipe ce_dcm --out runs/ce_dcm --config node.yaml
+    """
+    settings = options.settings(
+        PretrainSettings,
+        strategy=recipes.load(recipe),
+        encoder=encoder,
+        encoder_width=encoder_width,
+        size=options.size(height, width, Size()),
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        discriminator_learning_rate=discriminator_learning_rate,
+        seed=seed,
+    )
+    engine = options.engine(
+        accelerator=accelerator,
+        devices=devices,
+        nodes=nodes,
+        precision=precision,
+        compile=compile_networks,
+        deterministic=deterministic,
+    )
+    # before the store is read: a strategy without a pretext is refused here
+    pretexts.build(settings)
+    console = Console(highlight=False)
+    frames = open_pack(console, settings.size, node=node, store=store, folder=pack)
+    fabric = launch(engine)
+
+    def work() -> RunInfo:
+        what = f"pretrain {settings.strategy.name}"
+        with telling(console, fabric, out, what, settings.epochs) as after_epoch:
+            return pretrain(
+                settings,
+                frames,
+                fabric,
+                run=out,
+                compile_networks=engine.compile,
+                after_epoch=after_epoch,
+            )
+
+    info = within_memory(work, _step(settings, fabric), settings.batch_size)
+    if fabric.is_global_zero:
+        say_finished(console, out, info)
+
+
+def _step(settings: PretrainSettings, fabric: Fabric) -> Callable[[int], None]:
+    """Return one step of the run, on frames of nothing with all tags."""
+
+    def batch(frames: int) -> Batch:
+        height, width = settings.size.height, settings.size.width
+        return {
+            "frames": torch.zeros(frames, 1, height, width, dtype=torch.uint8),
+            "tags": torch.ones(frames, TAG_BITS),
+        }
+
+    return step_of(fabric, partial(pretexts.build, settings), batch)
