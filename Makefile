@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 KILLS ?= 200
 SEED ?= 0
 
-.PHONY: demo test torture check format clean bench-ingest bench-growth bench-docs
+.PHONY: demo test torture check format clean bench-ingest bench-growth bench-train bench-docs results
 
 demo: $(READY) ## receive, harvest, train, serve and deliver, in demo/
 	$(BIN)/dicom-node demo --folder demo
@@ -29,8 +29,14 @@ bench-ingest: $(READY) ## receivers side by side, under ten minutes; BENCH="--qu
 bench-growth: $(READY) ## a node with a million instances beside an empty one; BENCH="--count 20000" is quicker
 	$(BIN)/python -m tests.benchmarks.growth $(BENCH)
 
+bench-train: $(READY) ## pretraining from the store beside synthetic tensors and a plain loop; BENCH="--rounds 1" is quicker
+	$(BIN)/python -m tests.benchmarks.train $(BENCH)
+
 bench-docs: $(READY) ## docs/performance.md out of what the benchmarks wrote last
 	$(BIN)/python -m tests.benchmarks.docs
+
+results: $(READY) ## public images through a node, then train reproduce; RESULTS="--data DIR --out DIR --matrix small"
+	$(BIN)/python -m tests.results $(RESULTS)
 
 format: $(READY) ## put the code into its form
 	$(BIN)/ruff format .
