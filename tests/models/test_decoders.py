@@ -6,10 +6,10 @@ from models.decoders import ContextDecoder, UNetDecoder
 
 @pytest.mark.parametrize("strides", [(1, 2, 4), (2, 4, 8), (4, 8, 16)])
 def test_the_map_has_the_size_of_the_frame(strides: tuple[int, ...]) -> None:
-    channels = (18, 20, 24)
+    channels = (36, 40, 48)
     features = [torch.zeros(2, c, 32 // s, 48 // s) for c, s in zip(channels, strides, strict=True)]
     decoder = UNetDecoder(channels, strides)
-    assert decoder(features).shape == (2, decoder.out_channels, 32, 48) == (2, 9, 32, 48)
+    assert decoder(features).shape == (2, decoder.out_channels, 32, 48) == (2, 18, 32, 48)
 
 
 def test_every_scale_reaches_the_map() -> None:
