@@ -1,0 +1,172 @@
+"""What a matrix is: which strategies, encoders, tasks, shares and seeds make a table.
+
+A matrix of one's own is a file like those in ``matrices/``; it is named by its path.
+"""
+
+from pathlib import Path
+from typing import Annotated, Final, Literal, Self
+
+from pydantic import Field, model_validator
+
+from dicom_node.errors import ConfigError
+from dicom_node.records import Task
+from training.config import (
+    Count,
+    EncoderName,
+    Engine,
+    FinetuneSettings,
+    Name,
+    PretrainSettings,
+    Rate,
+    Settings,
+    Share,
+    Size,
+)
+from training.recipes.reading import read_settings
+
+FOLDER: Final = Path(__file__).parent / "matrices"
+#: After a strategy: fine-tuned with its encoder frozen.
+FROZEN: Final = "+F"
+
+#: A recipe's name or path, with `FROZEN` behind it or without.
+StrategyName = Annotated[str, Field(pattern=r"^[^+]+(\+F)?$")]
+Seed = Annotated[int, Field(ge=0)]
+
+
+class TaskSettings(Settings):
+    """One column of the table; what `FinetuneSettings` leave to it."""
+
+    task: Task
+    labels: Name | None = None
+    #: one for all encoders, or one for each
+    learning_rate: Rate | dict[EncoderName, Rate] = 1e-4
+    #: one for all shares, or one for each
+    epochs: Count | dict[Share, Count]
+    batch_size: Annotated[int, Field(ge=2)] = 8
+    pace: Literal["constant", "one_cycle"] = "constant"
+    positive_weight: Rate = 2.0
+
+    def learning_rate_of(self, encoder: EncoderName) -> float:
+        """Return the rate of an encoder."""
+        rates = self.learning_rate
+        return rates[encoder] if isinstance(rates, dict) else rates
+
+    def epochs_of(self, share: float) -> int:
+        """Return the epochs at a share of the training patients."""
+        return self.epochs[share] if isinstance(self.epochs, dict) else self.epochs
+
+
+class Pretraining(Settings):
+    """How every strategy with a pretext is pretrained, so that the strategies cost the same."""
+
+    epochs: Count = PretrainSettings.model_fields["epochs"].default
+    batch_size: Annotated[int, Field(ge=2)] = PretrainSettings.model_fields["batch_size"].default
+    learning_rate: Rate = PretrainSettings.model_fields["learning_rate"].default
+    discriminator_learning_rate: Rate = PretrainSettings.model_fields[
+        "discriminator_learning_rate"
+    ].default
+
+
+class PaperNumber(Settings):
+    """A score that a paper prints, for the cell beside which it is shown."""
+
+    strategy: StrategyName
+    encoder: EncoderName
+    task: str
+    share: Share
+    value: Annotated[float, Field(ge=0, le=1)]
+    #: which paper, as the table's legend calls it
+    source: str
+    note: str = ""
+
+
+class Speed(Settings):
+    """Training images a second that were measured once: what a dry run reckons with."""
+
+    pretrain: Rate
+    finetune: Rate
+    #: on what machine
+    machine: str
+
+
+class Matrix(Settings):
+    """A table to reproduce."""
+
+    name: Name
+    title: str
+    #: what the numbers are, and are not
+    caption: str
+    #: the same in a few words, under every figure and table
+    mark: str
+    size: Size = Size()
+    encoders: Annotated[tuple[EncoderName, ...], Field(min_length=1)]
+    #: of the encoder ``small`` alone
+    encoder_width: Count = 16
+    strategies: Annotated[tuple[StrategyName, ...], Field(min_length=1)]
+    tasks: Annotated[dict[Name, TaskSettings], Field(min_length=1)]
+    shares: Annotated[tuple[Share, ...], Field(min_length=1)] = (1.0,)
+    #: of fine-tuning
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
+    pretrain: Pretraining = Pretraining()
+    #: fine-tuning seed i starts from pretraining seed i modulo their number
+    pretrain_seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
+    #: draws of half of the test frames
+    bootstraps: Count = 1000
+    #: pairs of strategies, tested against each other
+    compare: tuple[tuple[StrategyName, StrategyName], ...] = ()
+    #: whose weights stay on disk: those of the first seed, or of all
+    keep: Literal["first_seed", "all"] = "first_seed"
+    engine: Engine = Engine()
+    paper: tuple[PaperNumber, ...] = ()
+    speed: Speed | None = None
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        for key in ("encoders", "strategies", "shares", "seeds", "pretrain_seeds"):
+            values = getattr(self, key)
+            if len(set(values)) < len(values):
+                raise ValueError(f"{key}: one is named twice; name each once")
+        for name, task in self.tasks.items():
+            _check_covers(f"tasks.{name}.learning_rate", task.learning_rate, self.encoders)
+            _check_covers(f"tasks.{name}.epochs", task.epochs, self.shares)
+        for strategy in (name for pair in self.compare for name in pair):
+            if strategy not in self.strategies:
+                raise ValueError(f"compare: {strategy!r} is none of the strategies; add it there")
+        for number in self.paper:
+            if number.strategy not in self.strategies or number.task not in self.tasks:
+                raise ValueError(f"paper: {number.strategy}, {number.task}: no cell of this matrix")
+        return self
+
+    @model_validator(mode="after")
+    def _tasks_can_be_trained(self) -> Self:
+        for task in self.tasks.values():
+            FinetuneSettings(task=task.task, labels=task.labels)
+        return self
+
+
+def names() -> list[str]:
+    """Return the shipped matrices."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def load(name: str) -> Matrix:
+    """Read a matrix by its name, or from a file.
+
+    Raises
+    ------
+    ConfigError
+        When there is none of that name, or the file says something that is not known.
+    """
+    path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
+    if not path.is_file():
+        raise ConfigError(
+            f"no matrix {name!r}: give one of {', '.join(names())}, or the path of a .yaml file"
+        )
+    return read_settings(path, Matrix)
+
+
+def _check_covers(key: str, values: object, wanted: tuple[object, ...]) -> None:
+    if isinstance(values, dict):
+        for each in wanted:
+            if each not in values:
+                raise ValueError(f"{key}: gives none for {each}; add it")
