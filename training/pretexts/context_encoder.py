@@ -94,7 +94,7 @@ class ContextEncoding:
         networks = (D, discriminator, learning_rates[1]), (F, filler, learning_rates[0])
         for name, network, learning_rate in networks:
             if network is not None:
-                optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate)
+                optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate, fused=True)
                 self.players[name] = Player(network, optimizer)
 
     @property

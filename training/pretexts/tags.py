@@ -34,7 +34,7 @@ class Tags:
     needs_tags = True
 
     def __init__(self, network: ClassNetwork, learning_rate: float) -> None:
-        optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate)
+        optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate, fused=True)
         self.players = {"network": Player(network, optimizer)}
         self.encoder: nn.Module = network.encoder
 
