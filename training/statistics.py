@@ -75,7 +75,9 @@ def paired(
     """Return the two-sided p-value of "both runs score alike on these frames", above 0 to 1.
 
     The frames are drawn anew, all of them with replacement and the same in both runs. p is the
-    share of draws whose mean difference lies as far from the found one as that lies from 0.
+    share of draws whose mean difference lies as far from the found one as that lies from 0. All of
+    k patients (or frames) differ in the same direction in 2^(1 - k) of cases by chance alone, so p
+    is never below that: two patients prove nothing.
 
     Parameters
     ----------
@@ -97,10 +99,11 @@ def paired(
     found = float(np.nanmean(difference))
     if found == 0:
         return 1.0
+    by_chance = 2.0 ** (1 - len(_units(difference, clusters)[0]))
     means = _means(difference, clusters, draws=draws, part=1.0, seed=seed)
     # rounding must not decide whether a draw lies as far
     as_far = np.abs(means - found) >= abs(found) * (1 - 1e-12)
-    return float((as_far.sum() + 1) / (draws + 1))
+    return max(float((as_far.sum() + 1) / (draws + 1)), by_chance)
 
 
 def wilcoxon(ours: ArrayLike, theirs: ArrayLike) -> float:

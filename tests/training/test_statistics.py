@@ -81,6 +81,13 @@ def test_without_a_difference_p_is_uniform() -> None:
     assert 0.02 < np.mean(np.array(found) < 0.05) < 0.10
 
 
+def test_two_patients_prove_nothing_however_many_frames_they_have() -> None:
+    ours, theirs = scores(100, mean=5.0, seed=1), scores(100, seed=2)
+    assert paired(ours, theirs) < 0.01
+    for patients, least in ((1, 1.0), (2, 0.5), (4, 0.125)):
+        assert paired(ours, theirs, clusters=np.arange(100) % patients) == least
+
+
 def test_equal_scores_are_no_difference() -> None:
     values = np.array([1.0, 0.0, np.nan, 1.0])
     assert paired(values, values) == 1.0

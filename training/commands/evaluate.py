@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -48,10 +49,10 @@ def command(
         console.print(_table(f"{run} against {against}", _COMPARED_COLUMNS, rows))
 
 
-_COLUMNS = ("measure", "mean", "sd by frames", "sd by patients", "frames", "patients")
+_COLUMNS = ("measure", "mean", "sd frames", "sd patients", "frames", "patients")
 _COMPARED_COLUMNS = (
-    *("measure", "this", "other", "difference"),
-    *("p by frames", "p by patients", "p Wilcoxon"),
+    *("measure", "this", "other", "change"),
+    *("p frames", "p patients", "p Wilcoxon"),
 )
 
 
@@ -77,7 +78,9 @@ def _compared_row(found: Compared) -> tuple[str, ...]:
 
 
 def _table(title: str, columns: tuple[str, ...], rows: dict[str, tuple[str, ...]]) -> Table:
-    table = Table(title=title, title_justify="left", header_style="bold")
+    table = Table(
+        title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAD, pad_edge=False
+    )
     for column in columns:
         table.add_column(column, justify="left" if column == "measure" else "right")
     for name, row in rows.items():
