@@ -4,10 +4,10 @@ import json
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Final
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
 from dicom_node.errors import StoreError
 from training.config import Size
@@ -15,6 +15,8 @@ from training.pack.rows import Pack, Rows
 
 #: Of pack.json; another one is built anew.
 FORMAT: Final = 1
+#: What damaged files raise; pydantic's ValidationError is a ValueError.
+_FAULTS = (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile)
 _WAY_OUT = "delete the folder and let the pack be built again from the store"
 
 
@@ -29,7 +31,7 @@ def open(folder: Path) -> Pack:
     about = _about(folder)
     try:
         return _pack(folder, about)
-    except (OSError, ValueError, KeyError, TypeError, ValidationError) as exc:
+    except _FAULTS as exc:
         raise StoreError(
             f"{folder}: the pack is damaged ({type(exc).__name__}); {_WAY_OUT}"
         ) from None
@@ -52,7 +54,8 @@ def _about(folder: Path) -> dict[str, Any]:
 
 def _pack(folder: Path, about: dict[str, Any]) -> Pack:
     size = Size.model_validate(about["size"])
-    with np.load(folder / "rows.npz", allow_pickle=False) as columns:
+    # NumPy would leave a damaged file open
+    with (folder / "rows.npz").open("rb") as file, np.load(file, allow_pickle=False) as columns:
         rows = Rows(**{field.name: columns[field.name] for field in fields(Rows)})
     if {len(getattr(rows, field.name)) for field in fields(Rows)} != {about["frames"]}:
         raise ValueError("columns of different lengths")
