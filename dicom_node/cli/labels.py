@@ -76,7 +76,9 @@ def coverage(config: ConfigFile = DEFAULT_CONFIG, as_json: AsJson = False) -> No
 
 @app.command("import")
 def take_in(
-    file: Annotated[Path, typer.Argument(help="CSV: sop_instance_uid,frame,quality,mask")],
+    file: Annotated[
+        Path, typer.Argument(help="CSV: sop_instance_uid,frame,quality,mask[,labels,class]")
+    ],
     config: ConfigFile = DEFAULT_CONFIG,
 ) -> None:
     """Attach readers' labels to harvested frames; exit status 1 when a row could not be used.

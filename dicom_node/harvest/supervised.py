@@ -1,9 +1,13 @@
-"""Readers' labels into the store: view quality and masks, from a CSV of the researcher.
+"""Readers' labels into the store: quality, masks and classes, from a CSV of the researcher.
 
 Columns ``sop_instance_uid, frame, quality, mask``: `frame` counts from 1, `quality` is 0 to 4 or
 empty, `mask` is the path of a PNG, relative to the CSV, or empty. The PNG is grey or indexed, its
 values are the labels (0 background), and it has the size of the source image; the store keeps the
 part that it keeps of the frame.
+
+Columns that may be there: `labels` names the label set of the mask, ``liver-kidney`` where it is
+empty; `class` says what the frame is, as ``set/class``. The sets are those of
+``dicom_node/store/data/label_sets.yaml``.
 """
 
 import csv
@@ -19,6 +23,7 @@ from dicom_node.harvest.pseudonyms import PseudonymKey
 from dicom_node.store import WeakLabelStore
 
 COLUMNS = ("sop_instance_uid", "frame", "quality", "mask")
+MORE_COLUMNS = ("labels", "class")
 #: Modes of a PNG whose values are numbers and no colours.
 LABEL_MODES = frozenset({"1", "L", "P"})
 
@@ -74,9 +79,11 @@ def _attach(
     row: dict[str, str], folder: Path, store: WeakLabelStore, key: PseudonymKey
 ) -> str | None:
     """Attach the labels of one row and return why not."""
-    uid, frame, quality, mask = ((row.get(name) or "").strip() for name in COLUMNS)
-    if not quality and not mask:
-        return "neither quality nor mask"
+    uid, frame, quality, mask, labels, class_name = (
+        (row.get(name) or "").strip() for name in COLUMNS + MORE_COLUMNS
+    )
+    if not (quality or mask or class_name):
+        return "no quality, no mask and no class"
     instance = key.token("instance", uid)
     try:
         store.add_label(
@@ -84,6 +91,8 @@ def _attach(
             _whole(frame, "frame"),
             quality=_whole(quality, "quality") if quality else None,
             mask=_cropped(folder, mask, instance, store) if mask else None,
+            labels=labels or None,
+            class_name=class_name or None,
         )
     except PermanentError as exc:
         return str(exc)

@@ -72,13 +72,13 @@ def test_quality_alone_is_enough(store: WeakLabelStore, tmp_path: Path) -> None:
         (f"{UID},1,5,", "quality 5"),
         (f"{UID},one,3,", "frame is not a whole number"),
         (f"{UID},-1,3,", "frame is not a whole number"),
-        (f"{UID},1,,", "neither quality nor mask"),
+        (f"{UID},1,,", "no quality, no mask and no class"),
         (f"{UID},1,,small.png", "the mask is L, 40 x 60; expected grey or indexed, 60 x 90"),
         (f"{UID},1,,colour.png", "the mask is RGB"),
         (f"{UID},1,,none.png", "cannot be read"),
         (f"{UID},1,,labels.csv", "cannot be read"),
         (f"{UID},1,,../mask.png", "outside the CSV's folder"),
-        ("", "neither quality nor mask"),
+        ("", "no quality, no mask and no class"),
         ("Doe^Jane,1,3,", "harvest it first"),
     ],
 )
@@ -94,6 +94,47 @@ def test_a_bad_row_is_named_and_costs_itself_only(
     assert found.row == 3
     assert fault in found.reason
     assert "Doe" not in found.reason
+
+
+def test_a_label_set_and_a_class_may_be_named(store: WeakLabelStore, tmp_path: Path) -> None:
+    Image.fromarray((speckle(60, 90) > 99).astype(np.uint8)).save(tmp_path / "mask.png")
+    path = tmp_path / "labels.csv"
+    path.write_text(
+        "class,labels,sop_instance_uid,frame,quality,mask\n"
+        f"breast/benign,breast-lesion,{UID},1,,mask.png\n"
+        f",,{UID},2,,mask.png\n"
+        f"breast/normal,,{UID},3,,\n"
+    )
+    assert attach_labels(path, store=store, key=KEY).faults == ()
+    assert [(f.label_set, f.class_set, f.class_name) for f in store.frames()] == [
+        ("breast-lesion", "breast", "benign"),
+        ("liver-kidney", None, None),
+        (None, "breast", "normal"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("row", "fault"),
+    [
+        (f"{UID},1,,mask.png,lesions,", "no label set of this name; there are liver-kidney, thyr"),
+        (f"{UID},1,,mask.png,fetal-head,", "holds the value 2; the label set fetal-head has 0 bac"),
+        (f"{UID},1,3,,fetal-head,", "name the mask too"),
+        (f"{UID},1,,,,breast/doubtful", "no class of this name in breast; it has benign, malig"),
+        (f"{UID},1,,,,benign", "no class set of this name; there are breast, lung"),
+        (f"{UID},1,,,,breast", "no class of this name"),
+    ],
+)
+def test_a_set_or_class_that_is_not_known_costs_its_row(
+    store: WeakLabelStore, tmp_path: Path, row: str, fault: str
+) -> None:
+    _mask(tmp_path / "mask.png")
+    path = tmp_path / "labels.csv"
+    path.write_text(f"sop_instance_uid,frame,quality,mask,labels,class\n{row}\n{UID},2,2,,,\n")
+    count = attach_labels(path, store=store, key=KEY)
+    assert count.imported == 1
+    (found,) = count.faults
+    assert fault in found.reason
+    assert [frame.quality for frame in store.frames()] == [None, 2, None]
 
 
 def test_a_file_that_is_no_such_csv_is_refused(store: WeakLabelStore, tmp_path: Path) -> None:

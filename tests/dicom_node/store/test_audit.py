@@ -16,7 +16,8 @@ def folder(tmp_path: Path) -> Path:
     folder = tmp_path / "store"
     with WeakLabelStore(folder) as store:
         store.add_frame(new_frame(probe="L12-5", description="9" * 32))
-        store.add_label("d" * 32, 1, quality=2, mask=np.ones((40, 60), np.uint8))
+        mask = np.ones((40, 60), np.uint8)
+        store.add_label("d" * 32, 1, quality=2, mask=mask, class_name="breast/benign")
     return folder
 
 
@@ -43,6 +44,15 @@ def test_a_planted_name_date_or_uid_is_found_and_not_repeated(
     _edit(folder, f"UPDATE instances SET {column} = ?", planted)  # noqa: S608
     (finding,) = audit(folder)
     assert finding.where == f"catalogue.db instances.{column}, row 1"
+    assert planted not in finding.what
+
+
+@pytest.mark.parametrize("column", ["label_set", "class_set", "class_name"])
+@pytest.mark.parametrize("planted", ["doe-jane", "20200131", "breast/benign"])
+def test_a_set_or_class_that_is_not_known_is_found(folder: Path, planted: str, column: str) -> None:
+    _edit(folder, f"UPDATE frames SET {column} = ?", planted)  # noqa: S608
+    (finding,) = audit(folder)
+    assert finding.where == f"catalogue.db frames.{column}, row 1"
     assert planted not in finding.what
 
 

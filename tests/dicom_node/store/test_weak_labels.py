@@ -1,4 +1,5 @@
 import hashlib
+import sqlite3
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -79,12 +80,91 @@ def test_labels_attach_to_the_frame_and_move_the_version(store: WeakLabelStore) 
     assert store.version() != before
 
 
+def test_label_set_and_class_come_back_and_move_the_version(store: WeakLabelStore) -> None:
+    store.add_frame(new_frame())
+    versions = {store.version()}
+    mask = np.ones((40, 60), np.uint8)
+    for fields in (
+        {"mask": mask},
+        {"mask": mask, "labels": "fetal-head"},
+        {"class_name": "breast/normal"},
+        {"class_name": "breast/benign"},
+    ):
+        store.add_label("d" * 32, 1, **fields)
+        versions.add(store.version())
+    assert len(versions) == 5
+    (stored,) = store.frames(labelled=Task.CLASSIFICATION)
+    assert (stored.label_set, stored.class_set, stored.class_name) == (
+        "fetal-head",
+        "breast",
+        "benign",
+    )
+
+
+def test_a_listing_is_the_frames_with_their_version(store: WeakLabelStore) -> None:
+    store.add_frame(new_frame())
+    listing = store.listing()
+    assert list(listing.frames) == store.frames()
+    assert listing.version == store.version()
+
+
+def before_label_sets(folder: Path) -> None:
+    """Take from a store what an older version of it did not have."""
+    connection = sqlite3.connect(folder / "catalogue.db")
+    for column in ("label_set", "class_set", "class_name"):
+        connection.execute(f"ALTER TABLE frames DROP COLUMN {column}")
+    connection.commit()
+    connection.close()
+
+
+def test_a_store_from_before_label_sets_opens_and_its_masks_are_liver_and_kidney(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "store"
+    with WeakLabelStore(folder) as store:
+        store.add_frame(new_frame(seed=1, frame_number=1))
+        store.add_frame(new_frame(seed=2, frame_number=2))
+        store.add_label("d" * 32, 1, mask=np.ones((40, 60), np.uint8))
+        version = store.version()
+    before_label_sets(folder)
+    together = Barrier(4)
+
+    def open_it(_: int) -> list[str | None]:
+        together.wait(10)
+        with WeakLabelStore(folder) as store:
+            return [frame.label_set for frame in store.frames()]
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(open_it, range(4))) == [["liver-kidney", None]] * 4
+    with WeakLabelStore(folder) as store:
+        assert store.version() == version
+        store.add_label("d" * 32, 2, class_name="lung/regular")
+    assert audit(folder) == []
+
+
+def test_a_mask_of_an_older_node_beside_this_one_is_of_liver_and_kidney(
+    store: WeakLabelStore, tmp_path: Path
+) -> None:
+    store.add_frame(new_frame())
+    store.add_label("d" * 32, 1, mask=np.ones((40, 60), np.uint8))
+    connection = sqlite3.connect(tmp_path / "store" / "catalogue.db")
+    connection.execute("UPDATE frames SET label_set = NULL")
+    connection.commit()
+    connection.close()
+    assert store.frames()[0].label_set == "liver-kidney"
+
+
 def test_a_label_that_does_not_fit_is_refused(store: WeakLabelStore) -> None:
     store.add_frame(new_frame())
     with pytest.raises(StoreError, match="quality 5"):
         store.add_label("d" * 32, 1, quality=5)
     with pytest.raises(StoreError, match="the mask is"):
         store.add_label("d" * 32, 1, mask=np.zeros((3, 3), np.uint8))
+    with pytest.raises(StoreError, match="value 3; the label set liver-kidney has 0 background, 1"):
+        store.add_label("d" * 32, 1, mask=np.full((40, 60), 3, np.uint8))
+    with pytest.raises(StoreError, match="no class set of this name; there are breast, lung"):
+        store.add_label("d" * 32, 1, quality=1, class_name="Doe^Jane/benign")
+    assert store.frames()[0].quality is None
     with pytest.raises(StoreError, match="harvest it first"):
         store.add_label("d" * 32, 2, quality=1)
     with pytest.raises(StoreError, match="harvest it first"):
@@ -126,8 +206,13 @@ def test_info_counts_what_is_there(store: WeakLabelStore, tmp_path: Path) -> Non
     info = store.info()
     assert (info.frames, info.instances, info.patients) == (2, 1, 1)
     assert info.by_geometry[Geometry.LINEAR] == 2
-    assert info.labelled == {Task.SEGMENTATION: 0, Task.QUALITY: 1}
-    on_disk = sum(path.stat().st_size for path in (tmp_path / "store" / "frames").rglob("*.png"))
+    assert info.labelled == {Task.SEGMENTATION: 0, Task.QUALITY: 1, Task.CLASSIFICATION: 0}
+    assert (info.by_label_set, info.by_class) == ({}, {})
+    store.add_label("d" * 32, 1, mask=np.ones((40, 60), np.uint8), class_name="lung/covid")
+    info = store.info()
+    assert info.labelled[Task.CLASSIFICATION] == info.labelled[Task.SEGMENTATION] == 1
+    assert (info.by_label_set, info.by_class) == ({"liver-kidney": 1}, {"lung/covid": 1})
+    on_disk = sum(path.stat().st_size for path in (tmp_path / "store").rglob("*.png"))
     assert info.size_bytes == on_disk > 0
 
 
