@@ -25,6 +25,7 @@ from tests.results.studies import SETS, Sent, make_studies
 REPOSITORY = Path(__file__).resolve().parents[2]
 #: -P: a folder named training where the command is run must not win over ours
 _TRAINING = (sys.executable, "-P", "-m", "training")
+_SHOWN_FAULTS = 20
 
 
 def main(words: Sequence[str]) -> int:
@@ -61,11 +62,10 @@ def _labelled(chosen: argparse.Namespace, found: Account) -> Account:
     """Import masks and classes; a row that is not used ends the run."""
     csv_file, counted = labels.write_labels(chosen.out, _studies(chosen), chosen.out / "labels")
     imported = import_labels(csv_file, data=chosen.out / "data")
-    if imported.faults:
-        first = imported.faults[0]
-        raise SystemExit(
-            f"{csv_file}:{first.row}: {first.reason}; {len(imported.faults)} rows were not used"
-        )
+    faults = [f"{csv_file}:{fault.row}: {fault.reason}" for fault in imported.faults]
+    faults += labels.missing(chosen.out, counted)
+    if faults:
+        raise SystemExit("\n".join(faults[:_SHOWN_FAULTS]))
     with harvest.stored(chosen.out) as store:
         version = store.version()
     counts = {name: row | counted[name] for name, row in found.counts.items()}

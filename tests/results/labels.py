@@ -1,6 +1,7 @@
 """What the sets know besides pixels, as the CSV that a researcher would write."""
 
 import csv
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from PIL import Image
 
 from dicom_node.harvest import open_key
 from dicom_node.harvest.opening import KEY
-from dicom_node.store import WeakLabelStore
+from dicom_node.records import Task
 from tests.results.harvest import Counts, stored
 from tests.results.studies import Sent
 
@@ -49,9 +50,20 @@ def write_labels(folder: Path, sent: Sequence[Sent], out: Path) -> tuple[Path, C
     return out / "labels.csv", counts
 
 
-def labelled(store: WeakLabelStore) -> dict[str, int]:
-    """Return how many frames of the store have which kind of label."""
-    return {str(task): count for task, count in store.info().labelled.items()}
+def missing(folder: Path, counts: Counts) -> list[str]:
+    """Return which labels of the CSV are not in the store."""
+    masks: Counter[str] = Counter()
+    for name, row in counts.items():
+        masks[LABEL_SETS.get(name, "")] += row["masks"]
+    with stored(folder) as store:
+        info = store.info()
+    found = {**info.by_label_set, "classes": info.labelled[Task.CLASSIFICATION]}
+    wanted = {**+masks, "classes": sum(row["classes"] for row in counts.values())}
+    return [
+        f"{name}: {count} labels were imported and {found.get(name, 0)} are in the store"
+        for name, count in wanted.items()
+        if found.get(name, 0) != count
+    ]
 
 
 def _owned(folder: Path, sent: Sequence[Sent]) -> set[str]:
