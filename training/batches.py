@@ -64,8 +64,8 @@ class Batches:
     device: torch.device
     #: the label set or class set that all rows must be of; None does not ask
     labels: str | None = None
-    #: hold all frames on a device that is no CPU when they take no more than this; None asks for
-    #: a part of its free memory
+    #: hold all frames on the device when they take no more than this; None asks a GPU for a part of
+    #: its free memory, and leaves a CPU to the page cache
     held_bytes: int | None = None
 
     def __post_init__(self) -> None:
@@ -183,8 +183,6 @@ class Batches:
     @cached_property
     def _held(self) -> dict[str, Tensor] | None:
         """Everything of the rows on the device, or None where it is not held there."""
-        if self.device.type == "cpu":
-            return None
         frame_bytes = self.pack.size.height * self.pack.size.width
         needed = len(self.rows) * frame_bytes * len(self._pictures)
         if needed > (self._free_bytes() if self.held_bytes is None else self.held_bytes):

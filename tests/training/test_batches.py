@@ -213,6 +213,19 @@ def test_an_evaluation_of_nothing_has_no_batches(packed: Pack) -> None:
     assert list(nothing.epoch(0)) == []
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_frames_that_are_held_on_the_device_make_the_same_batches(
+    packed: Pack, training: bool
+) -> None:
+    one, other = (
+        batches(packed, targets=EVERY, training=training, held_bytes=held) for held in (0, 2**30)
+    )
+    assert "frames" in (other._held or {})
+    assert one._held is None
+    for read, held in zip(one.epoch(2), other.epoch(2), strict=True):
+        assert same(read, held)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: run where there is one")
 @pytest.mark.parametrize("held_bytes", [0, 2**30])
 def test_a_gpu_gets_the_batches_of_the_cpu(packed: Pack, held_bytes: int) -> None:
