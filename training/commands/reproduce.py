@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 import typer
 from lightning_fabric import Fabric
 from rich.console import Console
-from rich.table import Table
 
 from training.commands import options
 from training.commands.sources import open_pack
@@ -15,7 +14,7 @@ from training.config import Engine
 from training.engine import launch
 from training.pack import Pack
 from training.reproduce import estimate, ledger, matrix, report, results
-from training.reproduce.cells import Plan, plan
+from training.reproduce.cells import Cell, Plan, plan
 from training.reproduce.display import showing
 from training.reproduce.estimate import Clock, duration
 from training.reproduce.ledger import Ledger
@@ -113,19 +112,22 @@ def _print_plan(console: Console, layout: Plan, frames: Pack | None, out: Path) 
     """Print every cell, whether it is finished, and how long it will take."""
     entries = ledger.read(out)
     clock = _clock(layout, frames, out, entries)
-    table = Table(header_style="bold")
-    for heading in ("cell", "epochs", "training images", "time"):
-        table.add_column(heading, justify="left" if heading == "cell" else "right")
     left = [cell for cell in layout.cells if results.finished(out, cell) is None]
     for cell in layout.cells:
-        seconds = clock.seconds(cell) if clock else None
-        time = duration(seconds) if seconds is not None else "?"
-        count = str(clock.images(cell) // cell.settings.epochs) if clock else "?"
-        told = time if cell in left else "finished"
-        table.add_row(cell.name, str(cell.settings.epochs), count, told)
-    console.print(table)
+        told = _work(cell, clock) if cell in left else "finished"
+        console.print(f"{cell.name}: {told}", soft_wrap=True)
     total = clock.total(left) if clock else None
-    console.print(_summary(layout.matrix, len(left), total, with_frames=frames is not None))
+    text = _summary(layout.matrix, len(left), total, with_frames=frames is not None)
+    console.print(text, soft_wrap=True)
+
+
+def _work(cell: Cell, clock: Clock | None) -> str:
+    epochs = cell.settings.epochs
+    if clock is None:
+        return f"{epochs} epochs"
+    seconds = clock.seconds(cell)
+    about = "" if seconds is None else f", about {duration(seconds)}"
+    return f"{epochs} epochs of {clock.images(cell) // epochs} images{about}"
 
 
 def _clock(layout: Plan, frames: Pack | None, out: Path, entries: Ledger) -> Clock | None:

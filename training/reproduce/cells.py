@@ -124,7 +124,7 @@ def _finetune_cells(matrix: Matrix, entries: tuple[_Entry, ...]) -> Iterator[Fin
             encoder_width=matrix.encoder_width,
             size=matrix.size,
             epochs=task.epochs_of(share),
-            batch_size=task.batch_size,
+            batch_size=task.batch_size_of(share),
             learning_rate=task.learning_rate_of(encoder),
             pace=task.pace,
             positive_weight=task.positive_weight,

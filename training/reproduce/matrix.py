@@ -31,6 +31,7 @@ FROZEN: Final = "+F"
 #: A recipe's name or path, with `FROZEN` behind it or without.
 StrategyName = Annotated[str, Field(pattern=r"^[^+]+(\+F)?$")]
 Seed = Annotated[int, Field(ge=0)]
+BatchSize = Annotated[int, Field(ge=2)]
 
 
 class TaskSettings(Settings):
@@ -42,7 +43,8 @@ class TaskSettings(Settings):
     learning_rate: Rate | dict[EncoderName, Rate] = 1e-4
     #: one for all shares, or one for each
     epochs: Count | dict[Share, Count]
-    batch_size: Annotated[int, Field(ge=2)] = 8
+    #: one for all shares, or one for each
+    batch_size: BatchSize | dict[Share, BatchSize] = 8
     pace: Literal["constant", "one_cycle"] = "constant"
     positive_weight: Rate = 2.0
 
@@ -55,12 +57,17 @@ class TaskSettings(Settings):
         """Return the epochs at a share of the training patients."""
         return self.epochs[share] if isinstance(self.epochs, dict) else self.epochs
 
+    def batch_size_of(self, share: float) -> int:
+        """Return the frames a step at a share of the training patients."""
+        sizes = self.batch_size
+        return sizes[share] if isinstance(sizes, dict) else sizes
+
 
 class Pretraining(Settings):
     """How every strategy with a pretext is pretrained, so that the strategies cost the same."""
 
     epochs: Count = PretrainSettings.model_fields["epochs"].default
-    batch_size: Annotated[int, Field(ge=2)] = PretrainSettings.model_fields["batch_size"].default
+    batch_size: BatchSize = PretrainSettings.model_fields["batch_size"].default
     learning_rate: Rate = PretrainSettings.model_fields["learning_rate"].default
     discriminator_learning_rate: Rate = PretrainSettings.model_fields[
         "discriminator_learning_rate"
@@ -129,6 +136,7 @@ class Matrix(Settings):
         for name, task in self.tasks.items():
             _check_covers(f"tasks.{name}.learning_rate", task.learning_rate, self.encoders)
             _check_covers(f"tasks.{name}.epochs", task.epochs, self.shares)
+            _check_covers(f"tasks.{name}.batch_size", task.batch_size, self.shares)
         for strategy in (name for pair in self.compare for name in pair):
             if strategy not in self.strategies:
                 raise ValueError(f"compare: {strategy!r} is none of the strategies; add it there")

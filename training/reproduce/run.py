@@ -133,7 +133,7 @@ def _leave_out(shop: Workshop, entries: Ledger, display: Display) -> set[str]:
             if shop.fabric.is_global_zero:
                 entries.put(cell, Entry(reason=reason, is_left_out=True))
     for reason, names in found.items():
-        display.say(f"{len(names)} cells are left out: {reason}")
+        display.say(f"left out: {len(names)} of {len(shop.plan.cells)} cells: {reason}")
     return set().union(*found.values())
 
 

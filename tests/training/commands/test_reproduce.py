@@ -1,0 +1,128 @@
+"""``train reproduce`` as a researcher meets it: killed in between, it goes on where it was."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.conftest import REPOSITORY
+from tests.support.commands import status_of
+from tests.support.matrices import values
+from tests.support.nodes import until
+from training import pack
+from training.config import Size
+from training.pack import Pack
+from training.reproduce import cells, matrix, report, results
+from training.reproduce.table import Table, tabulate
+
+
+@pytest.fixture(scope="module")
+def phantoms(phantom_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Pack:
+    return pack.ensure(phantom_store, tmp_path_factory.mktemp("packs"), Size(height=64, width=64))
+
+
+def written(folder: Path, **changes: object) -> Path:
+    path = folder / "tiny.yaml"
+    path.write_text(yaml.safe_dump(values(**changes)))
+    return path
+
+
+def started(file: Path, opened: Pack, out: Path) -> "subprocess.Popen[bytes]":
+    words = ["reproduce", str(file), "--pack", str(opened.folder), "--out", str(out)]
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "training", *words],
+        cwd=REPOSITORY,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+    )
+
+
+def killed_when(process: "subprocess.Popen[bytes]", reached: Callable[[], bool]) -> None:
+    until(lambda: reached() or process.poll() is not None)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait(timeout=60) == -signal.SIGKILL
+
+
+def scores(table: Table) -> dict[object, tuple[float, float, dict[int, float]]]:
+    return {key: (score.mean, score.sd, score.by_seed) for key, score in table.scores.items()}
+
+
+@pytest.mark.slow
+def test_killed_in_a_cell_and_in_the_report_it_ends_with_the_same_table(
+    phantoms: Pack, tmp_path: Path
+) -> None:
+    quality = {"task": "quality", "epochs": 10, "batch_size": 4, "learning_rate": 1e-3}
+    file = written(tmp_path, tasks={"quality": quality})
+    layout = cells.plan(matrix.load(str(file)))
+    out, whole = tmp_path / "out", tmp_path / "whole"
+    # the second fine-tuning has begun: the first is finished, and it is in the middle
+    second = results.folder_of(out, layout.finetune[1])
+    killed_when(started(file, phantoms, out), (second / "epochs.jsonl").exists)
+    first = results.finished(out, layout.finetune[0])
+    assert first is not None
+    assert results.finished(out, layout.finetune[1]) is None
+    # everything is finished and the report begun
+    killed_when(started(file, phantoms, out), (out / "figures").exists)
+    assert results.finished(out, layout.finetune[0]) == first
+    assert all(results.finished(out, cell) for cell in layout.cells)
+    page = out / report.HTML
+    assert not page.exists() or page.read_text("utf-8").rstrip().endswith("</html>")
+    assert status_of("reproduce", file, "--pack", phantoms.folder, "--out", out) == 0
+    assert page.read_text("utf-8").rstrip().endswith("</html>")
+    assert results.finished(out, layout.finetune[0]) == first
+    # and a run that nobody killed
+    assert status_of("reproduce", file, "--pack", phantoms.folder, "--out", whole) == 0
+    interrupted = tabulate(layout, results.read(layout, out))
+    assert scores(interrupted) == scores(tabulate(layout, results.read(layout, whole)))
+
+
+def test_a_dry_run_says_the_cells_and_leaves_nothing(
+    phantoms: Pack, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = written(tmp_path, speed={"pretrain": 10, "finetune": 10, "machine": "a machine"})
+    out = tmp_path / "out"
+    words = ("reproduce", file, "--pack", phantoms.folder, "--out", out, "--dry-run")
+    assert status_of(*words) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("pretrain/small/ce_dcm/seed-0: 1 epochs of ")
+    assert lines[-1].startswith("5 cells to run, about ")
+    assert lines[-1].endswith(", at the speed of a machine")
+    assert not out.exists()
+
+
+def test_without_frames_a_dry_run_says_what_to_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert status_of("reproduce", "small", "--out", tmp_path / "out", "--dry-run") == 0
+    assert "124 cells to run; name --store or --pack" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_failed_cells_end_the_command_with_1_and_still_a_report(
+    phantoms: Pack, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nodule = {"task": "segmentation", "labels": "thyroid-nodule", "epochs": 1}
+    tasks = {"nodule": nodule, "quality": {"task": "quality", "epochs": 1}}
+    file = written(tmp_path, tasks=tasks, strategies=["baseline"], compare=[], seeds=[0])
+    out = tmp_path / "out"
+    assert status_of("reproduce", file, "--pack", phantoms.folder, "--out", out) == 1
+    said = capsys.readouterr().out
+    assert "1 of 2 cells failed, the first: finetune/nodule/" in said
+    assert "1 failed: no frame has a mask" in (out / report.MARKDOWN).read_text("utf-8")
+    (out / report.MARKDOWN).unlink()
+    assert status_of("reproduce", file, "--out", out, "--only-report") == 1
+    assert (out / report.MARKDOWN).exists()
+
+
+def test_a_report_of_nothing_ends_with_1_and_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert status_of("reproduce", "small", "--out", tmp_path / "out", "--only-report") == 1
+    assert "nothing to report: run it first" in capsys.readouterr().err
