@@ -87,7 +87,7 @@ def command(  # noqa: PLR0913 (one parameter an option)
         entries = ledger.read(out)
     page = report.write(layout, out, frames, command=again)
     console.print(f"{page}: the report, beside it {report.MARKDOWN}", soft_wrap=True)
-    _finish(console, layout, entries)
+    _finish(console, layout, entries, out)
 
 
 def _workshop(
@@ -150,14 +150,14 @@ def _summary(chosen: Matrix, left: int, seconds: float | None, *, with_frames: b
     return f"{left} cells to run, about {duration(seconds)}{where}"
 
 
-def _finish(console: Console, layout: Plan, entries: Ledger) -> None:
+def _finish(console: Console, layout: Plan, entries: Ledger, out: Path) -> None:
     """Say what failed; failures end the command with 1."""
-    names = {cell.name for cell in layout.cells}
+    names = {cell.name for cell in layout.cells if results.finished(out, cell) is None}
     failed = {name: why for name, why in entries.failed().items() if name in names}
     if failed:
         first, why = next(iter(failed.items()))
         console.print(
-            f"{len(failed)} of {len(names)} cells failed, the first: {first}: {why}",
+            f"{len(failed)} of {len(layout.cells)} cells failed, the first: {first}: {why}",
             style="red",
             markup=False,
             soft_wrap=True,

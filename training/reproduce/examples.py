@@ -34,7 +34,7 @@ _RIGHT, _WRONG = "#8fe39a", "#ff9c8a"
 
 def inpainting(plan: Plan, out: Path, pack: Pack, encoder: str) -> Figure | None:
     """Draw filled holes of test frames, with and without tags: the papers' Figure 5."""
-    rows = _of_different_tags(pack, pack.select(split="test"))
+    rows = of_different_tags(pack, pack.select(split="test"))
     if not len(rows):
         return None
     found: dict[str, inference.Filled] = {}
@@ -71,7 +71,7 @@ def segmentations(plan: Plan, out: Path, pack: Pack, shown: Sequence[Result]) ->
     """
     if not shown or pack.masks is None:
         return None
-    picked = _at_places(shown)
+    picked = at_places(shown)
     rows = _rows_of(pack, shown[0], picked)
     labels = pack.masks[rows]  # (n, H, W)
     lines: dict[str, list[Picture]] = {}
@@ -134,7 +134,7 @@ def choose(
     ]
 
 
-def _at_places(shown: Sequence[Result]) -> NDArray[np.int64]:
+def at_places(shown: Sequence[Result]) -> NDArray[np.int64]:
     """Return the frames at `PLACES` of the mean score over the strategies, best first."""
     score = results.mean_of(np.stack([result.score for result in shown]))  # (N,)
     order = np.argsort(np.where(np.isfinite(score), score, np.inf), kind="stable")
@@ -150,7 +150,7 @@ def _of_each(truth: NDArray[np.int64]) -> list[int]:
     return [int(n) for c in classes for n in np.flatnonzero(truth == c)[:each]]
 
 
-def _of_different_tags(pack: Pack, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+def of_different_tags(pack: Pack, rows: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return up to `HOLES` rows, each with other tags while there are some."""
     _, kind = np.unique(pack.tags()[rows], axis=0, return_inverse=True)
     again = np.array([np.sum(kind[:n] == kind[n]) for n in range(len(rows))])

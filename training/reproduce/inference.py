@@ -102,7 +102,7 @@ class _Asked(nn.Module):
 
 
 def _images(frames: NDArray[np.uint8]) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(frames))[:, None]  # (N, 1, H, W)
+    return torch.from_numpy(np.array(frames))[:, None]  # (N, 1, H, W)
 
 
 def _planes(images: Tensor) -> NDArray[np.float32]:

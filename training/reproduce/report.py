@@ -89,7 +89,7 @@ def _context(
         "shares": [percent(share) for share in plan.matrix.shares],
         "costs": summary.costs(plan, out, entries),
         "machines": entries.machines(),
-        "seconds": sum(entries.seconds(cell) or 0 for cell in done),
+        "seconds": sum(summary.seconds_of(out, cell, entries) for cell in done),
         "finished": len(done),
         "cells": len(plan.cells),
         "failed": _by_reason(entries.failed(), names),

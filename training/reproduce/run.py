@@ -80,7 +80,7 @@ def _attempt(shop: Workshop, cell: Cell, display: Display) -> Entry:
     try:
         _run(shop, cell, folder, display)
     except (NodeError, RuntimeError) as exc:  # torch has RuntimeError for all that goes wrong in it
-        return Entry(reason=_first_line(exc))
+        return Entry(reason=_reason(exc, cell))
     finally:
         _forget(shop)
     seconds = round(time.monotonic() - started, 2)
@@ -212,7 +212,12 @@ def _machine(fabric: Fabric) -> str:
     return f"{world}{device}, {fabric.strategy.precision.precision}"
 
 
-def _first_line(exc: Exception) -> str:
+def _reason(exc: Exception, cell: Cell) -> str:
+    if isinstance(exc, torch.OutOfMemoryError):
+        return (
+            f"out of memory at batch_size {cell.settings.batch_size}: give the matrix a smaller "
+            "one; 'dicom-node train pretrain' and 'finetune' say which fits"
+        )
     return (str(exc).splitlines() or [type(exc).__name__])[0]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from training import curves
+from training import curves, runs
 from training.pack import Pack
 from training.pack.rows import TAGS
 from training.reproduce import results
@@ -251,6 +251,12 @@ def costs(plan: Plan, out: Path, ledger: Ledger) -> list[Cost]:
     return [_cost(what, cells, out, ledger) for what, cells in kinds.items()]
 
 
+def seconds_of(out: Path, cell: Cell, ledger: Ledger) -> float:
+    """Return how long a finished cell took; of one that was killed, its training alone."""
+    seconds = ledger.seconds(cell)
+    return runs.read(results.folder_of(out, cell)).seconds if seconds is None else seconds
+
+
 def _kind(cell: Cell) -> str:
     encoder = cell.settings.encoder
     if isinstance(cell, FinetuneCell):
@@ -263,12 +269,12 @@ def _cost(what: str, cells: list[Cell], out: Path, ledger: Ledger) -> Cost:
     speeds = [
         point.frames_per_s for cell in cells for point in curves.read(results.folder_of(out, cell))
     ]
-    seconds = [s for cell in cells if (s := ledger.seconds(cell)) is not None]
+    seconds = [seconds_of(out, cell, ledger) for cell in cells]
     return Cost(
         what=what,
         cells=len(cells),
         epochs=str(cells[0].settings.epochs),
         images_per_s=f"{np.median(speeds):.0f}" if speeds else "",
-        seconds=f"{np.mean(seconds):.1f}" if seconds else "",
-        total=f"{np.sum(seconds):.0f}" if seconds else "",
+        seconds=f"{np.mean(seconds):.1f}",
+        total=f"{np.sum(seconds):.0f}",
     )

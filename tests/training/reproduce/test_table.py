@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -43,12 +44,28 @@ def test_one_strategy_is_tested_against_another_on_the_same_frames(
 ) -> None:
     layout = tiny()
     write_results(layout, tmp_path, phantoms, scores)
-    [comparison] = tabulate(layout, results.read(layout, tmp_path)).comparisons
+    # each frame of another patient
+    found = [
+        replace(result, patient=np.arange(len(result.patient)))
+        for result in results.read(layout, tmp_path)
+    ]
+    [comparison] = tabulate(layout, found).comparisons
     assert comparison.difference == pytest.approx(0.1)
     assert comparison.low == pytest.approx(0.1)
     assert comparison.p_frames == pytest.approx(1 / 51)
     assert (comparison.wins, comparison.seeds) == (2, 2)
     assert comparison.is_shown
+
+
+def test_two_patients_show_no_difference_however_many_frames(
+    phantoms: Pack, tmp_path: Path
+) -> None:
+    layout = tiny()
+    write_results(layout, tmp_path, phantoms, scores)
+    [comparison] = tabulate(layout, results.read(layout, tmp_path)).comparisons
+    assert comparison.patients == 2
+    assert comparison.p_frames < 0.05
+    assert not comparison.is_shown
 
 
 def test_equal_scores_make_no_best_and_no_difference(phantoms: Pack, tmp_path: Path) -> None:
