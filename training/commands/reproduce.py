@@ -99,7 +99,7 @@ def _workshop(
         out=out,
         fabric=launch(engine),
         imagenet=imagenet,
-        clock=Clock(estimate.images(layout, frames), layout.matrix.speed),
+        clock=Clock(estimate.loads(layout, frames), layout.matrix.speed),
     )
 
 
@@ -127,13 +127,13 @@ def _work(cell: Cell, clock: Clock | None) -> str:
         return f"{epochs} epochs"
     seconds = clock.seconds(cell)
     about = "" if seconds is None else f", about {duration(seconds)}"
-    return f"{epochs} epochs of {clock.images(cell) // epochs} images{about}"
+    return f"{epochs} epochs of {clock.loads[cell.name].training} images{about}"
 
 
 def _clock(layout: Plan, frames: Pack | None, out: Path, entries: Ledger) -> Clock | None:
     if frames is None:
         return None
-    clock = Clock(estimate.images(layout, frames), layout.matrix.speed)
+    clock = Clock(estimate.loads(layout, frames), layout.matrix.speed)
     for cell in layout.cells:
         seconds = entries.seconds(cell)
         if seconds is not None and results.finished(out, cell) is not None:

@@ -2,6 +2,8 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
 
 from dicom_node.errors import StoreError
 from training.pack import Pack
@@ -9,6 +11,22 @@ from training.reproduce.cells import Cell, FinetuneCell, Plan
 from training.reproduce.matrix import Speed
 
 Key = tuple[object, ...]
+#: What a validation image costs against a training image: there is no way back through the network.
+VALIDATION_COST: Final = 1 / 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Load:
+    """What a cell goes over in every epoch."""
+
+    epochs: int
+    training: int
+    validation: int
+
+    @property
+    def images(self) -> float:
+        """Training images that would take as long."""
+        return self.epochs * (self.training + VALIDATION_COST * self.validation)
 
 
 class Clock:
@@ -16,42 +34,38 @@ class Clock:
 
     Parameters
     ----------
-    images : mapping
-        Training images that a cell goes over, in all epochs, by its name.
+    loads : mapping
+        By the cell's name.
     speed : Speed, optional
         What to reckon with before the first cell is finished.
     """
 
-    def __init__(self, images: Mapping[str, int], speed: Speed | None) -> None:
-        self._images = dict(images)
+    def __init__(self, loads: Mapping[str, Load], speed: Speed | None) -> None:
+        self.loads = dict(loads)
         self._speed = speed
         # images and seconds of what is finished, for each kind of cell
-        self._seen: dict[Key, list[tuple[int, float]]] = defaultdict(list)
+        self._seen: dict[Key, list[tuple[float, float]]] = defaultdict(list)
 
     def finished(self, cell: Cell, seconds: float) -> None:
         """Learn how long a cell took."""
         for key in _keys(cell):
-            self._seen[key].append((self._images[cell.name], seconds))
-
-    def images(self, cell: Cell) -> int:
-        """Return how many training images a cell goes over, in all epochs."""
-        return self._images[cell.name]
+            self._seen[key].append((self.loads[cell.name].images, seconds))
 
     def leave_out(self, cell: Cell) -> None:
         """Count a cell as nothing to do."""
-        self._images[cell.name] = 0
+        self.loads[cell.name] = Load(epochs=0, training=0, validation=0)
 
     def seconds(self, cell: Cell) -> float | None:
         """Return how long a cell will take; None when nothing like it was ever measured."""
-        images = self._images[cell.name]
+        images = self.loads[cell.name].images
         for key in _keys(cell):
             done = sum(each for each, _ in self._seen[key])
             if done:
                 return images * sum(seconds for _, seconds in self._seen[key]) / done
         if self._speed is None:
             return None
-        kind = self._speed.finetune if isinstance(cell, FinetuneCell) else self._speed.pretrain
-        return images / kind
+        is_finetune = isinstance(cell, FinetuneCell)
+        return images / (self._speed.finetune if is_finetune else self._speed.pretrain)
 
     def total(self, cells: Iterable[Cell]) -> float | None:
         """Return how long cells will take together; None when that is not known of one."""
@@ -60,22 +74,29 @@ class Clock:
         return sum(known) if len(known) == len(each) else None
 
 
-def images(plan: Plan, pack: Pack) -> dict[str, int]:
-    """Return how many training images each cell goes over, in all epochs, by its name."""
-    pretrain = len(pack.select(split="train"))
-    found = {cell.name: pretrain * cell.settings.epochs for cell in plan.pretrain}
-    for cell in plan.finetune:
-        found[cell.name] = _images_of(cell, pack) * cell.settings.epochs
-    return found
+def loads(plan: Plan, pack: Pack) -> dict[str, Load]:
+    """Return what each cell goes over, by its name."""
+    return {cell.name: _load(cell, pack) for cell in plan.cells}
 
 
-def _images_of(cell: FinetuneCell, pack: Pack) -> int:
+def _load(cell: Cell, pack: Pack) -> Load:
+    training, validation = _counts(cell, pack)
+    return Load(epochs=cell.settings.epochs, training=training, validation=validation)
+
+
+def _counts(cell: Cell, pack: Pack) -> tuple[int, int]:
+    if not isinstance(cell, FinetuneCell):
+        return len(pack.select(split="train")), len(pack.select(split="validation"))
     settings = cell.settings
     try:
-        rows = pack.select(split="train", labelled=settings.task, labels=settings.labels)
+        training, validation = (
+            pack.select(split=split, labelled=settings.task, labels=settings.labels)
+            for split in ("train", "validation")
+        )
     except StoreError:
-        return 0  # the cell will say what is missing
-    return len(pack.share(rows, settings.share, settings.seed, task=settings.task))
+        return 0, 0  # the cell will say what is missing
+    shared = pack.share(training, settings.share, settings.seed, task=settings.task)
+    return len(shared), len(validation)
 
 
 def _keys(cell: Cell) -> list[Key]:
@@ -83,7 +104,7 @@ def _keys(cell: Cell) -> list[Key]:
     encoder = cell.settings.encoder
     if isinstance(cell, FinetuneCell):
         kind: Key = ("finetune", encoder, cell.task)
-        # at a small share the validation takes most of the time
+        # batches of another size have another speed
         like = (*kind, cell.settings.share)
         return [(*like, cell.settings.freeze), like, kind, kind[:2], kind[:1]]
     return [("pretrain", encoder, cell.strategy), ("pretrain", encoder), ("pretrain",)]

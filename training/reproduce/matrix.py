@@ -88,7 +88,10 @@ class PaperNumber(Settings):
 
 
 class Speed(Settings):
-    """Training images a second that were measured once: what a dry run reckons with."""
+    """Training images a second that were measured once: what a dry run reckons with.
+
+    A validation image counts as a third of one.
+    """
 
     pretrain: Rate
     finetune: Rate

@@ -1,30 +1,31 @@
 import pytest
 
 from tests.support.matrices import tiny
-from training.reproduce.estimate import Clock, duration
+from training.pack import Pack
+from training.reproduce.estimate import Clock, Load, duration, loads
 from training.reproduce.matrix import Speed
 
 
-def clock(*, speed: Speed | None = None) -> tuple[Clock, dict[str, int]]:
+def clock(*, speed: Speed | None = None) -> Clock:
     layout = tiny(shares=[0.05, 1.0])
-    images = {cell.name: 100 for cell in layout.cells}
-    return Clock(images, speed), images
+    load = Load(epochs=2, training=40, validation=30)
+    return Clock({cell.name: load for cell in layout.cells}, speed)
 
 
 def test_nothing_measured_is_nothing_known() -> None:
     layout = tiny()
-    assert clock()[0].total(layout.cells) is None
+    assert clock().total(layout.cells) is None
 
 
 def test_before_the_first_cell_the_matrix_speed_counts() -> None:
     layout = tiny()
     speed = Speed(pretrain=50, finetune=10, machine="a machine")
-    assert clock(speed=speed)[0].total(layout.pretrain) == pytest.approx(2)
+    assert clock(speed=speed).total(layout.pretrain) == pytest.approx(2)
 
 
 def test_cells_of_one_share_say_more_than_those_of_another() -> None:
     layout = tiny(shares=[0.05, 1.0])
-    known, _ = clock()
+    known = clock()
     small, large = layout.finetune[0], layout.finetune[2]
     known.finished(small, 7.0)
     assert known.seconds(large) == pytest.approx(7)
@@ -33,9 +34,20 @@ def test_cells_of_one_share_say_more_than_those_of_another() -> None:
     assert known.seconds(layout.finetune[1]) == pytest.approx(7)
 
 
+def test_a_load_counts_the_share_of_a_task_and_all_frames_of_a_pretraining(
+    phantoms: Pack,
+) -> None:
+    layout = tiny(shares=[0.25, 1.0])
+    found = loads(layout, phantoms)
+    train, validation = (len(phantoms.select(split=s)) for s in ("train", "validation"))
+    assert found[layout.pretrain[0].name] == Load(epochs=1, training=train, validation=validation)
+    quarter, whole = (found[layout.finetune[n].name].training for n in (0, 2))
+    assert 0 < quarter < whole <= train
+
+
 def test_a_cell_that_is_left_out_takes_no_time() -> None:
     layout = tiny()
-    known, _ = clock()
+    known = clock()
     known.finished(layout.finetune[0], 5.0)
     known.leave_out(layout.finetune[1])
     assert known.seconds(layout.finetune[1]) == 0

@@ -26,7 +26,7 @@ QUALITY = {"task": "quality", "epochs": 1, "batch_size": 4}
 def reproduce(layout: Plan, opened: Pack, out: Path) -> tuple[Ledger, list[str]]:
     """Run a matrix; return its ledger and what was told."""
     told = io.StringIO()
-    clock = Clock(estimate.images(layout, opened), None)
+    clock = Clock(estimate.loads(layout, opened), None)
     shop = Workshop(plan=layout, pack=opened, out=out, fabric=fabric(), imagenet=None, clock=clock)
     with showing(Console(file=told, width=200), clock, layout.cells) as display:
         entries = run(shop, display)
