@@ -16,7 +16,7 @@ app = typer.Typer(add_completion=False)
 def train(context: typer.Context) -> None:
     """Train on the weak-label store and export a bundle (in a checkout; needs torch).
 
-    Example: dicom-node train finetune --config node.yaml --task quality
+    Example: dicom-node train finetune --task quality --out runs/quality --bundle quality.onnx
     """
     if not has_training():
         typer.echo(

@@ -44,6 +44,7 @@ REAL_FILES = (
     "ExplVR_BigEnd.dcm",
 )
 BUNDLES = "bundles"
+RUNS = "runs"
 #: -P: a folder named training where the command is run must not win over ours
 TRAINING = (sys.executable, "-P", "-m", "training")
 #: What is trained, and on every how many frames of a cine it runs: view quality changes slowly, and
@@ -111,8 +112,7 @@ def _learn(config: Config, folder: Path, console: Console, counts: _Counts) -> N
     counts.labelled = import_labels(labels, data=layout.data).imported
     console.rule("2  train on what was harvested and labelled", align="left")
     for task, every_nth_frame in TASKS.items():
-        out = folder / BUNDLES / f"demo-{task}.onnx"
-        _train(layout.store, out, task=task, every_nth_frame=every_nth_frame)
+        _train(folder, layout.store, task=task, every_nth_frame=every_nth_frame)
 
 
 def _serve(config: Config, folder: Path, console: Console, counts: _Counts) -> list[Sent]:
@@ -152,10 +152,11 @@ def _send(config: Config, files: list[Path], progress: Progress, counts: _Counts
     )
 
 
-def _train(store: Path, out: Path, *, task: str, every_nth_frame: int) -> None:
+def _train(folder: Path, store: Path, *, task: str, every_nth_frame: int) -> None:
     arguments = ["finetune", "--store", str(store), "--task", task, "--preset", "demo"]
-    arguments += ["--every-nth-frame", str(every_nth_frame)]
-    finished = subprocess.run([*TRAINING, *arguments, "--out", str(out)], check=False)
+    arguments += ["--out", str(folder / RUNS / task), "--every-nth-frame", str(every_nth_frame)]
+    arguments += ["--bundle", str(folder / BUNDLES / f"demo-{task}.onnx")]
+    finished = subprocess.run([*TRAINING, *arguments], check=False)
     if finished.returncode != 0:
         raise PermanentError(f"training the {task} model failed; its message stands above")
 

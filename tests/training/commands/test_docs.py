@@ -1,0 +1,37 @@
+"""What the documents tell a researcher to type is what the commands take."""
+
+import re
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from typer.main import get_command
+
+from tests.conftest import REPOSITORY
+from training.__main__ import app
+
+
+def commands() -> Mapping[str, Any]:
+    return get_command(app).commands  # type: ignore[attr-defined, no-any-return]
+
+
+def parse(words: str) -> None:
+    name, *options = shlex.split(words)
+    commands()[name].make_context(name, options)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/training.md"])
+def test_every_line_of_training_is_parsed(page: str) -> None:
+    text = (REPOSITORY / page).read_text("utf-8")
+    lines = re.findall(r"^dicom-node train (.+?)(?:  +#.*)?$", text, re.MULTILINE)
+    assert {words.split()[0] for words in lines} >= {"pretrain", "finetune", "evaluate", "export"}
+    for words in lines:
+        parse(words)
+
+
+def test_every_example_of_the_help_is_parsed() -> None:
+    for name, command in commands().items():
+        _, example = str(command.help).split("Example: dicom-node train ")
+        assert example.split()[0] == name
+        parse(example)
