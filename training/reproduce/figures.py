@@ -117,7 +117,7 @@ def differences(table: Table, encoder: str) -> Figure | None:
         panels[0].set_ylim(len(rows) - 0.4, -0.6)
         figure.supxlabel(
             "difference of the means, right: the first is better; bars hold 95 % of the bootstraps "
-            "of patients; filled where p < 0.05, of frames and of patients",
+            "of patients; filled where frames, patients and all seeds say so",
             fontsize=8,
             color=SOFT,
         )

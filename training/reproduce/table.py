@@ -17,7 +17,7 @@ from training.reproduce.results import Result, mean_of
 
 #: Means that differ by less look equal in the table.
 _EQUAL: Final = 5e-4
-#: Below it a difference is called one, if frames and patients say so.
+#: Below it a difference is called one, if frames, patients and seeds say so.
 ALPHA: Final = 0.05
 
 
@@ -64,16 +64,22 @@ class Comparison:
     p_patients: float
     #: signed ranks of frames
     p_wilcoxon: float
-    #: seeds in which the first is better, of those that both have
+    #: seeds in which the first is better, and worse, of those that both have
     wins: int
+    losses: int
     seeds: int
     #: test patients with a score in both
     patients: int
 
     @property
     def is_shown(self) -> bool:
-        """Whether the tests of frames and of patients both call it a difference."""
-        return max(self.p_frames, self.p_patients) < ALPHA
+        """Whether frames and patients call it a difference, and no seed says otherwise.
+
+        The tests ask how scores vary over frames and patients; one training that went wrong can
+        pass them, so every seed must point the same way too.
+        """
+        agree = self.seeds in (self.wins, self.losses)
+        return agree and max(self.p_frames, self.p_patients) < ALPHA
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -197,6 +203,7 @@ def _compare(
         p_patients=statistics.paired(ours, theirs, draws=draws, seed=0, clusters=patients),
         p_wilcoxon=statistics.wilcoxon(ours, theirs),
         wins=sum(one.mean > other.mean for one, other in pairs),
+        losses=sum(one.mean < other.mean for one, other in pairs),
         seeds=len(pairs),
         patients=len(np.unique(patients[np.isfinite(ours - theirs)])),
     )

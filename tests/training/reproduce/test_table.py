@@ -57,6 +57,24 @@ def test_one_strategy_is_tested_against_another_on_the_same_frames(
     assert comparison.is_shown
 
 
+def test_one_training_that_went_wrong_shows_no_difference(phantoms: Pack, tmp_path: Path) -> None:
+    def collapsed(cell: FinetuneCell, count: int) -> NDArray[np.float64]:
+        lost = cell.strategy == "baseline" and cell.settings.seed == 0
+        better = cell.strategy == "baseline" and cell.settings.seed == 1
+        return np.full(count, 0.0 if lost else 0.55 if better else 0.5)
+
+    layout = tiny()
+    write_results(layout, tmp_path, phantoms, collapsed)
+    found = [
+        replace(result, patient=np.arange(len(result.patient)))
+        for result in results.read(layout, tmp_path)
+    ]
+    [comparison] = tabulate(layout, found).comparisons
+    assert max(comparison.p_frames, comparison.p_patients) < 0.05
+    assert (comparison.wins, comparison.losses) == (1, 1)
+    assert not comparison.is_shown
+
+
 def test_two_patients_show_no_difference_however_many_frames(
     phantoms: Pack, tmp_path: Path
 ) -> None:
