@@ -45,10 +45,18 @@ def main() -> None:
     try:
         app()
     except NodeError as exc:
-        Console(stderr=True, highlight=False).print(
-            f"training: {exc}", style="red", markup=False, soft_wrap=True
-        )
+        _complain(str(exc))
         sys.exit(2 if isinstance(exc, ConfigError) else 1)
+    except OSError as exc:  # a disk that is full, a folder that may not be written
+        where = f"{exc.filename}: " if exc.filename else ""
+        _complain(f"{where}{exc.strerror or exc}; see to it and give the same command again")
+        sys.exit(1)
+
+
+def _complain(text: str) -> None:
+    Console(stderr=True, highlight=False).print(
+        f"training: {text}", style="red", markup=False, soft_wrap=True
+    )
 
 
 if __name__ == "__main__":

@@ -62,6 +62,15 @@ def test_what_is_not_there_ends_with_1_and_one_sentence(
     assert not list(tmp_path.iterdir())
 
 
+def test_a_folder_that_cannot_be_made_is_named(
+    phantom_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    assert status_of(*FINETUNE, "--store", phantom_store, "--out", "file/run") == 1
+    assert "file/run: Not a directory" in capsys.readouterr().err
+    assert (tmp_path / "file").read_text() == "mine"
+
+
 def test_a_recipe_with_an_unknown_key_names_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
