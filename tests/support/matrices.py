@@ -7,13 +7,19 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import Console
 
+from tests.support.finetuning import fabric
 from training import curves, pretexts, runs, tasks
 from training.curves import Point
 from training.pack import Pack
-from training.reproduce import results
+from training.reproduce import estimate, results
 from training.reproduce.cells import FinetuneCell, Plan, PretrainCell, plan
+from training.reproduce.display import showing
+from training.reproduce.estimate import Clock
+from training.reproduce.ledger import Ledger
 from training.reproduce.matrix import Matrix
+from training.reproduce.run import Workshop, run
 from training.tasks import labels
 
 #: Score of each test frame, (N,), for a cell.
@@ -73,6 +79,16 @@ def write_results(layout: Plan, out: Path, opened: Pack, score: Scores) -> None:
         )
         runs.replace(folder / results.SCORES, content.getvalue())
         _finish(folder, {f"test_{column}": 0.5})
+
+
+def reproduce(layout: Plan, opened: Pack, out: Path) -> tuple[Ledger, list[str]]:
+    """Run a matrix; return its ledger and what was told."""
+    told = io.StringIO()
+    clock = Clock(estimate.loads(layout, opened), None)
+    shop = Workshop(plan=layout, pack=opened, out=out, fabric=fabric(), imagenet=None, clock=clock)
+    with showing(Console(file=told, width=200), clock, layout.cells) as display:
+        entries = run(shop, display)
+    return entries, told.getvalue().splitlines()
 
 
 def _begin(out: Path, cell: PretrainCell | FinetuneCell, opened: Pack) -> Path:

@@ -12,7 +12,7 @@ import yaml
 
 from tests.conftest import REPOSITORY
 from tests.support.commands import status_of
-from tests.support.matrices import values
+from tests.support.matrices import reproduce, values
 from tests.support.nodes import until
 from training import pack
 from training.config import Size
@@ -56,8 +56,13 @@ def scores(table: Table) -> dict[object, tuple[float, float, dict[int, float]]]:
 def test_killed_in_a_cell_and_in_the_report_it_ends_with_the_same_table(
     phantoms: Pack, tmp_path: Path
 ) -> None:
-    quality = {"task": "quality", "epochs": 10, "batch_size": 4, "learning_rate": 1e-3}
-    file = written(tmp_path, tasks={"quality": quality})
+    quality = {"task": "quality", "epochs": 8, "batch_size": 4, "learning_rate": 1e-3}
+    file = written(
+        tmp_path,
+        tasks={"quality": quality},
+        strategies=["baseline", "dcm"],
+        compare=[["dcm", "baseline"]],
+    )
     layout = cells.plan(matrix.load(str(file)))
     out, whole = tmp_path / "out", tmp_path / "whole"
     # the second fine-tuning has begun: the first is finished, and it is in the middle
@@ -76,7 +81,7 @@ def test_killed_in_a_cell_and_in_the_report_it_ends_with_the_same_table(
     assert page.read_text("utf-8").rstrip().endswith("</html>")
     assert results.finished(out, layout.finetune[0]) == first
     # and a run that nobody killed
-    assert status_of("reproduce", file, "--pack", phantoms.folder, "--out", whole) == 0
+    reproduce(layout, phantoms, whole)
     interrupted = tabulate(layout, results.read(layout, out))
     assert scores(interrupted) == scores(tabulate(layout, results.read(layout, whole)))
 

@@ -1,36 +1,20 @@
 import fcntl
-import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 from dicom_node.errors import ConfigError, StoreError
-from tests.support.finetuning import fabric, with_columns
-from tests.support.matrices import tiny
+from tests.support.finetuning import with_columns
+from tests.support.matrices import reproduce, tiny
 from training import runs
 from training.pack import Pack
-from training.reproduce import estimate, ledger, results
+from training.reproduce import ledger, results
 from training.reproduce.cells import Plan
-from training.reproduce.display import showing
-from training.reproduce.estimate import Clock
-from training.reproduce.ledger import Ledger
-from training.reproduce.run import Workshop, run
 
 ORGANS = {"task": "segmentation", "labels": "thyroid-nodule", "epochs": 1}
 QUALITY = {"task": "quality", "epochs": 1, "batch_size": 4}
-
-
-def reproduce(layout: Plan, opened: Pack, out: Path) -> tuple[Ledger, list[str]]:
-    """Run a matrix; return its ledger and what was told."""
-    told = io.StringIO()
-    clock = Clock(estimate.loads(layout, opened), None)
-    shop = Workshop(plan=layout, pack=opened, out=out, fabric=fabric(), imagenet=None, clock=clock)
-    with showing(Console(file=told, width=200), clock, layout.cells) as display:
-        entries = run(shop, display)
-    return entries, told.getvalue().splitlines()
 
 
 def of_quality(**changes: Any) -> Plan:
