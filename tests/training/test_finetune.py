@@ -1,4 +1,6 @@
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ from tests.support.finetuning import SIZE, fabric, settings, with_classes, with_
 from training import pack, runs
 from training.config import FinetuneSettings
 from training.finetune import SAMPLE_FRAMES, finetune
-from training.loop import Epoch
+from training.loop import Epoch, Plan
 from training.pack import Pack
 from training.runs import RunInfo
 
@@ -131,6 +133,34 @@ def test_one_cycle_ends_near_zero_and_constant_stays(phantoms: Pack, tmp_path: P
         tuned(wanted, phantoms, tmp_path / pace, after_epoch=told.append)
         last = told[-1].learning_rate
         assert last == 1e-2 if pace == "constant" else last < 1e-3
+
+
+def killed_after(number: int) -> Callable[[Epoch], None]:
+    def after_epoch(epoch: Epoch) -> None:
+        if epoch.number == number:
+            raise KeyboardInterrupt
+
+    return after_epoch
+
+
+def test_a_run_that_was_interrupted_ends_as_one_that_was_not(
+    phantoms: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # short epochs leave no checkpoint of their own accord
+    monkeypatch.setattr("training.finetune.Plan", partial(Plan, checkpoint_s=0.0))
+    wanted = settings(pace="one_cycle", epochs=3, learning_rate=1e-2)
+    whole = tuned(wanted, phantoms, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        tuned(wanted, phantoms, tmp_path / "run", after_epoch=killed_after(2))
+    assert (tmp_path / "run" / "checkpoint.pt").exists()
+    told: list[Epoch] = []
+    assert tuned(wanted, phantoms, tmp_path / "run", after_epoch=told.append).metrics == (
+        whole.metrics
+    )
+    assert len(told) == 3
+    expected = weights(tmp_path / "whole")
+    assert all(torch.equal(expected[n], value) for n, value in weights(tmp_path / "run").items())
+    assert not (tmp_path / "run" / "checkpoint.pt").exists()
 
 
 def test_without_a_test_patient_there_are_no_scores_and_the_run_still_ends(
