@@ -48,7 +48,7 @@ class Supervised:
         if settings.freeze:
             self.encoder.requires_grad_(False)
         learning = [weight for weight in network.parameters() if weight.requires_grad]
-        optimizer = torch.optim.Adam(learning, lr=settings.learning_rate, betas=(0.9, 0.999))
+        optimizer = torch.optim.Adam(learning, lr=settings.learning_rate, fused=True)
         self.players = {"network": Player(network=network, optimizer=optimizer)}
 
     @property
