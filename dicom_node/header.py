@@ -83,6 +83,11 @@ def data_set_offset(path: Path) -> int:
     return len(start) + int.from_bytes(start[-4:], "little")
 
 
+def data_set_bytes(path: Path) -> int:
+    """Return the length of the data set of a DICOM file, in bytes; raises as `data_set_offset`."""
+    return path.stat().st_size - data_set_offset(path)
+
+
 def text(header: Dataset, keyword: str) -> str:
     r"""Return an attribute as text, multiple values joined by ``\``, "" when absent.
 

@@ -2,7 +2,7 @@
 
 ::
 
-    tmp/      being written; a leftover was never acknowledged
+    tmp/      being written; its writer holds a lock on it, a leftover was never acknowledged
     new/      durable, one JSON file a notice, named in the order of their coming
     broken/   not readable; never written by this program
 
@@ -18,18 +18,16 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 from dicom_node.config import Caller
-from dicom_node.inbox import Disk, Inbox
+from dicom_node.inbox import Disk, Inbox, leftovers
 from dicom_node.inbox.disk import disk_errors
 from dicom_node.records import Notice, NoticeKind, Reference
 
 _FILE_ID: Final = re.compile(r"[0-9a-f]{24}")
-#: Nobody takes so long to write a notice: the process died.
-_LEFTOVER: Final = timedelta(minutes=10)
 
 
 class Notices:
@@ -68,11 +66,12 @@ class Notices:
         name = f"{notice.file_id}.json"
         part, target = self._tmp / name, self._new / name
         try:
-            with disk_errors():
-                with self._disk.create(part) as file:
-                    file.write(json.dumps(asdict(notice), default=str).encode())
-                    file.flush()
-                    self._disk.sync(file)
+            # locked until it is done: a sweep takes what nobody holds
+            with disk_errors(), leftovers.create_locked(self._disk, part) as file:
+                rest = memoryview(json.dumps(asdict(notice), default=str).encode())
+                while rest:
+                    rest = rest[file.write(rest) :]  # a disk that fills up takes a part
+                self._disk.sync(file)
                 self._disk.rename(part, target)
                 self._disk.sync_folder(self._new)
         except BaseException:
@@ -93,13 +92,15 @@ class Notices:
         """Forget a notice that stands in the index; repeating it does no harm."""
         (self._new / f"{file_id}.json").unlink(missing_ok=True)
 
-    def sweep(self, now: datetime) -> int:
-        """Remove what was being written when a receiver died, minutes ago; return how many."""
-        limit = (now - _LEFTOVER).timestamp()
-        leftovers = [path for path in self._tmp.iterdir() if path.stat().st_mtime < limit]
-        for path in leftovers:
-            path.unlink(missing_ok=True)
-        return len(leftovers)
+    def sweep(self) -> int:
+        """Remove what was being written when a receiver died; safe while others write.
+
+        Returns
+        -------
+        int
+            How many files were removed.
+        """
+        return leftovers.sweep(self._tmp)
 
     def __len__(self) -> int:
         return len(_ids(self._new))

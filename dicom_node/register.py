@@ -19,7 +19,7 @@ from pydicom.dataset import FileDataset
 
 from dicom_node import log, metrics
 from dicom_node.errors import PermanentError, UnreadableError
-from dicom_node.header import BROKEN_BYTES, data_set_offset, read_header, text
+from dicom_node.header import BROKEN_BYTES, data_set_bytes, data_set_offset, read_header, text
 from dicom_node.inbox import Inbox, received_at
 from dicom_node.index import Arrival, Index, Outcome
 from dicom_node.records import Instance, checked_uid
@@ -31,6 +31,8 @@ _DEFLATED: Final = frozenset(
     {"1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"}
 )
 _BATCH: Final = 256
+#: What cannot be put into quarantine, as on a full disk, is tried again after so long.
+PUT_OFF_S: Final = 60.0
 _PIXEL_KEYWORDS: Final = (
     "Rows",
     "Columns",
@@ -80,7 +82,7 @@ def register_waiting(
     limit : int
         How many files at most, in one transaction.
     """
-    return _register(inbox, index, inbox.next_waiting(limit), now)
+    return _register(inbox, index, inbox.line.take(limit), now)
 
 
 def rebuild(inbox: Inbox, index: Index) -> int:
@@ -208,11 +210,15 @@ def _keep(inbox: Inbox, _: Index, arrival: Arrival) -> bool:
 def _drop(inbox: Inbox, index: Index, arrival: Arrival) -> bool:
     instance = arrival.instance
     known = index.find(instance.sop_instance_uid)
-    if known is not None and known.path.exists():
+    if known is not None and _has_its_length(known):
         inbox.remove_duplicate(instance.file_id)
-    else:  # never delete the only copy: the row's own file is gone
-        index.repoint(instance.sop_instance_uid, file_id=instance.file_id, path=instance.path)
-        inbox.keep(instance.file_id)
+        return True
+    # never delete the only copy: the row's own file is gone, or lost bytes on the disk
+    index.repoint(instance.sop_instance_uid, file_id=instance.file_id, path=instance.path)
+    inbox.keep(instance.file_id)
+    if known is not None and known.path.exists():
+        reason = "came again; this file has not the length that was registered"
+        _put_aside(inbox, known.file_id, f"{instance.sop_instance_uid} {reason}")
     return True
 
 
@@ -232,7 +238,16 @@ def _keep_apart(inbox: Inbox, index: Index, arrival: Arrival) -> bool:
     # a damaged file came first: it must not keep the whole one out
     index.replace(arrival)
     inbox.keep(file_id)
-    return _put_aside(inbox, known.file_id, f"{uid} came again with complete pixels")
+    # where that fails the next start does it: no row stands for the file any more
+    _put_aside(inbox, known.file_id, f"{uid} came again with complete pixels")
+    return True
+
+
+def _has_its_length(instance: Instance) -> bool:
+    try:
+        return data_set_bytes(instance.path) == instance.size_bytes
+    except (OSError, UnreadableError):
+        return False
 
 
 def _is_whole(path: Path) -> bool:
@@ -275,7 +290,9 @@ def _put_aside(inbox: Inbox, file_id: str, reason: str) -> bool:
     try:
         inbox.quarantine(file_id, reason)
     except (OSError, PermanentError) as exc:
-        log.get("register").error("not_put_aside", file_id=file_id, cause=type(exc).__name__)
+        inbox.line.put_off(file_id, PUT_OFF_S)
+        cause = type(exc).__name__
+        log.get("register").error("not_put_aside", file_id=file_id, cause=cause, seconds=PUT_OFF_S)
         return False
     log.get("register").error("quarantined", file_id=file_id, reason=reason)
     return True

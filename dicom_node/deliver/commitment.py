@@ -12,7 +12,7 @@ from dicom_node.backoff import retry_delay_s
 from dicom_node.config import NodeSettings
 from dicom_node.deliver.event_report import Requester
 from dicom_node.errors import DestinationDownError, UnreadableError
-from dicom_node.header import data_set_offset
+from dicom_node.header import data_set_bytes
 from dicom_node.index import CommitmentRow, CommitmentState, Index
 from dicom_node.notices import report_address
 from dicom_node.records import Instance, Reference
@@ -96,10 +96,9 @@ def _failure(reference: Reference, found: Instance | None) -> int | None:
 
 def _is_whole(instance: Instance) -> bool:
     try:
-        held = instance.path.stat().st_size - data_set_offset(instance.path)
+        return data_set_bytes(instance.path) == instance.size_bytes
     except (OSError, UnreadableError):
         return False
-    return held == instance.size_bytes
 
 
 def _requester(commitment: CommitmentRow, settings: NodeSettings) -> Requester:

@@ -1,14 +1,14 @@
 """A file on its way into the inbox."""
 
-import fcntl
-import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from dicom_node import log
 from dicom_node.errors import TemporaryError
 from dicom_node.inbox.disk import Disk, disk_errors
+from dicom_node.inbox.leftovers import create_locked
 
 #: a growing file asks again for room after so many bytes
 _ROOM_STEP_BYTES: Final = 8 << 20
@@ -27,7 +27,7 @@ class Part:
     check_room : callable
         Raises when there is no room for so many bytes more.
     committed : callable
-        Told the size in bytes of the durable file.
+        Told the size in bytes of the durable file; an `OSError` of it changes nothing.
     """
 
     _file: BinaryIO | None = None
@@ -47,7 +47,7 @@ class Part:
         self._path, self._target = path, target
         self._disk, self._check_room, self._committed = disk, check_room, committed
         with disk_errors():
-            self._file = _locked(disk, path)
+            self._file = create_locked(disk, path)
 
     def __del__(self) -> None:
         self.discard()
@@ -101,8 +101,11 @@ class Part:
             self.discard()
             raise
         self._file = None
-        file.close()
-        self._committed(self.size_bytes)
+        try:
+            file.close()
+            self._committed(self.size_bytes)
+        except OSError as exc:  # the file is durable all the same; the next recount finds it
+            log.get("inbox").error("not_counted", file_id=self.file_id, cause=type(exc).__name__)
         return self._target
 
     def discard(self) -> None:
@@ -119,13 +122,3 @@ class Part:
         if self._file is None:
             raise TemporaryError("the transfer was given up")
         return self._file
-
-
-def _locked(disk: Disk, path: Path) -> BinaryIO:
-    """Create a file and lock it; a sweep takes one without a lock for a dead writer's."""
-    while True:
-        file = disk.create(path)
-        fcntl.flock(file, fcntl.LOCK_EX)  # a sweep holds it only until it has removed the file
-        if os.fstat(file.fileno()).st_nlink:
-            return file
-        file.close()

@@ -12,11 +12,8 @@ A file is named by the node's own id, never by a UID. It holds a PS3.10 file: pr
 Information, then the data set exactly as it was sent.
 """
 
-import fcntl
 import json
 import os
-import re
-import secrets
 import shutil
 import time
 from collections.abc import Iterator
@@ -26,10 +23,12 @@ from pathlib import Path
 from typing import Final
 
 from dicom_node.errors import InboxFullError, PermanentError
+from dicom_node.inbox import leftovers
 from dicom_node.inbox.disk import Disk, Meter, disk_errors
+from dicom_node.inbox.line import Line
+from dicom_node.inbox.names import FILE_ID, file_ids, new_file_id
 from dicom_node.inbox.part import Part
 
-_FILE_ID: Final = re.compile(r"[0-9a-f]{24}")
 _REASON_LENGTH: Final = 200
 
 
@@ -67,8 +66,8 @@ class Inbox:
             sub_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.chmod(0o700)
         self.disk.sync_folder(folder)
-        #: what `next_waiting` has still to return, the next one last
-        self._line: list[str] = []
+        #: the waiting files, for the one caller that registers them
+        self.line = Line(self._new)
         self._meter = Meter(folder / "bytes")
         if self._meter.is_new:
             self.recount()
@@ -127,7 +126,7 @@ class Inbox:
             When the disk fails in another way.
         """
         self.check_room()
-        name = f"{_new_file_id()}.dcm"
+        name = f"{new_file_id()}.dcm"
         return Part(
             self._tmp / name,
             self._new / name,
@@ -138,24 +137,12 @@ class Inbox:
 
     def waiting(self, limit: int | None = None) -> list[str]:
         """Return the ids of files that no index row was confirmed for, oldest first."""
-        return _ids(self._new)[:limit]
-
-    def next_waiting(self, limit: int) -> list[str]:
-        """Return the files that come next, oldest first, for the one caller that registers them.
-
-        The folder is listed again only once every file that it held was returned: to list a long
-        line for each piece of it costs the square of its length. Nothing is returned only when
-        nothing waits.
-        """
-        if not self._line:
-            self._line = _ids(self._new)[::-1]
-        self._line, piece = self._line[:-limit], self._line[-limit:]
-        return piece[::-1]
+        return file_ids(self._new)[:limit]
 
     def kept(self) -> Iterator[list[str]]:
         """Yield the ids of registered files, folder by folder."""
         for folder in sorted(self._kept.iterdir()):
-            yield _ids(folder)
+            yield file_ids(folder)
 
     def path(self, file_id: str) -> Path:
         """Return where a received file lies.
@@ -174,7 +161,7 @@ class Inbox:
 
     def kept_path(self, file_id: str) -> Path:
         """Return where a file lies once it is registered."""
-        if not _FILE_ID.fullmatch(file_id):
+        if not FILE_ID.fullmatch(file_id):
             raise PermanentError("not an inbox file id: 24 hexadecimal digits")
         # the last digits are random and fill the folders evenly
         return self._kept / file_id[-2:] / f"{file_id}.dcm"
@@ -196,7 +183,8 @@ class Inbox:
         path = self.path(file_id)
         size = path.stat().st_size
         path.unlink()
-        self._meter.add(-size)
+        with suppress(OSError):  # it is gone all the same; the next recount finds it
+            self._meter.add(-size)
 
     def quarantine(self, file_id: str, reason: str) -> None:
         """Put a file aside.
@@ -220,7 +208,7 @@ class Inbox:
 
     def quarantined_ids(self) -> list[str]:
         """Return the ids of the files put aside, oldest first."""
-        return _ids(self._quarantine)
+        return file_ids(self._quarantine)
 
     def quarantined(self, latest: int | None = None) -> list[tuple[str, str]]:
         """Return (file id, reason) of the files put aside, oldest first.
@@ -248,7 +236,7 @@ class Inbox:
         int
             How many files were removed.
         """
-        return sum(_remove_if_unlocked(path) for path in self._tmp.iterdir())
+        return leftovers.sweep(self._tmp)
 
     def recount(self) -> int:
         """Count the bytes anew, in a walk over every file, while others receive and register.
@@ -278,17 +266,6 @@ def received_at(path: Path) -> datetime:
     return datetime.fromtimestamp(path.stat().st_mtime, UTC)
 
 
-def _new_file_id() -> str:
-    return f"{time.time_ns():016x}{secrets.token_hex(4)}"
-
-
-def _ids(folder: Path) -> list[str]:
-    names = (entry.name for entry in os.scandir(folder))
-    return sorted(
-        name[:-4] for name in names if name.endswith(".dcm") and _FILE_ID.fullmatch(name[:-4])
-    )
-
-
 def _stats(folder: Path) -> Iterator[os.stat_result]:
     # a million files: no Path for each
     with os.scandir(folder) as entries:
@@ -301,14 +278,3 @@ def _stats(folder: Path) -> Iterator[os.stat_result]:
 def _came_since(moment_ns: int, found: os.stat_result) -> bool:
     # a rename sets it; a time to come is of a clock that was set back
     return moment_ns <= found.st_ctime_ns <= time.time_ns()
-
-
-def _remove_if_unlocked(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # locked: a writer that was not faster sees that its file is gone, and makes another
-            path.unlink()
-    except (BlockingIOError, FileNotFoundError):
-        return False
-    return True

@@ -3,12 +3,14 @@
 from dicom_node import log, metrics
 from dicom_node.inbox import Inbox
 from dicom_node.metrics import Page
+from dicom_node.notices import open_notices
 
 
 def settle(inbox: Inbox, own: Page) -> int:
     """Sweep what dead receivers left, and count each file as a transfer that was aborted.
 
-    A receiver counts a transfer when it ends; what it had begun when it died lies in the inbox.
+    A receiver counts a transfer when it ends; what it had begun when it died lies in the inbox. Its
+    notices are no transfers: they are swept, and stand in the log alone.
 
     Parameters
     ----------
@@ -22,8 +24,14 @@ def settle(inbox: Inbox, own: Page) -> int:
     int
         How many files were swept.
     """
-    swept = inbox.sweep()
+    counts = {"leftovers_swept": 0, "notices_swept": 0}
+    try:
+        counts["leftovers_swept"] = inbox.sweep()
+        counts["notices_swept"] = open_notices(inbox).sweep()
+    except OSError as exc:  # a folder that cannot be listed now is swept after the next death
+        log.get("node").error("leftovers not swept", cause=type(exc).__name__)
+    swept = counts["leftovers_swept"]
     own.add(metrics.RECEIVED, by=swept)
     own.add(metrics.ABORTED, by=swept)
-    log.get("node").warning("leftovers swept", counts={"leftovers_swept": swept})
+    log.get("node").warning("leftovers swept", counts=counts)
     return swept

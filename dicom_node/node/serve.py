@@ -20,6 +20,7 @@ from dicom_node.node.children import Child
 from dicom_node.node.layout import open_inbox
 from dicom_node.node.locks import owned
 from dicom_node.node.ports import opened
+from dicom_node.notices import open_notices
 
 #: By name: the supervisor loads neither of them.
 WORKER: Final = "dicom_node.node.worker:run_worker"
@@ -45,7 +46,11 @@ def serve(config: Config) -> None:
             return
         inbox = open_inbox(config)
         own = Page([destination.name for destination in config.destinations])
-        counts = {"leftovers_swept": inbox.sweep(), "files_waiting": len(inbox.waiting())}
+        counts = {
+            "leftovers_swept": inbox.sweep(),
+            "notices_swept": open_notices(inbox).sweep(),
+            "files_waiting": len(inbox.waiting()),
+        }
         own.add(metrics.ADOPTED, by=counts["files_waiting"])
         log.get("node").info("starting", pid=os.getpid(), counts=counts)
         _supervise(config, inbox, own, listeners, stop)

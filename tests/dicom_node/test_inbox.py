@@ -12,7 +12,8 @@ from typing import BinaryIO
 import pytest
 
 from dicom_node.errors import InboxFullError, PermanentError, TemporaryError
-from dicom_node.inbox import Disk, Inbox, received_at
+from dicom_node.inbox import Disk, Inbox, Part, began_at, received_at
+from dicom_node.inbox.line import Line
 
 
 class RecordingDisk(Disk):
@@ -119,16 +120,35 @@ def test_keeping_is_repeatable_and_the_path_follows(inbox: Inbox) -> None:
 
 def test_a_line_is_handed_out_oldest_first_and_listed_again_when_it_ended(inbox: Inbox) -> None:
     ids = [receive(inbox) for _ in range(5)]
-    first = inbox.next_waiting(2)
+    first = inbox.line.take(2)
     for file_id in first:
         inbox.keep(file_id)
     late = receive(inbox)
-    assert [first, inbox.next_waiting(2), inbox.next_waiting(2)] == [ids[:2], ids[2:4], ids[4:]]
+    assert [first, inbox.line.take(2), inbox.line.take(2)] == [ids[:2], ids[2:4], ids[4:]]
     # nobody took them out: they are no less waiting
-    assert inbox.next_waiting(9) == [*ids[2:], late]
+    assert inbox.line.take(9) == [*ids[2:], late]
     for file_id in inbox.waiting():
         inbox.keep(file_id)
-    assert inbox.next_waiting(9) == []
+    assert inbox.line.take(9) == []
+
+
+def test_what_is_put_off_stands_in_the_line_again_after_its_pause(inbox: Inbox) -> None:
+    at_s = 0.0
+    line = Line(inbox.folder / "new", clock=lambda: at_s)
+    assert line.first() is None
+    first, second = receive(inbox), receive(inbox)
+    line.put_off(first, 60)
+    assert (line.first(), line.take(9), line.take(9)) == (second, [second], [second])
+    at_s = 60.0
+    assert (line.first(), line.take(9)) == (first, [first, second])
+
+
+def test_a_file_is_begun_before_its_last_byte_came(inbox: Inbox) -> None:
+    before = datetime.now(UTC)
+    file_id = receive(inbox)
+    assert before <= began_at(file_id) + timedelta(milliseconds=1)
+    # the clock of a file system may lag behind by a tick
+    assert began_at(file_id) <= received_at(inbox.path(file_id)) + timedelta(milliseconds=20)
 
 
 def test_a_quarantined_file_has_a_reason_beside_it(inbox: Inbox) -> None:
@@ -253,6 +273,34 @@ def test_a_failing_folder_sync_is_no_success_and_leaves_nothing(tmp_path: Path) 
     with pytest.raises(TemporaryError, match="Input/output error"):
         receive(inbox)
     assert files_under(tmp_path) == []
+
+
+def test_a_count_that_fails_takes_no_success_back(inbox: Inbox) -> None:
+    def fail(_: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    name = f"{1:024x}.dcm"
+    part = Part(
+        inbox.folder / "tmp" / name,
+        inbox.folder / "new" / name,
+        disk=Disk(),
+        check_room=inbox.check_room,
+        committed=fail,
+    )
+    part.write(b"whole")
+    assert part.commit().read_bytes() == b"whole"
+    part.discard()
+    assert inbox.waiting() == [part.file_id]
+
+
+def test_a_leftover_that_cannot_be_removed_stops_no_other(inbox: Inbox) -> None:
+    for number in range(3):
+        (inbox.folder / "tmp" / f"{number:024x}.dcm").write_bytes(b"half")
+    stays = inbox.folder / "tmp" / f"{1:024x}.dcm"
+    stays.unlink()
+    stays.mkdir()  # no permission would keep a superuser from it
+    assert inbox.sweep() == 2
+    assert list((inbox.folder / "tmp").iterdir()) == [stays]
 
 
 def begin_and_wait(folder: Path, started: Callable[[], None]) -> None:

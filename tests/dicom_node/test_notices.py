@@ -1,7 +1,8 @@
 import errno
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, cast
 
 import pytest
 
@@ -106,11 +107,49 @@ def test_a_file_that_is_no_notice_stops_no_other(tmp_path: Path) -> None:
     assert len(list((notices.folder / "broken").iterdir())) == 2
 
 
-def test_only_what_was_left_minutes_ago_is_swept(tmp_path: Path) -> None:
-    notices = spool(tmp_path)
+class SweptDisk(RecordingDisk):
+    """Sweeps at each step, as a node that starts beside a receiver that still drains."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.folder = folder
+        self.swept: list[int] = []
+
+    def _note(self, call: str) -> None:
+        self.swept.append(spool(self.folder).sweep())
+        super()._note(call)
+
+
+def test_the_sweep_takes_what_a_dead_writer_left_at_once_and_spares_a_living_one(
+    tmp_path: Path,
+) -> None:
+    disk, given = SweptDisk(tmp_path), notice()
+    notices = spool(tmp_path, disk)
+    notices.write(given)
+    assert disk.swept == [0, 0, 0]
+    assert list(notices.waiting(9)) == [given]
     (notices.folder / "tmp" / "left.json").write_text("{")
-    assert notices.sweep(datetime.now(UTC)) == 0
-    assert notices.sweep(datetime.now(UTC) + timedelta(hours=1)) == 1
+    assert notices.sweep() == 1
+    assert list(notices.waiting(9)) == [given]
+
+
+class SippingDisk(Disk):
+    """Takes ten bytes at a time."""
+
+    def create(self, path: Path) -> BinaryIO:
+        super().create(path).close()
+        return cast(BinaryIO, Sipping(path, "wb"))
+
+
+class Sipping(FileIO):
+    def write(self, data: Any) -> int:
+        return super().write(bytes(data)[:10])
+
+
+def test_a_disk_that_takes_a_part_at_a_time_gets_the_whole_notice(tmp_path: Path) -> None:
+    notices, given = spool(tmp_path, SippingDisk()), notice()
+    notices.write(given)
+    assert list(notices.waiting(9)) == [given]
 
 
 CALLERS = (

@@ -9,13 +9,17 @@ from pathlib import Path
 import pytest
 from pydicom import Dataset, dcmread, examples
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+from structlog.testing import capture_logs
 
 from dicom_node import metrics
 from dicom_node.inbox import Inbox
+from dicom_node.inbox.line import Line
 from dicom_node.index import Index, StudyState
 from dicom_node.receive.storing import StoreCommand, file_meta
-from dicom_node.register import RegisterCounts, rebuild, register_waiting
+from dicom_node.register import PUT_OFF_S, RegisterCounts, rebuild, register_waiting
 from tests.support.receiving import EXPLICIT_LE, US_IMAGE, data_set
+from tests.support.waiting import put_bytes as put
+from tests.support.waiting import stop_counting, without_quarantine
 
 GIB = 1 << 30
 
@@ -30,14 +34,6 @@ def index(tmp_path: Path) -> Iterator[Index]:
     index = Index(tmp_path / "index.db")
     yield index
     index.close()
-
-
-def put(inbox: Inbox, content: bytes) -> str:
-    """Let bytes wait as if they had been received."""
-    part = inbox.create()
-    part.write(content)
-    part.commit()
-    return part.file_id
 
 
 def image(tmp_path: Path, transfer_syntax_uid: str = EXPLICIT_LE, **attributes: str) -> bytes:
@@ -99,6 +95,17 @@ def test_the_same_bytes_again_are_removed_and_the_first_copy_stays(
     assert inbox.size_bytes == inbox.path(first).stat().st_size
 
 
+def test_an_inbox_that_cannot_count_its_bytes_registers_all_the_same(
+    inbox: Inbox, index: Index, tmp_path: Path
+) -> None:
+    put(inbox, image(tmp_path))
+    put(inbox, image(tmp_path))
+    put(inbox, image(tmp_path, SOPInstanceUID="1.2.3.5"))
+    stop_counting(inbox)
+    assert register(inbox, index) == RegisterCounts(new=2, duplicates=1)
+    assert inbox.waiting() == []
+
+
 def test_the_only_copy_is_never_deleted(inbox: Inbox, index: Index, tmp_path: Path) -> None:
     first = put(inbox, image(tmp_path))
     register(inbox, index)
@@ -107,6 +114,64 @@ def test_the_only_copy_is_never_deleted(inbox: Inbox, index: Index, tmp_path: Pa
     assert register(inbox, index) == RegisterCounts(duplicates=1)
     assert kept(inbox) == [again]
     assert index.instances("1.2")[0].path.exists()
+
+
+@pytest.mark.parametrize("left", [-1, 200, 0], ids=["all but one byte", "half a header", "nothing"])
+def test_a_kept_file_that_lost_bytes_makes_room_for_the_same_bytes_again(
+    inbox: Inbox, index: Index, tmp_path: Path, left: int
+) -> None:
+    whole = image(tmp_path)
+    first = put(inbox, whole)
+    register(inbox, index)
+    inbox.path(first).write_bytes(whole[:left])
+    again = put(inbox, whole)
+    assert register(inbox, index) == RegisterCounts(duplicates=1)
+    assert kept(inbox) == [again]
+    reason = "1.2.3.4 came again; this file has not the length that was registered"
+    assert inbox.quarantined() == [(first, reason)]
+    [instance] = index.instances("1.2")
+    assert (instance.file_id, instance.path.read_bytes()) == (again, whole)
+    put(inbox, whole)
+    register(inbox, index)
+    assert kept(inbox) == [again]
+
+
+@pytest.mark.parametrize("name", ["the same", "other"])
+def test_a_damaged_file_that_cannot_be_put_aside_is_by_the_next_start(
+    inbox: Inbox, index: Index, counted: metrics.Page, name: str
+) -> None:
+    whole = Path(examples.get_path("palette_color")).read_bytes()
+    damaged = whole[:-1000]
+    first = put(inbox, whole if name == "the same" else damaged)
+    register(inbox, index)
+    inbox.path(first).write_bytes(damaged)
+    again = put(inbox, whole)
+    with without_quarantine(inbox):
+        assert register(inbox, index).total == 1
+    assert inbox.waiting() == []
+    assert rebuild(inbox, index) == 1
+    assert kept(inbox) == [again]
+    assert inbox.quarantined_ids() == [first]
+    left = sum(counted.values(metrics.KEPT).values())
+    left += sum(counted.values(metrics.QUARANTINED).values())
+    assert left == 2 + counted.get(metrics.ADOPTED)
+
+
+def test_what_cannot_be_put_aside_is_told_once_and_tried_again_after_a_pause(
+    tmp_path: Path, index: Index
+) -> None:
+    inbox = Inbox(tmp_path / "inbox", min_free_bytes=0)
+    at_s = 0.0
+    inbox.line = Line(inbox.folder / "new", clock=lambda: at_s)
+    stuck = put(inbox, b"noise")
+    with without_quarantine(inbox), capture_logs() as logs:
+        for _ in range(20):
+            assert register(inbox, index).total == 0
+    assert [(line["event"], line["file_id"]) for line in logs] == [("not_put_aside", stuck)]
+    assert register(inbox, index).total == 0
+    assert inbox.waiting() == [stuck]
+    at_s = PUT_OFF_S
+    assert register(inbox, index) == RegisterCounts(unreadable=1)
 
 
 def test_other_bytes_under_a_known_uid_are_put_aside(
@@ -331,7 +396,8 @@ def test_malformed_files_end_kept_or_aside_within_a_gibibyte(
     tmp_path: Path, test_data: Path
 ) -> None:
     files = sorted((test_data / "dicom_bad").glob("*.dcm"))
-    process = multiprocessing.get_context("fork").Process(
+    # not a fork, which would count the memory of the tests that ran before
+    process = multiprocessing.get_context("spawn").Process(
         target=register_all, args=(tmp_path, files)
     )
     process.start()

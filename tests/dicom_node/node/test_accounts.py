@@ -1,11 +1,13 @@
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from dicom_node import metrics
 from dicom_node.inbox import Inbox
 from dicom_node.metrics import Page
 from dicom_node.node.accounts import settle
+from dicom_node.notices import open_notices
 
 
 @pytest.fixture
@@ -21,6 +23,33 @@ def test_what_a_dead_receiver_left_unfinished_was_received_and_aborted(inbox: In
     assert settle(inbox, own) == 2
     assert own.get(metrics.RECEIVED) == own.get(metrics.ABORTED) == 2
     assert inbox.unfinished == 0
+
+
+def test_a_leftover_that_cannot_be_removed_ends_no_node_and_leaves_the_books_right(
+    inbox: Inbox,
+) -> None:
+    (inbox.folder / "tmp" / f"{0:024x}.dcm").write_bytes(b"half")
+    (inbox.folder / "tmp" / f"{1:024x}.dcm").mkdir()
+    own = Page()
+    assert settle(inbox, own) == 1
+    assert own.get(metrics.RECEIVED) == own.get(metrics.ABORTED) == 1
+
+
+def test_a_folder_that_cannot_be_listed_ends_no_node(inbox: Inbox) -> None:
+    (inbox.folder / "tmp").rmdir()
+    own = Page()
+    with capture_logs() as logs:
+        assert settle(inbox, own) == 0
+    assert {"leftovers not swept"} < {line["event"] for line in logs}
+
+
+def test_what_a_dead_receiver_left_of_a_notice_is_swept_and_is_no_transfer(inbox: Inbox) -> None:
+    notices, own = open_notices(inbox), Page()
+    (notices.folder / "tmp" / "half.json").write_text("{")
+    with capture_logs() as logs:
+        assert settle(inbox, own) == 0
+    assert logs[-1]["counts"] == {"leftovers_swept": 0, "notices_swept": 1}
+    assert own.get(metrics.RECEIVED) == 0
 
 
 def test_what_a_living_receiver_writes_is_left_alone(inbox: Inbox) -> None:

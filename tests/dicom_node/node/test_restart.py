@@ -165,10 +165,12 @@ def test_a_start_sweeps_adopts_and_says_how_much(node: Node) -> None:
     for file in node.layout.data.glob("index.db*"):
         file.unlink()
     (node.layout.inbox / "tmp" / f"{'0' * 24}.dcm").write_bytes(b"what a killed writer left")
+    (node.layout.data / "notices" / "tmp" / "half.json").write_bytes(b"as above")
     (waiting,) = files(node, "kept")[:1]
     waiting.rename(node.layout.inbox / "new" / waiting.name)
     node.start()
     assert '"leftovers_swept": 1' in node.log
+    assert '"notices_swept": 1' in node.log
     assert '"orphans_adopted": 1' in node.log
     for image in (STILL, STILL_OF_ANOTHER_STUDY):
         until(lambda image=image: complete(node, image), why=node.log)
