@@ -9,7 +9,7 @@ again.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from dicom_node.config import StudySettings
@@ -57,12 +57,21 @@ class Completions:
 
     def __init__(self, index: Index, settings: StudySettings) -> None:
         self._index, self._settings = index, settings
-        #: up to which word each study was looked at in its present lull
+        #: up to which word each study was looked at in its present lull, and when
         self._looked_at: dict[str, int] = {}
+        self._looked_until = datetime.min.replace(tzinfo=UTC)
 
     def due(self, now: datetime) -> list[Completion]:
-        """Return the open studies that are complete now."""
+        """Return the open studies that are complete.
+
+        Parameters
+        ----------
+        now : datetime
+            All that was received before is registered.
+        """
         index, settings = self._index, self._settings
+        if (now - self._looked_until).total_seconds() >= self._wait_s:
+            self._looked_at = {}  # a lull may have ended since, and the next one begun
         overdue = set(index.overdue(now, settings.longest_s))
         quiet = set(index.due(now, settings.quiet_s))
         lulled = index.due(now, self._wait_s)
@@ -82,7 +91,7 @@ class Completions:
             )
             for uid in sorted(spoken | counts.keys() | quiet | overdue)
         ]
-        self._looked_at = dict.fromkeys(lulled, serial)
+        self._looked_at, self._looked_until = dict.fromkeys(lulled, serial), now
         return [completion for completion in judged if completion is not None]
 
     def to_count(self, now: datetime) -> list[tuple[str, datetime]]:
@@ -113,7 +122,7 @@ class Completions:
         waited_s = self._settings.quiet_s if seen.is_quiet else self._wait_s
         last = f"nothing came for {waited_s:g} s"
         if seen.is_overdue and not seen.is_quiet:
-            last = f"new instances came for {self._settings.longest_s:g} s"
+            last = f"the first new instance came at least {self._settings.longest_s:g} s ago"
         evidence: dict[str, Any] = {"quiet_s": waited_s, "instances": row.instances}
         evidence |= {kind.value: asdict(word) for kind, word in seen.words.items()}
         if seen.count is not None:

@@ -17,7 +17,7 @@ from dicom_node.completion import Completions, take_notices
 from dicom_node.config import Config
 from dicom_node.deliver import Verdict, report_commitments, run_errand
 from dicom_node.harvest import Harvester
-from dicom_node.inbox import Inbox
+from dicom_node.inbox import Inbox, began_at
 from dicom_node.index import CommitmentRow, Index, StudyRow
 from dicom_node.infer import Models, analyse, fingerprint
 from dicom_node.jobs import Dispatcher, Kind, Stage
@@ -158,7 +158,6 @@ class Dispatch:
         #: lulls in which the PACS was asked, each a study and the time of its last arrival
         self._asked: set[tuple[str, datetime]] = set()
         self._notices = open_notices(parts.inbox)
-        self._notices.sweep(_now())
         self._completions = Completions(parts.index, parts.config.study)
         #: every file that was received before this notice is registered
         self._swept_serial = 0
@@ -182,9 +181,15 @@ class Dispatch:
         return counts.total
 
     def complete(self) -> int:
-        """Close the studies that are complete and hand out their jobs."""
+        """Close the studies that are complete and hand out their jobs.
+
+        While files come without a pause they are judged as of the time when the oldest that waits
+        was begun: all that was received before is registered, so what is quiet then is quiet.
+        """
         index, now = self._parts.index, _now()
-        for done in self._completions.due(now):
+        first = self._parts.inbox.line.first()
+        as_of = now if first is None else min(now, began_at(first))
+        for done in self._completions.due(as_of):
             study, reason = done.study_instance_uid, done.reason
             revision = index.complete(study, reason=reason, evidence=done.evidence, now=now)
             metrics.count(metrics.COMPLETED, done.basis)
@@ -196,7 +201,7 @@ class Dispatch:
         if now >= self._forget_at:
             index.evidence.forget(now - KEEP_WORDS)
             self._forget_at = now + timedelta(hours=1)
-        self._ask_for_counts(now)
+        self._ask_for_counts(as_of)
         jobs = {_study_job(row): row for row in self._parts.index.unfinished()}
         fresh = jobs.keys() - self._handed_out
         for job in sorted(fresh):
@@ -244,15 +249,15 @@ class Dispatch:
 
     def _swept(self, rows: Sequence[CommitmentRow]) -> list[CommitmentRow]:
         # while files come without a pause no sweep ends: then the oldest that waits decides
-        oldest = [] if all(self._is_swept(row) for row in rows) else self._parts.inbox.waiting(1)
-        return [row for row in rows if self._is_swept(row) or not oldest or row.file_id < oldest[0]]
+        first = None if all(self._is_swept(row) for row in rows) else self._parts.inbox.line.first()
+        return [row for row in rows if self._is_swept(row) or first is None or row.file_id < first]
 
     def _is_swept(self, row: CommitmentRow) -> bool:
         return row.serial <= self._swept_serial
 
-    def _ask_for_counts(self, now: datetime) -> None:
+    def _ask_for_counts(self, as_of: datetime) -> None:
         """Hand out one question for each study and lull."""
-        lulls = set(self._completions.to_count(now))
+        lulls = set(self._completions.to_count(as_of))
         for study, last_received_at in lulls - self._asked:
             last = last_received_at.isoformat()
             self._dispatcher.enqueue("count", f"count:{study}:{last}", [study, last])

@@ -1,7 +1,7 @@
 """The register of studies, series and instances: it remembers, others decide.
 
 Its own SQLite file. It may hold a patient's ID: the file is private to its owner and no value of
-it is ever logged. Whatever it loses is rebuilt from the inbox.
+it is ever logged. What it knows of files is rebuilt from the inbox when it is lost.
 """
 
 import json
@@ -21,8 +21,14 @@ from dicom_node.index.commitments import Commitments
 from dicom_node.index.evidence import Evidence
 from dicom_node.index.layout import bring_up_to_date
 from dicom_node.index.moments import from_us, to_us
-from dicom_node.index.rows import Arrival, Outcome, StudyRow, StudyState
-from dicom_node.index.studies import study_rows, to_study
+from dicom_node.index.rows import Arrival, CompletionRow, Outcome, StudyRow, StudyState
+from dicom_node.index.studies import (
+    completions,
+    note_completion,
+    study_rows,
+    to_completion,
+    to_study,
+)
 from dicom_node.index.tables import APART, FRESH, INSTANCE, METADATA, OPENING, STUDY
 from dicom_node.index.tally import TALLY
 from dicom_node.records import Instance
@@ -116,17 +122,19 @@ class Index:
                 raise PermanentError(f"no study {study_uid!r} is registered")
             if row.state == StudyState.COMPLETE:
                 return int(row.revision)
+            revision = int(row.revision) + 1
             values = {
                 "state": StudyState.COMPLETE,
-                "revision": row.revision + 1,
+                "revision": revision,
                 "completed_us": to_us(now),
                 "reason": reason,
                 "evidence": dict(evidence),
             }
             connection.execute(sa.update(STUDY).where(is_study).values(values))
+            note_completion(connection, study_uid, values)
             for table in (OPENING, FRESH):
                 connection.execute(sa.delete(table).where(table.c.study_instance_uid == study_uid))
-            return int(row.revision) + 1
+            return revision
 
     def unfinished(self) -> list[StudyRow]:
         """Return the complete studies whose work has not ended."""
@@ -213,6 +221,11 @@ class Index:
         with self._reads.connect() as connection:
             row = connection.execute(query).one_or_none()
         return None if row is None else to_study(row)
+
+    def completions(self, study_uid: str) -> list[CompletionRow]:
+        """Return when and why a study was complete, each time, the first one first."""
+        with self._reads.connect() as connection:
+            return [to_completion(row) for row in connection.execute(completions(study_uid))]
 
     def studies(self, limit: int) -> list[StudyRow]:
         """Return the studies that received something last, newest first."""

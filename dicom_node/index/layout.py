@@ -7,10 +7,12 @@ import sqlalchemy as sa
 from dicom_node.database import for_reading
 from dicom_node.errors import PermanentError
 from dicom_node.index.rows import StudyState
+from dicom_node.index.studies import note_last_completions
 from dicom_node.index.tables import FRESH, INSTANCE, OPENING, STUDY
 
-#: ``PRAGMA user_version``; 0 is the layout before there was one, without FRESH and OPENING.
-LAYOUT: Final = 1
+#: ``PRAGMA user_version``; 0 is the layout before there was one, without FRESH and OPENING; 1 had
+#: no COMPLETION.
+LAYOUT: Final = 2
 
 
 def bring_up_to_date(engine: sa.Engine) -> None:
@@ -33,6 +35,8 @@ def bring_up_to_date(engine: sa.Engine) -> None:
             )
         if version < 1:
             _open_anew(connection)
+        if version < 2:
+            note_last_completions(connection)
         connection.exec_driver_sql(f"PRAGMA user_version={LAYOUT}")
 
 

@@ -55,6 +55,16 @@ class StudyRow:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CompletionRow:
+    """That a study was complete, once, and why."""
+
+    revision: int
+    completed_at: datetime
+    reason: str
+    evidence: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Word:
     """What peers said of a study by one service, held against what is registered."""
 

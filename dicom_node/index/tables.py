@@ -28,6 +28,16 @@ STUDY: Final = sa.Table(
         sqlite_where=sa.text("state = 'complete' AND finished < revision"),
     ),
 )
+# every completion; STUDY holds the last one as well
+COMPLETION: Final = sa.Table(
+    "completion",
+    METADATA,
+    sa.Column("study_instance_uid", sa.ForeignKey(STUDY.c[0]), primary_key=True),
+    sa.Column("revision", sa.Integer, primary_key=True),
+    sa.Column("completed_us", sa.Integer, nullable=False),
+    sa.Column("reason", sa.String, nullable=False),
+    sa.Column("evidence", sa.JSON, nullable=False),
+)
 # a Series Instance UID may, wrongly, stand in two studies
 SERIES: Final = sa.Table(
     "series",

@@ -28,7 +28,7 @@ from dicom_node.results import open_installation
 NICENESS = 10
 #: How often the worker looks for new files, quiet studies and due deliveries.
 SWEEP_S = 0.25
-#: While files keep coming, deliveries wait no longer than this.
+#: While files keep coming, complete studies and deliveries wait no longer than this.
 REGISTER_S = 5.0
 #: Pause after a sweep that a full disk or a busy database broke off.
 PAUSE_S = 5.0
@@ -72,9 +72,9 @@ def _sweep(dispatch: Dispatch, vitals: Vitals, stop: threading.Event) -> None:
     while dispatch.register() and not stop.is_set():
         vitals.swept()
         if time.monotonic() > deadline:
+            dispatch.complete()
             dispatch.deliver()
             deadline = time.monotonic() + REGISTER_S
-    # only now: a study is not quiet while something of it waits to be registered
     dispatch.complete()
     dispatch.deliver()
     vitals.swept()

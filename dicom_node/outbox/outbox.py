@@ -239,9 +239,11 @@ class Outbox:
         with self._reads.connect() as connection:
             return list(connection.scalars(query))
 
-    def rows(self, *states: DeliveryState, limit: int = 1000) -> list[DeliveryRow]:
+    def rows(
+        self, *states: DeliveryState, study: str | None = None, limit: int = 1000
+    ) -> list[DeliveryRow]:
         """Return rows in these states (all when none is named), the latest change first."""
-        query = queries.deliveries(states).limit(limit)
+        query = queries.deliveries(states, study).limit(limit)
         with self._reads.connect() as connection:
             return [to_delivery(row) for row in connection.execute(query)]
 

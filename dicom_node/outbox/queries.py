@@ -61,13 +61,15 @@ def delivered_results(study_instance_uid: str, destinations: Sequence[str]) -> s
     )
 
 
-def deliveries(states: Sequence[DeliveryState]) -> sa.Select[Any]:
+def deliveries(states: Sequence[DeliveryState], study: str | None) -> sa.Select[Any]:
     """Ask for rows in these states (all when none is named), the latest change first."""
     query = (
         sa.select(DELIVERY, RESULT.c.study_instance_uid, RESULT.c.kind, *VERSIONS)
         .select_from(DELIVERY.join(RESULT).outerjoin(VERSION, HAS_VERSION))
         .order_by(DELIVERY.c.changed_at.desc())
     )
+    if study is not None:
+        query = query.where(RESULT.c.study_instance_uid == study)
     return query.where(DELIVERY.c.state.in_(states)) if states else query
 
 

@@ -162,6 +162,16 @@ def test_a_word_that_comes_in_the_lull_is_heard(index: Index) -> None:
     assert len(completions.due(at(7))) == 1
 
 
+def test_a_lull_that_follows_another_between_two_looks_is_looked_at(index: Index) -> None:
+    completions = Completions(index, SETTINGS)
+    arrive(index, 1)
+    say(index, COMMITMENT, 1, 2)
+    assert completions.due(at(6)) == []
+    arrive(index, 2, after_s=8)
+    [done] = completions.due(at(13))
+    assert "listed 2 instances, all are here" in done.reason
+
+
 @pytest.mark.parametrize("status", ["COMPLETED", "DISCONTINUED"])
 def test_a_procedure_step_speaks_once_it_ended(index: Index, status: str) -> None:
     say(index, STEP, status="IN PROGRESS", studies=(STUDY,))
@@ -219,7 +229,7 @@ def test_a_study_that_never_rests_is_due_after_the_longest_time(index: Index) ->
     for seconds in range(0, 601, 3):
         arrive(index, seconds, after_s=seconds)
     assert reason(index, 599) == ""
-    assert reason(index, 601) == "new instances came for 600 s"
+    assert reason(index, 601) == "the first new instance came at least 600 s ago"
 
 
 def test_the_longest_time_counts_from_the_first_late_image(index: Index) -> None:
@@ -229,7 +239,7 @@ def test_the_longest_time_counts_from_the_first_late_image(index: Index) -> None
         arrive(index, seconds, after_s=seconds)
     assert reason(index, 5590) == ""
     arrive(index, 9, after_s=5600)
-    assert reason(index, 5601) == "new instances came for 600 s"
+    assert reason(index, 5601) == "the first new instance came at least 600 s ago"
 
 
 COUNTING = SETTINGS.model_copy(

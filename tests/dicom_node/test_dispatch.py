@@ -2,24 +2,24 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import cast
 
 import pytest
-from pydicom import Dataset
-from pydicom.filebase import DicomBytesIO
-from pydicom.filewriter import write_dataset
 
 from dicom_node.config import Config, CountAt, NodeSettings, StudySettings
+from dicom_node.inbox import began_at
+from dicom_node.index import StudyState
 from dicom_node.jobs import Dispatcher
 from dicom_node.node.worker import open_parts
 from dicom_node.notices import new_file_id, open_notices
 from dicom_node.pipeline import Dispatch, Parts
-from dicom_node.receive.storing import StoreCommand, file_meta
 from dicom_node.records import Notice, NoticeKind, Reference
+from dicom_node.register import register_waiting
+from tests.support.waiting import SC_IMAGE, came, put, put_bytes, without_quarantine
 
-SC_IMAGE = "1.2.840.10008.5.1.4.1.1.7"
+QUIET_S = 3600
 
 
 @dataclass
@@ -52,7 +52,7 @@ def parts(tmp_path: Path) -> Iterator[Parts]:
     at = CountAt(ae_title="PACS", host="127.0.0.1", port=1)
     config = Config(
         node=NodeSettings(data=tmp_path / "data", min_free_gib=0),
-        study=StudySettings(quiet_s=3600, evidence_quiet_s=1e-3, longest_s=3600, count_at=at),
+        study=StudySettings(quiet_s=QUIET_S, evidence_quiet_s=1e-3, longest_s=QUIET_S, count_at=at),
     )
     with open_parts(config) as opened:
         yield opened
@@ -63,24 +63,8 @@ def dispatch(parts: Parts, handed_out: Remembering) -> Dispatch:
     return Dispatch(parts, cast(Dispatcher, handed_out))
 
 
-def receive(parts: Parts, number: int) -> None:
-    """Put a small file into the inbox as a receiver does."""
-    ds = Dataset()
-    ds.SOPClassUID, ds.SOPInstanceUID = SC_IMAGE, f"1.5.{number}"
-    ds.StudyInstanceUID, ds.SeriesInstanceUID = "1.2", "1.3"
-    buffer = DicomBytesIO()
-    buffer.is_implicit_VR, buffer.is_little_endian = False, True
-    write_dataset(buffer, ds)
-    command = StoreCommand(
-        sop_class_uid=SC_IMAGE,
-        sop_instance_uid=f"1.5.{number}",
-        abstract_syntax_uid=SC_IMAGE,
-        transfer_syntax_uid="1.2.840.10008.1.2.1",
-        calling_ae_title="PEER",
-    )
-    part = parts.inbox.create()
-    part.write(file_meta(command) + buffer.getvalue())
-    part.commit()
+def receive(parts: Parts, number: int) -> str:
+    return put(parts.inbox, number)
 
 
 def request(parts: Parts, host: str = "127.0.0.1", uid: str = "1.9") -> None:
@@ -176,3 +160,44 @@ def test_a_pacs_is_asked_once_in_a_lull_and_again_in_the_next(
             dispatch.complete()
     assert handed_out.kinds() == ["count", "count"]
     assert len(set(handed_out.jobs)) == 2
+
+
+def state(parts: Parts) -> StudyState:
+    row = parts.index.study("1.2")
+    assert row is not None
+    return row.state
+
+
+def a_moment_less_than_quiet_before(file_id: str) -> datetime:
+    """Return when a file came that was not quiet when another was begun, and is now."""
+    return began_at(file_id) - timedelta(seconds=QUIET_S) + timedelta(milliseconds=1)
+
+
+def test_a_study_is_not_complete_while_something_of_it_waits(
+    parts: Parts, dispatch: Dispatch
+) -> None:
+    first, second = (receive(parts, number) for number in range(2))
+    came(parts.inbox.path(first), a_moment_less_than_quiet_before(second))
+    register_waiting(parts.inbox, parts.index, now=datetime.now(UTC), limit=1)
+    dispatch.complete()
+    assert parts.inbox.waiting() == [second]
+    assert state(parts) is StudyState.OPEN
+    dispatch.register()
+    dispatch.complete()
+    assert state(parts) is StudyState.COMPLETE
+
+
+def test_a_file_that_cannot_be_put_aside_holds_no_study_open_and_no_report_back(
+    parts: Parts, dispatch: Dispatch, handed_out: Remembering
+) -> None:
+    first = receive(parts, 0)
+    stuck = put_bytes(parts.inbox, b"noise")
+    request(parts)
+    came(parts.inbox.path(first), a_moment_less_than_quiet_before(stuck))
+    with without_quarantine(parts.inbox):
+        assert dispatch.register() == 1
+        dispatch.complete()
+        dispatch.deliver()
+    assert parts.inbox.waiting() == [stuck]
+    assert state(parts) is StudyState.COMPLETE
+    assert "commitment" in handed_out.kinds()

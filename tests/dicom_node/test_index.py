@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from dicom_node.errors import PermanentError
-from dicom_node.index import Arrival, Index, Outcome, StudyState
+from dicom_node.index import Arrival, CompletionRow, Index, Outcome, StudyState
 from dicom_node.records import Instance
 
 NOON = datetime(2024, 2, 29, 12, tzinfo=UTC)
@@ -130,6 +130,36 @@ def test_completion_remembers_why_and_counts_revisions(index: Index, tmp_path: P
     assert row is not None
     assert (row.state, row.revision, row.reason) == (StudyState.COMPLETE, 1, "quiet")
     assert (row.completed_at, row.evidence) == (NOON, {"quiet_s": 30})
+
+
+def test_every_completion_of_a_study_stays_known(index: Index, tmp_path: Path) -> None:
+    index.register([arrival(1, tmp_path), arrival(9, tmp_path, study="4.5")])
+    assert index.completions("1.2.3") == []
+    complete(index)
+    complete(index, "4.5")
+    index.register([arrival(2, tmp_path, after_s=99)])
+    later = NOON + timedelta(seconds=130)
+    index.complete("1.2.3", reason="word", evidence={"listed": 2}, now=later)
+    assert index.completions("1.2.3") == [
+        CompletionRow(revision=1, completed_at=NOON, reason="quiet", evidence={"quiet_s": 30}),
+        CompletionRow(revision=2, completed_at=later, reason="word", evidence={"listed": 2}),
+    ]
+
+
+def test_of_an_index_without_a_history_the_last_completions_are_kept(tmp_path: Path) -> None:
+    former = Index(tmp_path / "index.db")
+    former.register([arrival(1, tmp_path), arrival(9, tmp_path, study="4.5")])
+    complete(former)
+    expected = former.completions("1.2.3")
+    former.close()
+    with closing(sqlite3.connect(tmp_path / "index.db")) as connection:
+        connection.execute("DROP TABLE completion")
+        connection.execute("PRAGMA user_version=1")
+    for _ in range(2):
+        opened = Index(tmp_path / "index.db")
+        assert opened.completions("1.2.3") == expected
+        assert opened.completions("4.5") == []
+        opened.close()
 
 
 def test_a_late_image_reopens_its_study(index: Index, tmp_path: Path) -> None:

@@ -101,18 +101,20 @@ def test_bundles_list_marks_a_damaged_bundle(site: Path) -> None:
 
 def test_bundles_show_is_a_card_to_read_and_json_for_a_script(site: Path) -> None:
     pytest.importorskip("onnx", reason="needs the train group: make test installs it")
-    from tests.support.bundles import write_bundle  # noqa: PLC0415
+    from tests.support.bundles import PROVENANCE, write_bundle  # noqa: PLC0415
 
     metrics = {"validation_accuracy": 0.5, "test_accuracy": 0.25}
-    write_bundle(site / "bundles" / "good.onnx", Task.QUALITY, metrics=metrics)
+    origin = PROVENANCE | {"code_version": "1.2+g0abc", "exported_with": "1.3+g1def.dirty"}
+    write_bundle(site / "bundles" / "good.onnx", Task.QUALITY, metrics=metrics, provenance=origin)
     card = run(site, "bundles", "show", "bundles/good.onnx").stdout
     for said in (
         "test-quality 1",
         "0 (not usable) to 4 (best)",
         "Liver (10200004, SCT)",
         "by hand",
+        "dicom-node 1.2+g0abc, exported with 1.3+g1def.dirty",
     ):
-        assert said in card
+        assert said in " ".join(card.split())
     assert "test accuracy" in card
     assert "0.250" in card
     manifest = run(site, "bundles", "show", "bundles/good.onnx", "--json").stdout

@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from pydicom.data import get_testdata_file
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from pynetdicom import AE
 
-from dicom_node.index import CommitmentState
+from dicom_node.index import CommitmentState, StudyRow
 from tests.support.nodes import Node, node_on, send, until
 from tests.support.orthanc import orthanc
 from tests.support.requesters import (
@@ -256,10 +257,28 @@ def test_a_study_that_never_rests_is_begun_after_the_longest_time(
     node: Node, tmp_path: Path
 ) -> None:
     change(node, study={"quiet_s": 60.0, "longest_s": 2.0})
-    paths = images(tmp_path, 1)
+    [path] = images(tmp_path, 1)
+    study = str(headers([path])[0].StudyInstanceUID)
     node.start()
-    send(paths, node.port)
-    assert why(node, paths) == "new instances came for 2 s"
+
+    def send_another_and_look() -> StudyRow | None:
+        image = dcmread(path)
+        image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+        image.save_as(path)
+        assert send([path], node.port) == [0]
+        with node.index() as index:
+            row = index.study(study)
+        return row if row is not None and row.revision == 2 else None
+
+    row = until(send_another_and_look, why=node.log)
+    with node.index() as index:
+        first, second = index.completions(study)
+    for completion in (first, second):
+        assert completion.reason == "the first new instance came at least 2 s ago"
+    assert second.completed_at - first.completed_at >= timedelta(seconds=2)
+    # it went on over both: nothing but the longest time can have completed it
+    assert second.evidence["instances"] > first.evidence["instances"] > 1
+    assert row.instances >= second.evidence["instances"]
 
 
 @pytest.mark.peers
