@@ -6,14 +6,18 @@ itself, in memory: a handshake with its own certificate as the only authority.
 
 import ssl
 from datetime import UTC, datetime
-from typing import Final
+from pathlib import Path
+from typing import Final, TypeAlias
 
+from dicom_node import log
 from dicom_node.config import TlsSettings
 from dicom_node.errors import ConfigError
 
 _VERSIONS: Final = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 #: X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED of OpenSSL
 _DATES: Final = {9: "is not valid yet", 10: "has expired"}
+#: What tells one state of a file from the next: inode, size, time of change; None = not there.
+_Stamp: TypeAlias = tuple[int, int, int] | None
 
 
 def server_context(settings: TlsSettings) -> ssl.SSLContext:
@@ -31,6 +35,47 @@ def server_context(settings: TlsSettings) -> ssl.SSLContext:
         _load_callers(context, settings)
         context.verify_mode = ssl.CERT_REQUIRED
     return context
+
+
+class ServerContext:
+    """The context of a listener, made anew when one of its files was replaced.
+
+    Parameters
+    ----------
+    settings : TlsSettings
+
+    Raises
+    ------
+    ConfigError
+        As `server_context` does.
+    """
+
+    def __init__(self, settings: TlsSettings) -> None:
+        self._settings = settings
+        self._seen = self._stamps()
+        self._context = server_context(settings)
+
+    def current(self) -> ssl.SSLContext:
+        """Return the context for a connection that begins; for one thread.
+
+        While the files cannot be used, as between the new certificate and its key, it is the last
+        one that could.
+        """
+        # before the files are read: what changes meanwhile is seen the next time
+        found = self._stamps()
+        if found != self._seen:
+            self._seen = found
+            try:
+                self._context = server_context(self._settings)
+            except ConfigError as exc:
+                log.get("receive").warning("certificate_not_taken", reason=str(exc))
+            else:
+                log.get("receive").info("certificate_taken")
+        return self._context
+
+    def _stamps(self) -> list[_Stamp]:
+        files = (self._settings.certificate, self._settings.key, self._settings.callers_ca)
+        return [_stamp(path) for path in files if path is not None]
 
 
 def expiry(settings: TlsSettings) -> datetime:
@@ -51,6 +96,14 @@ def expiry(settings: TlsSettings) -> datetime:
         raise ConfigError(
             f"node.tls.certificate: {settings.certificate} {what}; put a new one in its place"
         ) from None
+
+
+def _stamp(path: Path) -> _Stamp:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _load_own(context: ssl.SSLContext, settings: TlsSettings) -> None:

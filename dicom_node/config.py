@@ -69,8 +69,8 @@ class NodeSettings(_Section):
     inbox_quota_gib: Annotated[float, Field(gt=0)] | None = None
     #: give up on a peer that is silent for so long in the middle of something
     network_timeout_s: Annotated[float, Field(gt=0)] = 30.0
-    #: of a receiver process
-    max_associations: Annotated[int, Field(ge=1)] = 40
+    #: of a receiver process; an idle one takes 70 kB
+    max_associations: Annotated[int, Field(ge=1)] = 250
     #: of a receiver process, from one address
     max_connections_per_host: Annotated[int, Field(ge=1)] = 20
     #: on stop, running associations get so long to finish

@@ -22,6 +22,7 @@ PACKAGE_OF = {
     "dsrdump": "dcmtk",
     "dciodvfy": "dicom3tools",
     "strace": "strace",
+    "openssl": "openssl",
 }
 
 

@@ -80,7 +80,7 @@ def looks(
         (
             "certificate",
             partial(_expired, config.node),
-            "put a new certificate and key in place and restart the node",
+            "put a new certificate and its key in place: the next connection meets them",
         ),
     )
     return [Look(name=name, fault=fault, cure=cure) for name, fault, cure in rows]

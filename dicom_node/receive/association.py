@@ -17,6 +17,7 @@ from pynetdicom.transport import AddressInformation, AssociationSocket
 
 from dicom_node import log, metrics
 from dicom_node.inbox import Inbox
+from dicom_node.receive.budget import Budget, Share
 from dicom_node.receive.dimse import StreamingDimse
 from dicom_node.receive.reader import PduReader
 from dicom_node.receive.request import check_request
@@ -33,6 +34,8 @@ class NodeAssociation(Association):
         Plain, or TLS before its handshake; with a time-out.
     inbox : Inbox
         Where instances go.
+    budget : Budget
+        Of the process.
     on_end : callable
         Told when the connection is closed.
     """
@@ -46,13 +49,15 @@ class NodeAssociation(Association):
         connection: socket.socket,
         inbox: Inbox,
         *,
+        budget: Budget,
         on_end: "Callable[[NodeAssociation], None]",
     ) -> None:
         super().__init__(ae, "acceptor")
         self._on_end, self._raw = on_end, connection
-        self.dul = UpperLayer(self, PduReader(connection))
+        share = Share(budget)
+        self.dul = UpperLayer(self, PduReader(connection, share))
         self.dul.socket = AssociationSocket(self, client_socket=connection)
-        self.dimse = StreamingDimse(self, inbox)
+        self.dimse = StreamingDimse(self, inbox, share)
         # the timers are the upper layer's
         self.acse_timeout, self.network_timeout = ae.acse_timeout, ae.network_timeout
 
@@ -83,8 +88,8 @@ class NodeAssociation(Association):
             self.dul.wait_for_close()
         finally:
             self.is_established = False
-            self.dimse.discard()
             self._connection.close()
+            self.dul.close()
             self._raw.close()  # pynetdicom leaves a socket open that it cannot shut down
             self._on_end(self)
 
@@ -114,8 +119,11 @@ class NodeAssociation(Association):
             self.acse.negotiate_association()
             self.dul.negotiated()
             self._note_begin()
-        while self.is_established:
-            self._serve()
+        try:
+            while self.is_established:
+                self._serve()
+        finally:
+            self.dimse.discard()  # a peer may take its time to close
 
     def _serve(self) -> None:
         kind, value = self.dul.read()
@@ -128,6 +136,7 @@ class NodeAssociation(Association):
             context_id, message = self.dimse.msg_queue.get_nowait()
             if message is not None and context_id is not None:
                 self._serve_request(message, context_id)
+                self.dimse.served()
 
     def _note_begin(self) -> None:
         if self.is_established:

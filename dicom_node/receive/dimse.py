@@ -15,9 +15,10 @@ from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.pdu_primitives import P_DATA
 
 from dicom_node import log
-from dicom_node.errors import PermanentError, UnreadableError
+from dicom_node.errors import PermanentError, TemporaryError, UnreadableError
 from dicom_node.inbox import Inbox
 from dicom_node.receive import command_set, statuses
+from dicom_node.receive.budget import Share
 from dicom_node.receive.command_set import CommandSet
 from dicom_node.receive.statuses import Status
 from dicom_node.receive.storing import StoreCommand, Storing
@@ -40,11 +41,13 @@ class StreamingDimse(DIMSEServiceProvider):
     ----------
     assoc : Association
     inbox : Inbox
+    share : Share
+        Holds the data sets that are not stored, until they are served.
     """
 
-    def __init__(self, assoc: Association, inbox: Inbox) -> None:
+    def __init__(self, assoc: Association, inbox: Inbox, share: Share) -> None:
         super().__init__(assoc)
-        self._inbox = inbox
+        self._inbox, self._share = inbox, share
         self._collected = bytearray()
         #: of a message that is no C-STORE, while its data set comes
         self._command: bytes | None = None
@@ -64,6 +67,8 @@ class StreamingDimse(DIMSEServiceProvider):
         ------
         PermanentError
             When it breaks the protocol.
+        TemporaryError
+            When the other peers leave no memory for it.
         """
         self._last_activity = time.monotonic()
         at = 0
@@ -77,11 +82,17 @@ class StreamingDimse(DIMSEServiceProvider):
             self._receive(context_id, control, value[at + _PDV.size : end])
             at = end
 
+    def served(self) -> None:
+        """Give back the memory of messages that were answered."""
+        self._share.hold(len(self._collected))
+
     def discard(self) -> None:
-        """Leave nothing of a half-received instance; the association is over."""
+        """Leave nothing of a half-received message; the association is over."""
         storing, self._storing = self._storing, None
         if storing is not None:
             storing.discard()
+        self._collected.clear()
+        self.served()
 
     def _receive(self, context_id: int, control: int, fragment: memoryview) -> None:
         is_last = bool(control & _IS_LAST)
@@ -99,10 +110,16 @@ class StreamingDimse(DIMSEServiceProvider):
         is_command = bool(control & _IS_COMMAND)
         if is_command != (self._command is None):
             raise UnreadableError("a command where a data set is due, or the other way round")
+        if is_command and not self._collected:
+            self._begin(context_id)
+        elif context_id != self._context_id:
+            raise UnreadableError("a message does not go on as it began")
         self._collected += fragment
         limit_bytes = _COMMAND_LIMIT_BYTES if is_command else _DATA_SET_LIMIT_BYTES
         if len(self._collected) > limit_bytes:
             raise PermanentError("a message longer than any that the node expects")
+        if not is_command and not self._share.hold(len(self._collected)):
+            raise TemporaryError("the messages of all peers together take too much memory")
         if control & _IS_LAST:
             whole = bytes(self._collected)
             self._collected.clear()
@@ -111,13 +128,17 @@ class StreamingDimse(DIMSEServiceProvider):
             else:
                 self._hand_over(context_id, cast(bytes, self._command), whole)
 
+    def _begin(self, context_id: int) -> None:
+        if context_id not in self.assoc._accepted_cx:
+            raise UnreadableError("a message in a presentation context that was not accepted")
+        self._context_id = context_id
+
     def _take_command(self, context_id: int, data: bytes) -> None:
         command = command_set.parse(data)
         kind = command_set.number(command, command_set.COMMAND_FIELD)
         follows = command_set.number(command, command_set.COMMAND_DATA_SET_TYPE)
         has_data_set = follows != command_set.NO_DATA_SET
         if kind == command_set.C_STORE_RQ:
-            self._context_id = context_id
             self._message_id = command_set.number(command, command_set.MESSAGE_ID)
             self._storing = Storing(self._inbox, self._store_command(context_id, command))
             if not has_data_set:
@@ -128,9 +149,7 @@ class StreamingDimse(DIMSEServiceProvider):
             self._hand_over(context_id, data, None)
 
     def _store_command(self, context_id: int, command: CommandSet) -> StoreCommand:
-        context = self.assoc._accepted_cx.get(context_id)
-        if context is None:
-            raise UnreadableError("a message in a presentation context that was not accepted")
+        context = self.assoc._accepted_cx[context_id]
         return StoreCommand(
             sop_class_uid=command_set.text(command, command_set.AFFECTED_SOP_CLASS_UID),
             sop_instance_uid=command_set.text(command, command_set.AFFECTED_SOP_INSTANCE_UID),
@@ -148,6 +167,9 @@ class StreamingDimse(DIMSEServiceProvider):
         )
         message.presentation_data_value_list.extend((context_id, part) for part in fragments)
         self.receive_primitive(message)
+        if self.message is not None:  # it could not be read, and would be gone on with
+            self.dul.event_queue.queue.clear()
+            raise UnreadableError("a message that cannot be read")
 
     def _answer(self, context_id: int, storing: Storing) -> None:
         status = storing.finish()

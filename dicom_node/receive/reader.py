@@ -1,12 +1,14 @@
 """PDUs off a connection (PS3.8 9.3.1): bounded in length, bounded in time, without polling."""
 
 import math
+import mmap
 import socket
 import struct
 import time
 from typing import Final
 
 from dicom_node import log
+from dicom_node.receive.budget import Share
 
 #: Maximum Length Received (PS3.8 D.1) that the node announces.
 MAXIMUM_PDU_BYTES: Final = 131072
@@ -28,13 +30,15 @@ class PduReader:
     ----------
     connection : socket.socket
         Plain or TLS. Its time-out bounds the silence between two PDUs, and the whole of each PDU.
+    share : Share
+        Holds what comes before the negotiation, from whomever.
     """
 
-    def __init__(self, connection: socket.socket) -> None:
-        self._connection = connection
+    def __init__(self, connection: socket.socket, share: Share) -> None:
+        self._connection, self._share = connection, share
         self._timeout_s = connection.gettimeout() or math.inf
         self._limit_bytes = _ASSOCIATE_LIMIT_BYTES
-        self._buffer = bytearray(_FIRST_BYTES)
+        self._buffer: bytearray | mmap.mmap = bytearray(_FIRST_BYTES)
         self._view = memoryview(self._buffer)
         self._start = self._end = 0
         #: of the PDU that is being read
@@ -43,6 +47,13 @@ class PduReader:
     def negotiated(self) -> None:
         """Hold the peer to the length that was announced to it."""
         self._limit_bytes = MAXIMUM_PDU_BYTES + _SLACK_BYTES
+        self._share.hold(0)
+
+    def close(self) -> None:
+        """Let go of the buffer; its owner may wait long for the garbage collector."""
+        self._buffer = bytearray()
+        self._view = memoryview(self._buffer)
+        self._share.hold(0)
 
     def read(self) -> tuple[int, memoryview]:
         """Wait for a PDU; return its type and its value, which is good until the next call.
@@ -52,7 +63,8 @@ class PduReader:
         TimeoutError
             When nothing came for the whole time, or the PDU took longer than that.
         OSError
-            When the connection was closed or broke, or the PDU is longer than it may be.
+            When the connection was closed or broke, or the PDU is longer than it may be or than
+            the memory that is left.
         """
         if self._end - self._start < _HEADER.size:
             self._wait_for_header()
@@ -96,8 +108,11 @@ class PduReader:
         """Move what is left to the front, of a larger buffer where a PDU needs one."""
         rest = bytes(self._view[self._start : self._end])
         if count > len(self._buffer):
-            # two long PDUs fit: most are read in one piece; a silent peer never gets here
-            self._buffer = bytearray(max(count, 2 * (MAXIMUM_PDU_BYTES + _SLACK_BYTES)))
+            if self._limit_bytes == _ASSOCIATE_LIMIT_BYTES and not self._share.hold(count):
+                raise OSError(f"no memory is left for a request of {count} bytes")
+            # Two long PDUs fit: most are read in one piece; a silent peer never gets here. Mapped:
+            # it takes the memory that a peer's PDUs fill and no more, and gives it back at once.
+            self._buffer = mmap.mmap(-1, max(count, 2 * (MAXIMUM_PDU_BYTES + _SLACK_BYTES)))
             self._view = memoryview(self._buffer)
         self._view[: len(rest)] = rest
         self._start, self._end = 0, len(rest)

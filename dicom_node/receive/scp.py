@@ -9,7 +9,7 @@ from typing import Final, Protocol
 from pynetdicom import AE, _config
 
 from dicom_node import log
-from dicom_node.certificates import server_context
+from dicom_node.certificates import ServerContext
 from dicom_node.config import NodeSettings
 from dicom_node.errors import NodeError
 from dicom_node.inbox import Inbox
@@ -98,11 +98,11 @@ def _accepting(
         (settings.bind, listener.port),
         settings.ae_title,
         ae.supported_contexts,
-        server_context(settings.tls) if settings.tls and listener.is_tls else None,
         evt_handlers=handlers(settings, inbox, lambda: connections.established),
         listener=listener.socket,
         inbox=inbox,
         connections=connections,
+        tls=ServerContext(settings.tls) if settings.tls and listener.is_tls else None,
     )
     thread = threading.Thread(
         target=server.serve_forever, args=(_POLL_S,), name=f"port {listener.port}", daemon=True

@@ -15,8 +15,10 @@ from typing import Any, cast
 from pynetdicom.transport import AddressInformation, AssociationServer
 
 from dicom_node import log, metrics
+from dicom_node.certificates import ServerContext
 from dicom_node.inbox import Inbox
 from dicom_node.receive.association import NodeAssociation
+from dicom_node.receive.budget import Budget
 
 
 class Connections:
@@ -28,10 +30,16 @@ class Connections:
         So many may be open, associated or silent.
     limit_per_host : int
         So many from one address.
+
+    Attributes
+    ----------
+    budget : Budget
+        What their messages may take of the memory.
     """
 
     def __init__(self, *, limit: int, limit_per_host: int) -> None:
         self._limit, self._limit_per_host = limit, limit_per_host
+        self.budget = Budget()
         self._open: set[NodeAssociation] = set()
         self._lock = threading.Lock()
 
@@ -64,7 +72,7 @@ class Connections:
 
 
 class NodeServer(AssociationServer):
-    """Accepts the connections of one listening socket; with an SSL context it speaks TLS.
+    """Accepts the connections of one listening socket.
 
     Parameters
     ----------
@@ -74,6 +82,8 @@ class NodeServer(AssociationServer):
         Where instances go.
     connections : Connections
         Shared by the listeners of this process.
+    tls : ServerContext or None
+        With one it speaks TLS.
     """
 
     def __init__(
@@ -82,11 +92,13 @@ class NodeServer(AssociationServer):
         listener: socket.socket,
         inbox: Inbox,
         connections: Connections,
+        tls: ServerContext | None,
         **kwargs: Any,
     ) -> None:
         self._listener = listener
         self.inbox = inbox
         self.connections = connections
+        self._tls = tls
         super().__init__(*args, **kwargs)
 
     def server_bind(self) -> None:
@@ -126,11 +138,17 @@ class NodeServer(AssociationServer):
         """Make an association of a connection and give it its thread."""
         request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         request.settimeout(self.ae.network_timeout)
-        if self.ssl_context is not None:
-            request = self.ssl_context.wrap_socket(
+        if self._tls is not None:
+            request = self._tls.current().wrap_socket(
                 request, server_side=True, do_handshake_on_connect=False
             )
-        assoc = NodeAssociation(self.ae, request, self.inbox, on_end=self.connections.remove)
+        assoc = NodeAssociation(
+            self.ae,
+            request,
+            self.inbox,
+            budget=self.connections.budget,
+            on_end=self.connections.remove,
+        )
         assoc.acceptor.maximum_length = self.ae.maximum_pdu_size
         assoc.acceptor.ae_title = self.ae_title
         assoc.acceptor.address_info = AddressInformation.from_tuple(self.server_address)
@@ -143,7 +161,12 @@ class NodeServer(AssociationServer):
             for one in cast(list[tuple[Callable[..., Any], list[Any] | None]], bound):
                 assoc.bind(event, *one)
         self.connections.add(assoc)
-        assoc.start()
+        try:
+            assoc.start()
+        except RuntimeError:  # the system gives no thread: nobody else would count it out
+            self.connections.remove(assoc)
+            request.close()
+            raise
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Log a connection that failed before its association began."""

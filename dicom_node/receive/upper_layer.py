@@ -63,6 +63,10 @@ class UpperLayer(DULServiceProvider):
         """Hold the peer to what was negotiated."""
         self._reader.negotiated()
 
+    def close(self) -> None:
+        """Let go of what was read."""
+        self._reader.close()
+
     def read(self) -> tuple[int, memoryview]:
         """Wait for a PDU and return it; see `PduReader.read`."""
         return self._reader.read()

@@ -13,13 +13,17 @@ from types import TracebackType
 from dicom_node.config import Caller, NodeSettings
 from dicom_node.inbox import Inbox
 from dicom_node.listeners import Listener, listen
-from dicom_node.receive import run_receiver
+from dicom_node.receive import command_set, run_receiver
+from dicom_node.receive.contexts import COMMITMENT
+from dicom_node.receive.notices import COMMITMENT_INSTANCE
 from dicom_node.receive.scp import Flag
 
 US_IMAGE = "1.2.840.10008.5.1.4.1.1.6.1"
 EXPLICIT_LE = "1.2.840.10008.1.2.1"
 #: of a data set in one PDU; the receiver takes 128 KiB
 PIECE_BYTES = 65536
+#: however others behave
+SERVED_WITHIN_S = 2.0
 #: answers of the upper layer (PS3.8 9.3)
 ASSOCIATE_AC, ASSOCIATE_RJ, P_DATA, RELEASE_RP, ABORT = 2, 3, 4, 6, 7
 
@@ -159,6 +163,20 @@ def store_command(
     return struct.pack("<HHLL", 0, 0, 4, len(body)) + body
 
 
+def commit_command() -> bytes:
+    """Return the command set of an N-ACTION-RQ for storage commitment (PS3.7 10.3.5.1)."""
+    return command_set.encode(
+        {
+            0x0003: COMMITMENT,
+            command_set.COMMAND_FIELD: 0x0130,
+            command_set.MESSAGE_ID: 1,
+            command_set.COMMAND_DATA_SET_TYPE: 0,
+            0x1001: COMMITMENT_INSTANCE,
+            0x1008: 1,
+        }
+    )
+
+
 class RawPeer:
     """A TCP peer that sends what it is told."""
 
@@ -219,6 +237,17 @@ class RawPeer:
         except TimeoutError:
             return False
         return True
+
+    def is_open(self) -> bool:
+        """Tell whether the connection stands and nothing came."""
+        self.socket.settimeout(0.05)
+        try:
+            self.socket.recv(1)
+        except TimeoutError:
+            return True
+        except ConnectionResetError:
+            return False
+        return False
 
     def _exactly(self, count: int) -> bytes:
         data = b""

@@ -5,7 +5,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,14 +14,18 @@ import pytest
 
 from dicom_node.config import Caller, NodeSettings
 from dicom_node.inbox import Inbox
+from dicom_node.receive.contexts import COMMITMENT
+from dicom_node.receive.notice_statuses import FAILED
 from tests.support.receiving import (
     ABORT,
     ASSOCIATE_AC,
     ASSOCIATE_RJ,
     EXPLICIT_LE,
+    SERVED_WITHIN_S,
     US_IMAGE,
     RawPeer,
     associate_rq,
+    commit_command,
     eventually,
     p_data,
     pdu,
@@ -34,7 +38,6 @@ from tests.support.receiving import (
 pytestmark = [pytest.mark.dimse, pytest.mark.slow]
 
 SMALL = b"\x08\x00\x60\x00CS\x02\x00US"
-SERVED_WITHIN_S = 2.0
 #: of a receiver process, whatever its peers do
 MEMORY_LIMIT_BYTES = 150_000_000
 GOOD_HOST = "127.9.9.9"
@@ -67,21 +70,16 @@ class Victim:
 @pytest.fixture
 def victim(tmp_path: Path, free_port: Callable[[], int]) -> Iterator[Victim]:
     inbox = Inbox(tmp_path / "inbox", min_free_bytes=0)
-    settings = settings_for(
-        free_port(),
-        callers=(Caller(ae_title="PEER"),),
-        network_timeout_s=3.0,
-        max_associations=250,
-        max_connections_per_host=40,
-    )
+    # the limits are those that a site gets that sets none
+    settings = settings_for(free_port(), callers=(Caller(ae_title="PEER"),), network_timeout_s=3.0)
     with receiver_process(settings, inbox) as process:
         yield Victim(settings, inbox, psutil.Process(process.pid))
 
 
 def hosts() -> Iterator[str]:
-    """Yield addresses, each for 20 connections."""
+    """Yield addresses, each for as many connections as it may have."""
     for number in range(1, 250):
-        yield from [f"127.0.1.{number}"] * 20
+        yield from [f"127.0.1.{number}"] * NodeSettings().max_connections_per_host
 
 
 def test_200_idle_associations_cost_nothing_and_are_freed(victim: Victim) -> None:
@@ -99,6 +97,17 @@ def test_200_idle_associations_cost_nothing_and_are_freed(victim: Victim) -> Non
         assert sum(victim.memory.cpu_times()[:2]) - before < 0.5
         assert all(peer.is_closed() for peer in idle)
     victim.serves_others()
+
+
+def test_200_senders_take_what_their_pdus_fill_and_no_more(victim: Victim) -> None:
+    before = victim.memory.memory_info().rss
+    with ExitStack() as stack:
+        for number, host in zip(range(200), hosts(), strict=False):
+            peer = stack.enter_context(RawPeer(victim.port, host=host))
+            peer.associate()
+            assert peer.store(f"1.2.{number}".encode(), bytes(60_000)) == 0x0000
+        victim.serves_others()
+        assert victim.memory.memory_info().rss - before < 45_000_000
 
 
 def test_half_sent_pdus_and_silence_from_many_hosts_keep_nobody_out(victim: Victim) -> None:
@@ -121,6 +130,29 @@ def test_announced_giants_are_never_buffered(victim: Victim) -> None:
                 pass  # it was cut off
             else:
                 pytest.fail("100 MiB of a PDU that nobody agreed to were taken")
+        victim.serves_others()
+
+
+def test_long_messages_that_never_end_are_not_kept(victim: Victim) -> None:
+    with ExitStack() as stack:
+        for _, host in zip(range(80), hosts(), strict=False):
+            peer = stack.enter_context(RawPeer(victim.port, host=host))
+            peer.associate(COMMITMENT)
+            with suppress(OSError):  # who does not fit is cut off
+                peer.send(p_data(3, commit_command()) + p_data(0, bytes(120_000)) * 34)
+        victim.serves_others()
+        with RawPeer(victim.port, host=GOOD_HOST) as peer:
+            peer.associate(COMMITMENT)
+            peer.send(p_data(3, commit_command()) + p_data(2, bytes(20_000)))
+            assert peer.status() == FAILED.code
+
+
+def test_long_requests_that_never_end_are_not_kept(victim: Victim) -> None:
+    with ExitStack() as stack:
+        for _, host in zip(range(500), hosts(), strict=False):
+            peer = stack.enter_context(RawPeer(victim.port, host=host))
+            with suppress(OSError):
+                peer.send(struct.pack(">BxL", 1, 1 << 18) + b"x" * ((1 << 18) - 1))
         victim.serves_others()
 
 
@@ -174,8 +206,8 @@ def test_a_port_scan_leaves_nothing(victim: Victim) -> None:
 
 
 def test_aborted_transfers_leave_nothing(victim: Victim) -> None:
-    for _ in range(60):
-        with RawPeer(victim.port) as peer:
+    for _, host in zip(range(60), hosts(), strict=False):
+        with RawPeer(victim.port, host=host) as peer:
             peer.associate()
             peer.send(p_data(3, store_command(b"1.2.3")) + p_data(0, b"x" * 60_000))
     victim.serves_others()
@@ -200,9 +232,10 @@ def test_slow_senders_hold_up_nobody_and_may_finish(victim: Victim) -> None:
 def test_one_host_cannot_take_every_connection(victim: Victim) -> None:
     with ExitStack() as stack:
         greedy = [stack.enter_context(RawPeer(victim.port)) for _ in range(60)]
-        for peer in greedy[:40]:
+        limit = victim.settings.max_connections_per_host
+        for peer in greedy[:limit]:
             peer.associate()
-        assert all(peer.is_closed() for peer in greedy[40:])
+        assert all(peer.is_closed() for peer in greedy[limit:])
         victim.serves_others()
 
 

@@ -2,20 +2,28 @@ import socket
 import struct
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
+from dicom_node.receive.budget import FREE_BYTES, Budget, Share
 from dicom_node.receive.reader import MAXIMUM_PDU_BYTES, PduReader
 
 
-@pytest.fixture
-def line() -> Iterator[tuple[socket.socket, PduReader]]:
+@contextmanager
+def connected() -> Iterator[tuple[socket.socket, socket.socket]]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         theirs = socket.create_connection(listener.getsockname())
         ours, _ = listener.accept()
     ours.settimeout(0.3)
     with theirs, ours:
-        yield theirs, PduReader(ours)
+        yield theirs, ours
+
+
+@pytest.fixture
+def line() -> Iterator[tuple[socket.socket, PduReader]]:
+    with connected() as (theirs, ours):
+        yield theirs, PduReader(ours, Share(Budget()))
 
 
 def pdu(kind: int, value: bytes) -> bytes:
@@ -62,6 +70,21 @@ def test_a_request_may_be_longer_than_the_data_that_follow_it(
     reader.negotiated()
     assert bytes(reader.read()[1]) == b"data"
     sender.join()
+
+
+def test_a_request_that_the_budget_has_no_room_for_is_refused_on_its_header() -> None:
+    budget = Budget(200_000 - FREE_BYTES)
+    with connected() as first, connected() as second:
+        readers = [PduReader(ours, Share(budget)) for _, ours in (first, second)]
+        for theirs, _ in (first, second):
+            theirs.sendall(struct.pack(">BxL", 1, 150_000))
+        with pytest.raises(TimeoutError):  # it waits for the rest
+            readers[0].read()
+        with pytest.raises(OSError, match="no memory is left for a request of 150006 bytes"):
+            readers[1].read()
+        readers[0].close()
+        with pytest.raises(TimeoutError):
+            readers[1].read()
 
 
 @pytest.mark.parametrize("length", [(1 << 18) + 1, 0xFFFFFFFF])

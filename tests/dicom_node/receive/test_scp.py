@@ -1,5 +1,6 @@
 import socket
 import struct
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from tests.support.receiving import (
     ASSOCIATE_RJ,
     EXPLICIT_LE,
     RELEASE_RP,
+    SERVED_WITHIN_S,
     US_IMAGE,
     RawPeer,
     Receiver,
@@ -301,6 +303,24 @@ def test_silent_and_half_spoken_peers_keep_nobody_out(
         assoc.release()
         assert all(mute.is_closed() for mute in mutes)
         for mute in mutes:
+            mute.socket.close()
+
+
+def test_others_are_served_while_the_silent_ones_stay_silent(
+    inbox: Inbox, free_port: Callable[[], int]
+) -> None:
+    settings = settings_for(free_port(), max_associations=2, network_timeout_s=60.0)
+    with receiver(settings, inbox) as running:
+        mutes = [RawPeer(running.port) for _ in range(8)]
+        for mute in mutes[4:]:
+            mute.send(b"\x01\x00\x00\x00")
+        start = time.monotonic()
+        with RawPeer(running.port) as peer:
+            peer.associate()
+            assert peer.store(b"1.2.3", SMALL) == 0x0000
+        assert time.monotonic() - start < SERVED_WITHIN_S
+        for mute in mutes:
+            assert mute.is_open()
             mute.socket.close()
 
 

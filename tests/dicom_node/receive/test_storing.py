@@ -10,6 +10,7 @@ from dicom_node.inbox import Disk, Inbox
 from dicom_node.receive import statuses
 from dicom_node.receive.storing import StoreCommand, Storing, file_meta
 from tests.support.receiving import EXPLICIT_LE, US_IMAGE, data_set
+from tests.support.waiting import stop_counting
 
 COMMAND = StoreCommand(
     sop_class_uid=US_IMAGE,
@@ -164,3 +165,14 @@ def test_an_instance_is_received_when_its_end_is_decided_and_only_once(
     storing.discard()
     assert counted.get(metrics.RECEIVED) == counted.get(metrics.REFUSED, "0110") == 1
     assert counted.get(metrics.STORED) == counted.get(metrics.ABORTED) == 0
+
+
+def test_an_inbox_that_cannot_count_its_bytes_has_them_all_the_same(
+    inbox: Inbox, counted: metrics.Page
+) -> None:
+    stop_counting(inbox)
+    storing = Storing(inbox, COMMAND)
+    storing.write(DATA_SET)
+    assert storing.finish() is statuses.SUCCESS
+    assert len(inbox.waiting()) == 1
+    assert counted.get(metrics.RECEIVED) == counted.get(metrics.STORED) == 1

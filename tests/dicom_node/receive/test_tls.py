@@ -2,6 +2,7 @@ import os
 import socket
 import ssl
 import stat
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from tests.support.certificates import Certificates, certificates
 from tests.support.receiving import (
     ASSOCIATE_AC,
     EXPLICIT_LE,
+    SERVED_WITHIN_S,
     RawPeer,
     Receiver,
     associate_rq,
@@ -72,6 +74,13 @@ def comes_in(port: int, context: ssl.SSLContext) -> bool:
             return peer.read()[0] == ASSOCIATE_AC
         except OSError:
             return False
+
+
+def serial_number(port: int, context: ssl.SSLContext) -> str:
+    """Return that of the certificate which a caller meets."""
+    with RawPeer(port) as peer:
+        peer.socket = context.wrap_socket(peer.socket, server_hostname="127.0.0.1")
+        return str((peer.socket.getpeercert() or {})["serialNumber"])
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
@@ -167,6 +176,57 @@ def test_silent_half_spoken_and_plain_peers_keep_nobody_out_of_tls(
     assert all(mute.is_closed() for mute in mutes)
     for mute in mutes:
         mute.socket.close()
+
+
+def test_others_are_served_while_handshakes_stand_still(
+    inbox: Inbox, tls: TlsSettings, certified: Certificates, free_port: Callable[[], int]
+) -> None:
+    settings = settings_for(free_port(), tls=tls, network_timeout_s=60.0)
+    with receiver(settings, inbox):
+        mutes = [RawPeer(tls.port) for _ in range(6)]
+        for mute in mutes[3:]:
+            mute.send(b"\x16\x03\x01\x02\x00\x01")
+        start = time.monotonic()
+        assert comes_in(tls.port, certified.client())
+        assert time.monotonic() - start < SERVED_WITHIN_S
+        for mute in mutes:
+            assert mute.is_open()
+            mute.socket.close()
+
+
+def test_a_new_certificate_serves_the_next_connection_without_a_restart(
+    running: Receiver, tls: TlsSettings, certified: Certificates
+) -> None:
+    client = certified.client()
+    old = serial_number(tls.port, client)
+    with RawPeer(tls.port) as early:
+        early.socket = client.wrap_socket(early.socket, server_hostname="127.0.0.1")
+        early.associate()
+        renewed = certified.authority.issue_cert("127.0.0.1")
+        renewed.cert_chain_pems[0].write_to_path(tls.certificate)
+        # the key is still that of the old one: both together serve nobody
+        assert serial_number(tls.port, client) == old
+        renewed.private_key_pem.write_to_path(tls.key)
+        new = serial_number(tls.port, client)
+        assert new != old
+        assert early.store(b"1.2.3", b"\x08\x00\x60\x00CS\x02\x00US") == 0x0000
+    tls.key.unlink()
+    assert serial_number(tls.port, client) == new
+
+
+def test_an_authority_that_is_taken_out_lets_nobody_in_any_more(
+    running: Receiver, tls: TlsSettings, certified: Certificates, tmp_path: Path
+) -> None:
+    leaver = certified.client()
+    assert comes_in(tls.port, leaver)
+    (tmp_path / "other").mkdir()
+    other = certificates(tmp_path / "other")
+    newcomer = other.client()
+    certified.authority.configure_trust(newcomer)
+    assert not comes_in(tls.port, newcomer)
+    other.authority.cert_pem.write_to_path(str(tls.callers_ca))
+    assert not comes_in(tls.port, leaver)
+    assert comes_in(tls.port, newcomer)
 
 
 def test_a_transfer_that_breaks_off_over_tls_leaves_nothing(
