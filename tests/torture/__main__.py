@@ -99,6 +99,8 @@ def _explain(console: Console, outcome: Outcome, folder: Path) -> None:
     for name, found in outcome.faults.items():
         for fault in found[:_SHOWN]:
             console.print(f"{name}: {fault}", highlight=False)
+    for words in outcome.tally.refused[:_SHOWN]:
+        console.print(f"a start that was refused: {words}", highlight=False)
     for name, count in outcome.tally.missed.items():
         console.print(f"not reached in time, {count} times: {name}", highlight=False)
     console.print(

@@ -1,6 +1,8 @@
 """What must be true when it is quiet again: each check names what breaks it."""
 
 import hashlib
+import re
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -130,6 +132,24 @@ def _harvested_otherwise(node: Node, ledger: Ledger, _: Archive) -> Iterator[str
         yield f"{found} frames in the store, {expected} were sent"
 
 
+def _ended_by_themselves(node: Node, _: Ledger, __: Archive) -> Iterator[str]:
+    yield from unexpected_ends(node.log)
+
+
+def unexpected_ends(log: str) -> list[str]:
+    """Return the lines of a node's log that tell of a process which ended and was not killed."""
+    return [line for line in log.splitlines() if _CHILD_FAILED in line or _is_no_kill(line)]
+
+
+_CHILD_FAILED = '"event": "child failed"'
+_CHILD_ENDED = '"event": "child ended, starting it again"'
+
+
+def _is_no_kill(line: str) -> bool:
+    killed = rf'"status": {-signal.SIGKILL}\b'
+    return _CHILD_ENDED in line and not re.search(killed, line)
+
+
 def _files(folder: Path, pattern: str) -> Iterator[str]:
     if folder.is_dir():
         yield from (f"{path.parent.name}/{path.name}" for path in sorted(folder.glob(pattern)))
@@ -146,4 +166,5 @@ CHECKS: dict[str, Callable[[Node, Ledger, Archive], Iterator[str]]] = {
     "results that are more than one at the destination": _answered_twice,
     "deliveries that do not match the destination": _undelivered,
     "jobs that failed or never ended": _jobs,
+    "processes that ended by themselves": _ended_by_themselves,
 }
