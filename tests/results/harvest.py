@@ -3,12 +3,11 @@
 import hashlib
 import itertools
 import json
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 from rich.progress import Progress
 
@@ -16,12 +15,13 @@ from dicom_node.demo.peers import send_files
 from dicom_node.harvest.opening import KEY
 from dicom_node.store import WeakLabelStore
 from tests.results.studies import Sent
-from tests.support.nodes import Node, node_on, until
+from tests.support.nodes import Node, node_on
 
 STORED = "frames stored"
+_ALREADY = "already stored"
 _AE_TITLES = ("RESULTS", "NODE")
 _TELL_EVERY = 500
-_STUDY_DEADLINE_S = 300.0
+_STALLED_S, _POLL_S = 300.0, 5.0
 
 #: The images are public, so nobody is hidden behind the key: a known one puts every image into the
 #: same split wherever this is run.
@@ -79,11 +79,20 @@ def _send(sent: Sequence[Sent], port: int, tell: Callable[[str], None]) -> Itera
 
 
 def _wait(node: Node, sent: Sequence[Sent], tell: Callable[[str], None]) -> None:
-    studies = list(dict.fromkeys(one.study_instance_uid for one in sent))
-    for number, study in enumerate(studies, start=1):
-        until(partial(node.finished, study), deadline_s=_STUDY_DEADLINE_S, why=node.last_words)
-        if number % 500 == 0 or number == len(studies):
-            tell(f"harvested {number} of {len(studies)} studies")
+    """Wait until every study was worked on, however long, as long as the node gets on."""
+    waiting = list(dict.fromkeys(one.study_instance_uid for one in sent))
+    total, told, moved_at = len(waiting), 0, time.monotonic()
+    with node.index() as index:
+        while waiting:
+            left = [study for study in waiting if not index.is_finished(study)]
+            if len(left) < len(waiting):
+                waiting, moved_at = left, time.monotonic()
+            elif time.monotonic() > moved_at + _STALLED_S:
+                raise SystemExit(f"no study was harvested for {_STALLED_S:g} s: {node.last_words}")
+            if (total - len(left)) // _TELL_EVERY > told or not left:
+                told = (total - len(left)) // _TELL_EVERY
+                tell(f"harvested {total - len(left)} of {total} studies")
+            time.sleep(_POLL_S)
 
 
 def _counted(node: Node, sent: Sequence[Sent]) -> Counts:
@@ -91,19 +100,30 @@ def _counted(node: Node, sent: Sequence[Sent]) -> Counts:
     set_of = {one.study_instance_uid: one.set_name for one in sent}
     images = Counter(one.set_name for one in sent)
     counts: Counts = {name: {"sent": count} for name, count in images.items()}
-    # the last word on a study holds: a job that was done twice counts once
-    last = {line["study_instance_uid"]: line["counts"] for line in _harvested(node.log)}
-    for study, found in last.items():
+    for study, found in became(node.log).items():
         row = counts[set_of[study]]
         for what, count in found.items():
             row[what] = row.get(what, 0) + count
     return counts
 
 
-def _harvested(log: str) -> Iterator[dict[str, Any]]:
+def became(log: str) -> dict[str, dict[str, int]]:
+    """Return what a node's log says of each study's images, by study.
+
+    A study that an image came late to is harvested again, and so is one whose job was done twice:
+    what was stored the first time is there already the second time, and counts once.
+    """
+    studies: dict[str, dict[str, int]] = {}
     for line in log.splitlines():
-        if '"event": "harvested"' in line:
-            yield json.loads(line)
+        if '"event": "harvested"' not in line:
+            continue
+        told = json.loads(line)
+        found = Counter(told["counts"])
+        before = studies.get(told["study_instance_uid"], {}).get(STORED, 0)
+        found[STORED] += before
+        found[_ALREADY] -= before
+        studies[told["study_instance_uid"]] = {n: c for n, c in found.items() if c or n == STORED}
+    return studies
 
 
 def _differences(folder: Path, counts: Counts) -> Iterator[str]:

@@ -22,6 +22,24 @@ def _tool(test_data: Path) -> Path:
     return tool
 
 
+def harvested(study: str, **counts: int) -> str:
+    told = {name.replace("_", " "): count for name, count in counts.items()}
+    line = {"study_instance_uid": study, "counts": told, "event": "harvested"}
+    return json.dumps(line) + "\n"
+
+
+def test_a_study_that_was_harvested_twice_counts_once() -> None:
+    log = "worker ready\n"
+    log += harvested("1.2", frames_stored=2, duplicate=1)
+    log += harvested("1.3", frames_stored=1, already_stored=1)
+    # an image of the first came late
+    log += harvested("1.2", frames_stored=1, already_stored=2, duplicate=1)
+    assert harvest.became(log) == {
+        "1.2": {harvest.STORED: 3, "duplicate": 1},
+        "1.3": {harvest.STORED: 1, "already stored": 1},
+    }
+
+
 @pytest.mark.slow
 @pytest.mark.data
 @pytest.mark.dimse
