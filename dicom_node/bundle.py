@@ -94,7 +94,9 @@ class Provenance(_Part):
     """Where the weights come from."""
 
     created_at: str
+    #: of the code that trained, and of the code that wrote the bundle
     code_version: str
+    exported_with: str = ""
     #: of the fine-tuning
     recipe: str
     #: where the encoder's first weights came from; empty where they were drawn at random

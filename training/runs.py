@@ -14,8 +14,8 @@ import torch
 from pydantic import Field, ValidationError
 from torch import nn
 
-from dicom_node import __version__
 from dicom_node.errors import ConfigError, StoreError
+from training.code_version import code_version
 from training.config import FinetuneSettings, PretrainSettings, Settings
 
 INFO: Final = "run.json"
@@ -29,6 +29,7 @@ SCORES: Final = "scores.npz"
 IDENTITIES: Final = ("frame_id", "patient")
 #: ... and real frames of validation patients, on which export compares torch and onnxruntime
 SAMPLE: Final = "sample.npy"
+_STORE: Final = "store version"
 
 
 class RunInfo(Settings):
@@ -37,7 +38,8 @@ class RunInfo(Settings):
     kind: Literal["pretrain", "finetune"]
     settings: PretrainSettings | FinetuneSettings
     store_version: str
-    code_version: str = __version__
+    #: with the commit, where training runs from a checkout
+    code_version: str = Field(default_factory=code_version)
     #: name of the weights that it began with
     start: str = "random"
     training_frames: int = 0
@@ -51,6 +53,20 @@ class RunInfo(Settings):
     def finished(self, **found: Any) -> "RunInfo":
         """Return this run with what came out of it, finished now."""
         return self.model_copy(update={**found, "finished_at": datetime.now(UTC)})
+
+
+def unfinished(folder: Path) -> RunInfo | None:
+    """Return what a folder says of a run that goes on from a checkpoint; None without one.
+
+    Raises
+    ------
+    StoreError
+        When the folder's run is damaged.
+    """
+    if not (folder / CHECKPOINT).exists():
+        return None
+    info = read(folder)
+    return info if info.finished_at is None else None
 
 
 def begin(folder: Path, info: RunInfo) -> RunInfo:
@@ -79,9 +95,10 @@ def begin(folder: Path, info: RunInfo) -> RunInfo:
         write(folder, info)
         return info
     if difference:
-        raise ConfigError(
-            f"{folder}: holds a run with {difference}; name another folder, or delete this one"
-        )
+        cure = "name another folder, or delete this one"
+        if found.finished_at is None and difference.startswith(_STORE):
+            cure = f"give --pack with the pack of that version, {cure}"
+        raise ConfigError(f"{folder}: holds a run with {difference}; {cure}")
     return found
 
 
@@ -175,7 +192,7 @@ def _difference(found: RunInfo, wanted: RunInfo) -> str:
 
 
 def _flat(info: RunInfo) -> dict[str, object]:
-    kept = {"kind": info.kind, "store version": info.store_version, "start": info.start}
+    kept = {"kind": info.kind, _STORE: info.store_version, "start": info.start}
     return kept | info.settings.model_dump(mode="json")
 
 

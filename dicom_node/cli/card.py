@@ -58,8 +58,9 @@ def _routing(manifest: Manifest) -> list[tuple[str, str]]:
 
 def _provenance(manifest: Manifest) -> list[tuple[str, str]]:
     origin = manifest.provenance
+    exported = f", exported with {origin.exported_with}" if origin.exported_with else ""
     return [
-        ("made", f"{origin.created_at}, dicom-node {origin.code_version}"),
+        ("made", f"{origin.created_at}, dicom-node {origin.code_version}{exported}"),
         ("store", f"version {origin.store_version}, {origin.training_frames} labelled frames"),
         ("pretraining", origin.pretraining or "none: the encoder began with random weights"),
         ("fine-tuning", origin.recipe),

@@ -12,6 +12,14 @@ from dicom_node.codes import ANATOMICAL_STRUCTURE, LIVER
 from dicom_node.records import CodedConcept, Task
 
 HEIGHT, WIDTH = 64, 96
+PROVENANCE = {
+    "created_at": "2026-01-01T00:00:00+00:00",
+    "code_version": "0",
+    "recipe": "by hand",
+    "seed": 0,
+    "store_version": "none",
+    "training_frames": 0,
+}
 
 
 def write_bundle(
@@ -104,14 +112,7 @@ def _manifest(task: Task, height: int, width: int) -> dict[str, object]:
         "labels": labels if task is Task.SEGMENTATION else [],
         "finding_sites": [_code(LIVER)] if task is Task.QUALITY else [],
         "input": {"height": height, "width": width},
-        "provenance": {
-            "created_at": "2026-01-01T00:00:00+00:00",
-            "code_version": "0",
-            "recipe": "by hand",
-            "seed": 0,
-            "store_version": "none",
-            "training_frames": 0,
-        },
+        "provenance": PROVENANCE,
         "parity": {"max_abs_difference": 0.0, "tolerance": 1e-4, "frames": 1},
         "digest": NO_DIGEST,
     }

@@ -1,3 +1,9 @@
+import errno
+import os
+import signal
+import subprocess
+import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +24,32 @@ from dicom_node.bundle import (
     Provenance,
     digest,
 )
-from dicom_node.errors import BundleError
+from dicom_node.errors import BundleError, ConfigError
+from dicom_node.infer.models import Models
 from dicom_node.records import Task
 from models.encoders import SmallEncoder
 from models.quality import QualityNetwork
 from models.unet import UNet
+from tests.conftest import REPOSITORY
+from tests.support.finetuning import settings
+from training import runs
+from training.code_version import code_version
+from training.export import Bundling, export
 from training.export.bundle_file import TOLERANCE, compare, write_bundle
+from training.export.describing import describe as described
 
+#: An export whose process is gone at the step that is named.
+KILLED = """
+import os, pathlib, signal, sys
+from tests.training.test_export import describe, frames, unet
+from training.export.bundle_file import write_bundle
+
+def gone(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+setattr({"fsync": os, "replace": pathlib.Path}[sys.argv[2]], sys.argv[2], gone)
+write_bundle(pathlib.Path(sys.argv[1]), unet(), frames(2), describe)
+"""
 ORGAN = Code(value="10200004", scheme="SCT", meaning="Liver")
 STRUCTURE = Code(value="91723000", scheme="SCT", meaning="Anatomical structure")
 
@@ -84,6 +109,8 @@ def test_a_quality_bundle_gives_four_probabilities(tmp_path: Path) -> None:
 
 
 def test_the_bundle_is_one_file_of_opset_18(tmp_path: Path) -> None:
+    # what an export left that was killed
+    (tmp_path / "m.onnx.part").write_bytes(b"half a bundle")
     write_bundle(tmp_path / "m.onnx", unet(), frames(2), describe)
     assert [path.name for path in tmp_path.iterdir()] == ["m.onnx"]
     model = onnx.load(tmp_path / "m.onnx", load_external_data=False)
@@ -134,3 +161,74 @@ def test_nothing_is_written_and_the_old_bundle_stays_when_torch_and_onnxruntime_
         write_bundle(path, Fickle(SmallEncoder(4), classes=2).eval(), frames(2), describe)
     assert path.read_bytes() == b"an older bundle"
     assert [file.name for file in tmp_path.iterdir()] == ["m.onnx"]
+
+
+@pytest.fixture(scope="module")
+def content(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """Return a bundle's bytes."""
+    path = tmp_path_factory.mktemp("old") / "m.onnx"
+    write_bundle(path, unet(), frames(1), describe)
+    return path.read_bytes()
+
+
+@pytest.fixture
+def old(content: bytes, tmp_path: Path) -> Path:
+    """A bundle that is served until another takes its place."""
+    path = tmp_path / "m.onnx"
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_the_old_bundle_is_served_when_an_export_is_killed_at_its_last_steps(
+    old: Path, content: bytes, step: str
+) -> None:
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, str(old), step], cwd=REPOSITORY, check=False
+    )
+    assert killed.returncode == -signal.SIGKILL
+    assert {path.name for path in old.parent.iterdir()} == {"m.onnx", "m.onnx.part"}
+    assert old.read_bytes() == content
+    [served] = Models(old.parent).current()
+    assert served.path == old
+
+
+@pytest.mark.parametrize(("owner", "step"), [(os, "fsync"), (Path, "replace")])
+def test_the_old_bundle_stands_when_the_disk_refuses_the_new_one(
+    old: Path, content: bytes, monkeypatch: pytest.MonkeyPatch, owner: object, step: str
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, step, full)
+        with pytest.raises(OSError, match="No space left"):
+            write_bundle(old, unet(), frames(2), describe)
+    assert [path.name for path in old.parent.iterdir()] == ["m.onnx"]
+    assert old.read_bytes() == content
+
+
+def info_of(task: Task) -> runs.RunInfo:
+    found = runs.RunInfo(kind="finetune", settings=settings(task), store_version="abc")
+    return found.model_copy(
+        update={"code_version": "0", "finished_at": datetime(2026, 1, 1, tzinfo=UTC)}
+    )
+
+
+def test_a_bundle_says_which_code_trained_it_and_which_wrote_it() -> None:
+    parity = Parity(max_abs_difference=0, tolerance=TOLERANCE, frames=1)
+    info = info_of(Task.QUALITY)
+    origin = described(info, settings(Task.QUALITY), Bundling(), parity).provenance
+    assert (origin.code_version, origin.exported_with) == ("0", code_version())
+
+
+def test_a_classification_is_refused_with_what_serves_and_what_else_to_do(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    runs.write(run, info_of(Task.CLASSIFICATION))
+    with pytest.raises(ConfigError, match="a classification model: the node serves") as told:
+        export(run, tmp_path / "bundles" / "c.onnx")
+    assert "serves segmentation and quality only" in str(told.value)
+    assert "use network.pt of the run in a program of your own" in str(told.value)
+    assert not (tmp_path / "bundles").exists()

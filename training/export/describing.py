@@ -6,6 +6,7 @@ from dicom_node import codes
 from dicom_node.bundle import Code, Input, Label, Manifest, Parity, Provenance, Routing
 from dicom_node.records import CodedConcept, Task
 from dicom_node.store.label_sets import label_set
+from training.code_version import code_version
 from training.config import EncoderName, FinetuneSettings
 from training.runs import RunInfo
 
@@ -48,6 +49,7 @@ def describe(
         provenance=Provenance(
             created_at=info.finished_at.isoformat(timespec="seconds"),
             code_version=info.code_version,
+            exported_with=code_version(),
             recipe=recipe(settings),
             pretraining="" if info.start == "random" else info.start,
             seed=settings.seed,

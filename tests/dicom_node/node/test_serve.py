@@ -44,6 +44,16 @@ def late_image(folder: Path) -> Path:
     return folder / "late.dcm"
 
 
+def another_study(folder: Path) -> Path:
+    """Return the still as an image of a study of its own."""
+    ds = dcmread(STILL)
+    for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
+        setattr(ds, keyword, f"{ds[keyword].value[:60]}.2")
+    ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
+    ds.save_as(folder / "another.dcm")
+    return folder / "another.dcm"
+
+
 @pytest.fixture
 def peer(free_port: Callable[[], int]) -> Iterator[Pacs]:
     with pacs(free_port(), SEG, SR) as running:
@@ -98,6 +108,31 @@ def test_the_seg_of_a_cine_points_at_its_frames(node: Node, peer: Pacs) -> None:
     )
     assert planes.shape[0] == 30
     assert planes.any()
+
+
+def test_a_bundle_dropped_into_a_running_node_serves_the_next_study(
+    tmp_path: Path, free_port: Callable[[], int], peer: Pacs
+) -> None:
+    made = write_bundle(tmp_path / "made.onnx", Task.QUALITY)
+    another = another_study(tmp_path)
+    with node_on(tmp_path, free_port(), peer.destination) as node:
+        bundles = tmp_path / "bundles"
+        # what an export leaves that was killed
+        (bundles / "quality.onnx.part").write_bytes(made.read_bytes()[:1000])
+        node.start()
+        process = node.process
+        send([STILL], node.port)
+        until(lambda: node.finished(study_of(STILL)), why=node.log)
+        with node.outbox() as outbox:
+            assert not any(outbox.counts().values())
+        made.rename(bundles / "quality.onnx")
+        send([another], node.port)
+        until(lambda: peer.received, why=node.log)
+        until(lambda: all_delivered(node), why=node.log)
+        assert {str(ds.StudyInstanceUID) for ds in peer.received} == {study_of(another)}
+        assert len(received(peer, "SR")) == 1
+        assert node.process is process
+        assert "bundle refused" not in node.log
 
 
 def test_the_same_study_sent_again_is_acknowledged_and_not_answered_twice(
