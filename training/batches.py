@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import KW_ONLY, dataclass
 from functools import cached_property, partial
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 import torch
@@ -18,17 +18,50 @@ from torch import Tensor
 
 from dicom_node.errors import ConfigError, StoreError
 from dicom_node.records import Task
-from training import augment
+from training import augment, memory
 from training.pack import Pack
 
 TARGETS: Final = ("tags", "mask", "quality", "class")
 #: Batches that are read before they are asked for.
 READ_AHEAD: Final = 2
-#: Part of a device's free memory that frames may take.
-HELD_PART: Final = 0.25
 #: Frames that go to the device at a time when all of them are held there.
 _CHUNK: Final = 1024
 _TASKS = {"mask": Task.SEGMENTATION, "quality": Task.QUALITY, "class": Task.CLASSIFICATION}
+
+
+class Source(Protocol):
+    """Where a loop's batches come from: `Batches`, or what a pretext draws in its own way."""
+
+    def __len__(self) -> int:
+        """Return the number of steps of an epoch."""
+
+    def epoch(self, number: int) -> Iterator[dict[str, Tensor]]:
+        """Yield this process's part of each batch of one epoch, on the device.
+
+        A batch has ``frames``, whose length counts as that of the batch. What is drawn must follow
+        from the seed, `number` and the step alone, and every process must get as many batches.
+        """
+
+
+def fitting(batch_size: int, rows: int, world: int) -> int:
+    """Return the batch size, or a smaller one that the rows fill and that can be shared evenly.
+
+    Parameters
+    ----------
+    batch_size : int
+        That was asked for.
+    rows : int
+        Frames to train on.
+    world : int
+        Processes.
+    """
+    return batch_size if batch_size <= rows else rows - rows % world
+
+
+def held_bytes(pack: Pack, rows: NDArray[np.int64], targets: tuple[str, ...] = ()) -> int:
+    """Return what rows take when all of them are held on a device."""
+    pictures = 1 + ("mask" in targets and pack.masks is not None)
+    return len(rows) * pack.size.height * pack.size.width * pictures
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,9 +216,8 @@ class Batches:
     @cached_property
     def _held(self) -> dict[str, Tensor] | None:
         """Everything of the rows on the device, or None where it is not held there."""
-        frame_bytes = self.pack.size.height * self.pack.size.width
-        needed = len(self.rows) * frame_bytes * len(self._pictures)
-        if needed > (self._free_bytes() if self.held_bytes is None else self.held_bytes):
+        needed = held_bytes(self.pack, self.rows, self.targets)
+        if needed > (memory.room(self.device) if self.held_bytes is None else self.held_bytes):
             return None
         held = {name: torch.from_numpy(c).to(self.device) for name, c in self._columns.items()}
         for name, array in self._pictures.items():
@@ -195,11 +227,6 @@ class Batches:
                 chunk = np.take(array, self.rows[start : start + _CHUNK], axis=0)
                 held[name][start : start + _CHUNK] = torch.from_numpy(chunk)
         return held
-
-    def _free_bytes(self) -> int:
-        if self.device.type != "cuda":
-            return 0
-        return int(torch.cuda.mem_get_info(self.device)[0] * HELD_PART)
 
     def _ready(self, array: NDArray[np.uint8] | NDArray[np.float32] | NDArray[np.int64]) -> Tensor:
         tensor = torch.from_numpy(array)

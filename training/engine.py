@@ -1,15 +1,18 @@
 """Where a run computes: devices, processes and precision, through Lightning Fabric."""
 
 import os
-from typing import Final, Literal
+from collections.abc import Callable
+from typing import Final, Literal, TypeVar, cast
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.strategies.parallel import ParallelStrategy
 
-from dicom_node.errors import ConfigError
+from dicom_node.errors import ConfigError, NodeError
 from training.config import Engine
 
 Precision = Literal["32-true", "bf16-mixed"]
+T = TypeVar("T")
 _ONE: Final = 1
 
 
@@ -23,28 +26,94 @@ def launch(engine: Engine) -> Fabric:
     ConfigError
         When the machine does not have what was asked for.
     """
-    accelerator = "gpu" if _uses_gpu(engine) else "cpu"
-    is_alone = engine.devices == engine.nodes == _ONE
-    _set_speed(deterministic=engine.deterministic)
-    fabric = Fabric(
-        accelerator=accelerator,
-        strategy="auto" if is_alone else "ddp",
-        devices=engine.devices,
-        num_nodes=engine.nodes,
-        precision=_precision(engine, is_gpu=accelerator == "gpu"),
-    )
+    fabric = prepare(engine)
     fabric.launch()
     return fabric
 
 
-def _uses_gpu(engine: Engine) -> bool:
-    found = torch.cuda.device_count()
-    if engine.accelerator == "gpu" and engine.devices > found:
+def prepare(engine: Engine) -> Fabric:
+    """Return what starts the processes of a run, not launched yet.
+
+    Raises
+    ------
+    ConfigError
+        When the machine does not have what was asked for.
+    """
+    is_gpu = uses_gpu(engine, torch.cuda.device_count())
+    is_alone = engine.devices == engine.nodes == _ONE
+    _set_speed(deterministic=engine.deterministic)
+    return Fabric(
+        accelerator="gpu" if is_gpu else "cpu",
+        strategy="auto" if is_alone else "ddp",
+        devices=engine.devices,
+        num_nodes=engine.nodes,
+        precision=_precision(engine, is_gpu=is_gpu),
+    )
+
+
+def comes_first(fabric: Fabric) -> bool:
+    """Return, before the launch, whether this process is the one that starts all others.
+
+    Those that it starts do not, nor does any where torchrun or SLURM starts them.
+    """
+    strategy = fabric.strategy
+    environment = strategy.cluster_environment if isinstance(strategy, ParallelStrategy) else None
+    if environment is None:
+        return True
+    return not environment.creates_processes_externally and environment.node_rank() == 0
+
+
+def first_alone(fabric: Fabric, work: Callable[[], T]) -> T:
+    """Let the first process of a run do something; all return what it returned.
+
+    Parameters
+    ----------
+    fabric : Fabric
+        Launched; every process must come here.
+    work : callable
+        What it returns travels as a pickle.
+
+    Raises
+    ------
+    NodeError or OSError
+        In every process, when the first one raised it: nobody waits for who has gone.
+    """
+    done: T | None = None
+    fault: NodeError | OSError | None = None
+    if fabric.is_global_zero:
+        try:
+            done = work()
+        except (NodeError, OSError) as exc:
+            fault = exc
+    done, fault = fabric.broadcast((done, fault))
+    if fault is not None:
+        raise fault
+    return cast(T, done)
+
+
+def uses_gpu(engine: Engine, found: int) -> bool:
+    """Return whether a run computes on GPUs.
+
+    Parameters
+    ----------
+    engine : Engine
+        What was asked for.
+    found : int
+        GPUs of this machine.
+
+    Raises
+    ------
+    ConfigError
+        When it has some, or they were asked for, and not enough of them.
+    """
+    if engine.accelerator == "cpu" or (engine.accelerator == "auto" and not found):
+        return False
+    if engine.devices > found:
         raise ConfigError(
             f"--devices {engine.devices}: this machine has {found} GPU(s); ask for so many, "
             "or take --accelerator cpu"
         )
-    return engine.accelerator != "cpu" and engine.devices <= found
+    return True
 
 
 def _precision(engine: Engine, *, is_gpu: bool) -> Precision:

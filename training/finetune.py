@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from torch.optim.lr_scheduler import OneCycleLR
 
 from training import runs, tasks
-from training.batches import Batches
+from training.batches import Batches, fitting
 from training.config import FinetuneSettings
+from training.engine import first_alone
 from training.loop import Epoch, Fitted, Plan, fit, measure
 from training.pack import Pack
 from training.runs import RunInfo
@@ -70,17 +71,14 @@ def finetune(  # noqa: PLR0913 (where weights come from is no setting: a path sa
     task = tasks.build(settings, labels.names(pack, settings))
     # before the folder is made: weights that do not fit leave nothing
     origin.fill(task.encoder)
-    info = _begin(
-        fabric,
-        run,
-        RunInfo(
-            kind="finetune",
-            settings=settings,
-            store_version=pack.store_version,
-            start=origin.text,
-            training_frames=len(rows["train"]),
-        ),
+    wanted = RunInfo(
+        kind="finetune",
+        settings=settings,
+        store_version=pack.store_version,
+        start=origin.text,
+        training_frames=len(rows["train"]),
     )
+    info = first_alone(fabric, lambda: runs.begin(run, wanted))
     if info.finished_at is not None:
         return info
     cut = partial(
@@ -94,7 +92,12 @@ def finetune(  # noqa: PLR0913 (where weights come from is no setting: a path sa
     training, validation = (
         cut(
             rows[split],
-            batch_size=min(settings.batch_size, len(rows[split])),
+            # an evaluation takes parts of any size
+            batch_size=fitting(
+                settings.batch_size,
+                len(rows[split]),
+                world=fabric.world_size if split == "train" else 1,
+            ),
             training=split == "train",
             rank=fabric.global_rank,
             world=fabric.world_size,
@@ -110,21 +113,15 @@ def finetune(  # noqa: PLR0913 (where weights come from is no setting: a path sa
     table = (
         measure(fabric, task, tested) if len(rows["test"]) else np.empty((0, len(task.measures)))
     )
-    if fabric.is_global_zero:
+
+    def finish() -> RunInfo:
         scores = dict(zip(task.measures[1:], table.T[1:], strict=True))
         _write(run / runs.SAMPLE, np.save, _sample(pack, rows["validation"]))
         _write(run / runs.SCORES, np.savez, **_identities(pack, rows["test"]), **scores)
         runs.save(run / runs.NETWORK, fitted.best["network"])
-        _finish(run, info, fitted, scores)
-    fabric.barrier()
-    return runs.read(run)
+        return _finish(run, info, fitted, scores)
 
-
-def _begin(fabric: Fabric, run: Path, wanted: RunInfo) -> RunInfo:
-    if fabric.is_global_zero:
-        runs.begin(run, wanted)
-    fabric.barrier()
-    return runs.read(run)
+    return first_alone(fabric, finish)
 
 
 def _pace(task: Supervised, settings: FinetuneSettings, *, steps: int) -> None:
@@ -151,7 +148,7 @@ def _write(path: Path, save: Callable[..., None], *arrays: Any, **named: Any) ->
     runs.replace(path, content.getvalue())
 
 
-def _finish(run: Path, info: RunInfo, fitted: Fitted, scores: dict[str, NDArray[Any]]) -> None:
+def _finish(run: Path, info: RunInfo, fitted: Fitted, scores: dict[str, NDArray[Any]]) -> RunInfo:
     """Say what came out; with this the run is finished."""
     chosen = fitted.chosen
     found = {f"validation_{name}": value for name, value in chosen.validation.items()}
@@ -160,12 +157,11 @@ def _finish(run: Path, info: RunInfo, fitted: Fitted, scores: dict[str, NDArray[
         for name, column in scores.items()
         if np.isfinite(column).any()
     }
-    runs.write(
-        run,
-        info.finished(
-            metrics={name: round(v, 6) for name, v in found.items() if np.isfinite(v)},
-            best_epoch=chosen.number,
-            seconds=round(sum(epoch.seconds for epoch in fitted.epochs), 1),
-        ),
+    done = info.finished(
+        metrics={name: round(v, 6) for name, v in found.items() if np.isfinite(v)},
+        best_epoch=chosen.number,
+        seconds=round(sum(epoch.seconds for epoch in fitted.epochs), 1),
     )
+    runs.write(run, done)
     (run / runs.CHECKPOINT).unlink(missing_ok=True)
+    return done

@@ -2,13 +2,14 @@
 
 Lightning Fabric moves it between a CPU, a GPU and many machines; nothing else is hidden. All that
 is random in an epoch follows from the seed and the epoch's number, so a run that was killed goes on
-at its last finished epoch as if nothing had happened.
+at its last checkpoint as if nothing had happened.
 """
 
 import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -22,7 +23,8 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from dicom_node.errors import StoreError
 from training import runs
-from training.batches import Batches
+from training.batches import Source
+from training.engine import first_alone
 
 Batch = dict[str, Tensor]
 Networks = Mapping[str, nn.Module]
@@ -36,6 +38,12 @@ class Player:
     optimizer: Optimizer
     #: steps once a batch
     scheduler: LRScheduler | None = None
+    #: the network for the turns of others: at the precision of the run and compiled where the run
+    #: is, but of this process alone, because gradients into it are nobody's to share
+    judge: Callable[..., Any] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.judge = self.network
 
 
 class Task(Protocol):
@@ -107,7 +115,7 @@ class Fitted:
 def fit(
     fabric: Fabric,
     task: Task,
-    batches: tuple[Batches, Batches],
+    batches: tuple[Source, Source],
     plan: Plan,
     after_epoch: Callable[[Epoch], None] = lambda epoch: None,
 ) -> Fitted:
@@ -119,7 +127,7 @@ def fit(
         Launched.
     task : Task
         Its networks have the weights of the last epoch afterwards.
-    batches : tuple of Batches
+    batches : tuple of Source
         Training and validation.
     plan : Plan
         How long.
@@ -130,15 +138,17 @@ def fit(
     ------
     StoreError
         When the loss is no number any more: nothing is kept of that epoch.
+    OSError
+        In every process, when the first one cannot write.
     """
     networks = {
         name: _set_up(fabric, player, compile_network=plan.compile)
         for name, player in task.players.items()
     }
     fitted = _resumed(task, plan.run)
-    saved_at = -math.inf
     for epoch in fitted.epochs:
         after_epoch(epoch)
+    leave = _leaving(task, fitted, plan, after_epoch)
     for number in range(len(fitted.epochs) + 1, plan.epochs + 1):
         started = time.monotonic()
         # one stream a process and epoch
@@ -159,17 +169,14 @@ def fit(
         fitted.epochs.append(epoch)
         if epoch.is_best:
             fitted.best = {name: _weights(player) for name, player in task.players.items()}
-        if plan.run is not None and time.monotonic() - saved_at >= plan.checkpoint_s:
-            saved_at = time.monotonic()
-            if fabric.is_global_zero:
-                _save(task, fitted, plan.run)
-        after_epoch(epoch)
-    fabric.barrier()
+        first_alone(fabric, leave)
+        if not fabric.is_global_zero:
+            after_epoch(epoch)
     return fitted
 
 
 @torch.no_grad()
-def measure(fabric: Fabric, task: Task, batches: Batches) -> NDArray[np.float64]:
+def measure(fabric: Fabric, task: Task, batches: Source) -> NDArray[np.float64]:
     """Return the task's measures, (N, M), one row a frame in the order of the batches."""
     networks = {name: fabric.setup_module(p.network) for name, p in task.players.items()}
     for network in networks.values():
@@ -185,7 +192,13 @@ def _set_up(fabric: Fabric, player: Player, *, compile_network: bool) -> nn.Modu
         network = cast(nn.Module, torch.compile(network))
     wrapped, optimizer = fabric.setup(network, player.optimizer)
     player.optimizer = optimizer
+    player.judge = partial(_at_precision, fabric, network)
     return cast(nn.Module, wrapped)
+
+
+def _at_precision(fabric: Fabric, network: nn.Module, *inputs: Tensor | None) -> Any:
+    with fabric.autocast():
+        return network(*inputs)
 
 
 def _seed(*parts: int) -> None:
@@ -194,7 +207,7 @@ def _seed(*parts: int) -> None:
 
 
 def _train(
-    fabric: Fabric, task: Task, networks: Networks, batches: Batches, number: int
+    fabric: Fabric, task: Task, networks: Networks, batches: Source, number: int
 ) -> tuple[dict[str, float], int]:
     """Pass over the training frames once; return the means of the losses, and how many frames."""
     for network in networks.values():
@@ -218,7 +231,7 @@ def _train(
 
 
 @torch.no_grad()
-def _validate(fabric: Fabric, task: Task, networks: Networks, batches: Batches) -> dict[str, float]:
+def _validate(fabric: Fabric, task: Task, networks: Networks, batches: Source) -> dict[str, float]:
     """Return each measure's mean over the frames of all processes; NaN where no frame gave one."""
     for network in networks.values():
         network.eval()
@@ -241,6 +254,22 @@ def _check(epoch: Epoch) -> None:
 
 def _weights(player: Player) -> dict[str, Tensor]:
     return {name: v.detach().cpu().clone() for name, v in player.network.state_dict().items()}
+
+
+def _leaving(
+    task: Task, fitted: Fitted, plan: Plan, after_epoch: Callable[[Epoch], None]
+) -> Callable[[], None]:
+    """Return what leaves a checkpoint where the last one is old enough, and tells of an epoch."""
+    saved_at = -math.inf
+
+    def leave() -> None:
+        nonlocal saved_at
+        if plan.run is not None and time.monotonic() - saved_at >= plan.checkpoint_s:
+            saved_at = time.monotonic()
+            _save(task, fitted, plan.run)
+        after_epoch(fitted.epochs[-1])
+
+    return leave
 
 
 def _save(task: Task, fitted: Fitted, run: Path) -> None:

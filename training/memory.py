@@ -1,14 +1,57 @@
-"""Which batch fits, where a GPU ran out of memory."""
+"""What a GPU has room for: frames that it may hold, and the batch that fits when it ran out."""
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Final
 
 import torch
+from torch import Tensor
 
 from dicom_node.errors import StoreError
 
+#: Part of a device's free memory that frames may take.
+HELD_PART: Final = 0.25
+
 #: The smallest batch that batch normalisation learns from.
 SMALLEST_BATCH = 2
+
+
+def room(device: torch.device) -> int:
+    """Return how many bytes the frames of a split may take on a device: none of a CPU's.
+
+    A CPU leaves them to the page cache.
+    """
+    if device.type != "cuda":
+        return 0
+    return int(torch.cuda.mem_get_info(device)[0] * HELD_PART)
+
+
+def set_aside(
+    needed: Iterable[int],
+    device: torch.device,
+    room: Callable[[torch.device], int] = room,
+) -> list[Tensor]:
+    """Take the memory that a run's frames take where they are held on the device.
+
+    Parameters
+    ----------
+    needed : iterable of int
+        Bytes of the frames of each split.
+    device : torch.device
+        Of the run.
+    room : callable
+        How many bytes a split may take now.
+
+    Returns
+    -------
+    list of Tensor
+        The memory is free again when they are gone.
+    """
+    return [
+        torch.empty(count, dtype=torch.uint8, device=device)
+        for count in needed
+        if count <= room(device)
+    ]
 
 
 def largest_batch(step: Callable[[int], None], tried: int) -> int | None:

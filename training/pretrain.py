@@ -1,6 +1,6 @@
 """Pretrain one encoder on all frames of a pack but those of the test patients."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from dicom_node.errors import StoreError
 from training import pretexts, runs
-from training.batches import Batches
+from training.batches import fitting
 from training.config import PretrainSettings
+from training.engine import first_alone
 from training.loop import Epoch, Fitted, Plan, fit
 from training.pack import Pack
 from training.pretexts import Pretext
@@ -58,16 +59,27 @@ def pretrain(
     rows = pack.splits()
     fabric.seed_everything(settings.seed, workers=True, verbose=False)
     pretext = pretexts.build(settings)
-    _check(pack, rows["train"], pretext, settings)
-    info = _begin(settings, pack, fabric, run, training_frames=len(rows["train"]))
+    _check(pack, rows, pretext, settings)
+    wanted = RunInfo(
+        kind="pretrain",
+        settings=settings,
+        store_version=pack.store_version,
+        training_frames=len(rows["train"]),
+    )
+    info = first_alone(fabric, lambda: runs.begin(run, wanted))
     if info.finished_at is not None:
         return info
     training, validation = (
-        Batches(
+        pretexts.batches(
+            pretext,
             pack,
             rows[split],
-            targets=("tags",),
-            batch_size=min(settings.batch_size, len(rows[split])),
+            # an evaluation takes parts of any size
+            batch_size=fitting(
+                settings.batch_size,
+                len(rows[split]),
+                world=fabric.world_size if split == "train" else 1,
+            ),
             seed=settings.seed,
             training=split == "train",
             rank=fabric.global_rank,
@@ -78,44 +90,35 @@ def pretrain(
     )
     plan = Plan(epochs=settings.epochs, seed=settings.seed, run=run, compile=compile_networks)
     fitted = fit(fabric, pretext, (training, validation), plan, after_epoch)
-    if fabric.is_global_zero:
-        info = _finish(run, info, pretext, fitted)
-    fabric.barrier()
-    return runs.read(run)
+    return first_alone(fabric, lambda: _finish(run, info, pretext, fitted))
 
 
 def _check(
-    pack: Pack, rows: NDArray[np.int64], pretext: Pretext, settings: PretrainSettings
+    pack: Pack, rows: Mapping[str, NDArray[np.int64]], pretext: Pretext, settings: PretrainSettings
 ) -> None:
-    if not pretext.needs_tags:
+    if "tags" not in pretext.targets:
         return
-    tags = pack.tags()[rows]
-    if not tags.any():
+    tags = pack.tags()
+    train = tags[rows["train"]]
+    name, out = settings.strategy.name, "or pretrain without tags (--recipe ce)"
+    if not train.any():
         raise StoreError(
-            f"none of {len(tags)} training frames has a tag that the strategy "
-            f"{settings.strategy.name!r} learns from: see 'dicom-node labels coverage', map the "
-            "study descriptions, or pretrain without tags (--recipe ce)"
+            f"none of {len(train)} training frames has a tag that the strategy {name!r} learns "
+            f"from: see 'dicom-node labels coverage', map the study descriptions, {out}"
         )
-    if len(np.unique(tags, axis=0)) == 1:
+    # where a frame without tags is left out, it is no other kind of frame
+    kinds = train[train.any(axis=1)] if pretext.tags_alone else train
+    if len(np.unique(kinds, axis=0)) == 1:
         raise StoreError(
-            f"all {len(tags)} training frames bear the same tags: there is nothing to tell apart; "
-            "harvest other examinations too, or pretrain without tags (--recipe ce)"
+            f"all {len(kinds)} training frames{' with tags' * pretext.tags_alone} bear the same "
+            f"tags: there is nothing to tell apart; harvest other examinations too, {out}"
         )
-
-
-def _begin(
-    settings: PretrainSettings, pack: Pack, fabric: Fabric, run: Path, *, training_frames: int
-) -> RunInfo:
-    wanted = RunInfo(
-        kind="pretrain",
-        settings=settings,
-        store_version=pack.store_version,
-        training_frames=training_frames,
-    )
-    if fabric.is_global_zero:
-        runs.begin(run, wanted)
-    fabric.barrier()
-    return runs.read(run)
+    if pretext.tags_alone and not tags[rows["validation"]].any():
+        raise StoreError(
+            f"none of {len(rows['validation'])} validation frames has a tag, by which the strategy "
+            f"{name!r} chooses its epoch: harvest tagged studies of more patients (10 or more are "
+            f"safe), map the study descriptions, {out}"
+        )
 
 
 def _finish(run: Path, info: RunInfo, pretext: Pretext, fitted: Fitted) -> RunInfo:

@@ -12,7 +12,7 @@ from dicom_node.records import GROUPS, Geometry
 from tests.support.packs import Still, filled, mask, patients
 from training import pack
 from training.augment import apply, draw
-from training.batches import READ_AHEAD, Batches
+from training.batches import READ_AHEAD, Batches, fitting, held_bytes
 from training.config import Size
 from training.pack import Pack
 
@@ -201,6 +201,21 @@ def test_a_batch_that_cannot_be_shared_out_is_refused(packed: Pack) -> None:
         batches(packed, world=3)
 
 
+@pytest.mark.parametrize(
+    ("wanted", "rows", "world", "found"),
+    [(8, 7, 2, 6), (8, 7, 1, 7), (8, 8, 2, 8), (8, 100, 2, 8), (30, 22, 4, 20), (9, 100, 2, 9)],
+)
+def test_a_batch_that_few_frames_fill_is_shared_evenly(
+    packed: Pack, wanted: int, rows: int, world: int, found: int
+) -> None:
+    assert fitting(wanted, rows, world) == found
+    if rows <= len(packed) and not found % world:
+        few = Batches(
+            packed, np.arange(rows), batch_size=found, world=world, training=True, device=CPU
+        )
+        assert len(next(few.epoch(1))["frames"]) == found / world
+
+
 def test_too_few_frames_to_train_on_are_refused(packed: Pack) -> None:
     for rows, world in ((0, 1), (1, 1), (3, 2)):
         with pytest.raises(StoreError, match=rf"{rows} training frame\(s\) for {world} process"):
@@ -224,6 +239,14 @@ def test_frames_that_are_held_on_the_device_make_the_same_batches(
     assert one._held is None
     for read, held in zip(one.epoch(2), other.epoch(2), strict=True):
         assert same(read, held)
+
+
+def test_what_is_held_takes_what_is_said_before(packed: Pack) -> None:
+    for targets in ((), ("tags",), EVERY):
+        of_targets = batches(packed, targets=targets, held_bytes=2**30)
+        held = of_targets._held or {}
+        taken = sum(held[name].nbytes for name in ("frames", "mask") if name in held)
+        assert held_bytes(packed, of_targets.rows, targets) == taken > 0
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: run where there is one")

@@ -11,6 +11,9 @@ from dicom_node.errors import ConfigError, StoreError
 from dicom_node.records import Task
 from models import encoders
 from tests.support.finetuning import SIZE, fabric, settings, with_classes, with_columns
+from tests.support.launching import launch_module
+from tests.support.packs import Still, filled, patients
+from tests.support.watched import agree
 from training import pack, runs
 from training.config import FinetuneSettings
 from training.finetune import SAMPLE_FRAMES, finetune
@@ -124,6 +127,33 @@ def test_a_frozen_encoder_leaves_as_it_came(phantoms: Pack, tmp_path: Path, task
         kept = weights(run)
         same = [torch.equal(v, kept[f"encoder.{n}"]) for n, v in encoder.state_dict().items()]
         assert all(same) if freeze else not any(same)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_two_processes_fine_tune_as_one_does(tmp_path: Path) -> None:
+    classes = ("breast/benign", "breast/malignant", "breast/normal")
+    stills = [
+        Still(patient=patient, label={"class_name": classes[number % 3]})
+        for split, count in (("train", 12), ("validation", 4), ("test", 3))
+        for number, patient in enumerate(patients(split, count))
+    ]
+    packed = pack.build(filled(tmp_path / "store", stills), tmp_path / "pack", SIZE)
+    books = {}
+    for devices in (1, 2):
+        out, book = tmp_path / f"run-{devices}", tmp_path / f"book-{devices}"
+        book.mkdir()
+        words = f"finetune --task classification --pack {packed.folder} --out {out}"
+        size = "--encoder small --encoder-width 4 --height 64 --width 64 --epochs 2 --batch-size 6"
+        where = f"--accelerator cpu --precision 32-true --devices {devices}"
+        launch_module("tests.support.watched", book, *f"{words} {size} {where}".split())
+        books[devices] = [runs.load_state(book / f"{rank}.pt") for rank in range(devices)]
+    (alone,), (one, two) = books[1], books[2]
+    assert agree(alone["first"][0], one["first"][0])
+    assert all(torch.equal(w, o) for w, o in zip(one["last"][0], two["last"][0], strict=True))
+    apart, together = (runs.read(tmp_path / f"run-{devices}") for devices in (1, 2))
+    assert together.finished_at is not None
+    assert together.metrics == pytest.approx(apart.metrics, rel=1e-2, abs=1e-3)
 
 
 def test_one_cycle_ends_near_zero_and_constant_stays(phantoms: Pack, tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -158,6 +159,81 @@ def test_schedulers_step_once_a_batch(phantoms: Pack, fabric: Fabric) -> None:
     training, validation = batches(phantoms)
     fitted = fit(fabric, learner, (training, validation), Plan(epochs=2, seed=1))
     assert fitted.epochs[-1].learning_rate == pytest.approx(1e-9 * 0.5 ** (2 * len(training)))
+
+
+@pytest.mark.parametrize(
+    ("precision", "expected"), [("bf16-mixed", torch.bfloat16), ("32-true", torch.float32)]
+)
+def test_the_discriminator_computes_at_the_precision_of_the_run_in_both_turns(
+    phantoms: Pack, precision: str, expected: torch.dtype
+) -> None:
+    learner, seen = task(), []
+    discriminator = learner.players["discriminator"].network
+    first = next(module for module in discriminator.modules() if isinstance(module, nn.Conv2d))
+    first.register_forward_hook(lambda module, given, found: seen.append(found.dtype))
+    training, validation = batches(phantoms)
+    fabric = Fabric(accelerator="cpu", devices=1, precision=precision)
+    fit(fabric, learner, (training, validation), Plan(epochs=1, seed=1))
+    assert seen == [expected] * (2 * len(training) + len(validation))
+
+
+class Eager(nn.Linear):
+    """A layer that counts the calls in which it is not compiled."""
+
+    calls = 0
+
+    def forward(self, features: Tensor) -> Tensor:
+        if not torch.compiler.is_compiling():
+            self.calls += 1
+        return super().forward(features)
+
+
+class Duel:
+    """A filler that is judged in its own turn, by a judge who learns in another."""
+
+    measures = ("loss",)
+
+    def __init__(self) -> None:
+        torch.manual_seed(0)
+        layers = {"judge": Eager(16, 1), "filler": Eager(64 * 64, 16)}
+        self.players = {
+            name: Player(layer, torch.optim.SGD(layer.parameters(), lr=0.1))
+            for name, layer in layers.items()
+        }
+
+    def loss(self, turn: str, networks: Networks, batch: Batch) -> dict[str, Tensor]:
+        frames = batch["frames"].flatten(1) / 255
+        if turn == "judge":
+            return {"loss": (networks["judge"](frames[:, :16]) - 1).square().mean()}
+        judge = self.players["judge"]
+        judge.network.requires_grad_(False)
+        loss = (judge.judge(networks["filler"](frames)) - 2).square().mean()
+        judge.network.requires_grad_(True)
+        return {"loss": loss}
+
+    def measure(self, networks: Networks, batch: Batch) -> Tensor:
+        return networks["judge"](networks["filler"](batch["frames"].flatten(1) / 255))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no compiler: apt-get install g++")
+@pytest.mark.filterwarnings("ignore:The .grad attribute")  # torch hides it, but not as an error
+def test_compiled_networks_learn_what_others_learn(phantoms: Pack, fabric: Fabric) -> None:
+    fitted, eager = [], []
+    for is_compiled in (False, True):
+        duel = Duel()
+        plan = Plan(epochs=2, seed=1, compile=is_compiled)
+        fitted.append(fit(fabric, duel, batches(phantoms), plan))
+        eager.append([player.network.calls for player in duel.players.values()])
+    plain, compiled = fitted
+    assert min(eager[0]) > 0
+    assert eager[1] == [0, 0]
+    for one, other in zip(plain.epochs, compiled.epochs, strict=True):
+        assert other.training == pytest.approx(one.training, rel=1e-3)
+    assert {name: weights.keys() for name, weights in plain.best.items()} == {
+        name: weights.keys() for name, weights in compiled.best.items()
+    }
 
 
 def test_two_processes_take_the_steps_that_one_takes(phantoms: Pack, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from dicom_node.errors import StoreError
-from training.memory import advice, largest_batch
+from training.memory import advice, largest_batch, room, set_aside
 
 
 def room_for(frames: int, tried: list[int]):  # type: ignore[no-untyped-def]
@@ -26,6 +26,18 @@ def test_halves_are_tried_until_one_fits(
     seen: list[int] = []
     assert largest_batch(room_for(room, seen), tried) == found
     assert seen == steps
+
+
+def test_memory_is_set_aside_for_splits_that_a_run_would_hold() -> None:
+    device, free = torch.device("cpu"), [400]
+
+    def quarter(_: torch.device) -> int:
+        free.append(free[-1] - 90)
+        return free[-1] // 4
+
+    assert [len(taken) for taken in set_aside((70, 60, 50, 10), device, quarter)] == [70, 10]
+    assert set_aside((1, 2), device) == []
+    assert room(device) == 0
 
 
 def test_what_goes_wrong_otherwise_is_not_taken_for_a_lack_of_memory() -> None:

@@ -32,10 +32,39 @@ def test_a_run_begins_once_and_is_found_again(tmp_path: Path) -> None:
     assert runs.begin(folder, info()).finished_at is not None
 
 
-def test_the_folder_of_another_run_is_refused_with_what_differs(tmp_path: Path) -> None:
-    runs.begin(tmp_path / "ce", info(epochs=7))
+@pytest.mark.parametrize("is_finished", [True, False])
+def test_the_folder_of_another_run_is_refused_with_what_differs(
+    tmp_path: Path, is_finished: bool
+) -> None:
+    begun = runs.begin(tmp_path / "ce", info(epochs=7))
+    if is_finished:
+        runs.write(tmp_path / "ce", begun.finished())
+    else:
+        (tmp_path / "ce" / runs.CHECKPOINT).touch()
     with pytest.raises(ConfigError, match="holds a run with epochs 7, not 8; name another folder"):
         runs.begin(tmp_path / "ce", info(epochs=8))
+    assert runs.read(tmp_path / "ce").settings.epochs == 7
+
+
+def test_a_run_that_ended_before_its_first_checkpoint_is_begun_otherwise(tmp_path: Path) -> None:
+    runs.begin(tmp_path / "ce", info(epochs=7))
+    assert runs.begin(tmp_path / "ce", info(epochs=8)).settings.epochs == 8
+    assert runs.read(tmp_path / "ce").settings.epochs == 8
+
+
+def test_a_half_done_run_of_another_store_is_answered_with_its_pack(tmp_path: Path) -> None:
+    runs.begin(tmp_path / "ce", info())
+    assert runs.unfinished(tmp_path / "ce") is None
+    (tmp_path / "ce" / runs.CHECKPOINT).touch()
+    assert runs.unfinished(tmp_path / "ce") == info()
+    other = info().model_copy(update={"store_version": "c3d4"})
+    sentence = "store version a1b2, not c3d4; give --pack with the pack of that version, name"
+    with pytest.raises(ConfigError, match=sentence):
+        runs.begin(tmp_path / "ce", other)
+    runs.write(tmp_path / "ce", info().finished())
+    assert runs.unfinished(tmp_path / "ce") is None
+    with pytest.raises(ConfigError, match="store version a1b2, not c3d4; name another folder"):
+        runs.begin(tmp_path / "ce", other)
 
 
 def test_a_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:

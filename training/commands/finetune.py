@@ -12,18 +12,20 @@ from rich.console import Console
 
 from dicom_node.records import Task
 from training import tasks
+from training.batches import held_bytes
 from training.commands import options
 from training.commands.fitting import step_of, within_memory
 from training.commands.presets import PRESETS, Preset
-from training.commands.sources import open_pack
+from training.commands.sources import launched, open_pack
 from training.commands.telling import say_bundle, say_finished, telling
 from training.config import EncoderName, FinetuneSettings, Size
-from training.engine import launch
+from training.engine import prepare
 from training.export import Bundling, check, export
 from training.finetune import finetune
 from training.loop import Batch
 from training.pack import Pack
 from training.runs import RunInfo
+from training.tasks import Supervised
 from training.tasks import labels as labelled
 
 app = typer.Typer(add_completion=False)
@@ -86,7 +88,18 @@ def command(  # noqa: PLR0913 (one parameter an option)
     if bundle is not None:
         check(bundle, bundling, task)
     console = Console(highlight=False)
-    frames = open_pack(console, size, node=node, store=store, folder=pack)
+    engine = options.engine(
+        accelerator=accelerator,
+        devices=devices,
+        nodes=nodes,
+        precision=precision,
+        compile=compile_networks,
+        deterministic=deterministic,
+    )
+    fabric = prepare(engine)
+    frames = launched(
+        fabric, partial(open_pack, console, size, node=node, store=store, folder=pack, run=out)
+    )
     given = {
         "encoder": encoder,
         "epochs": epochs,
@@ -104,15 +117,6 @@ def command(  # noqa: PLR0913 (one parameter an option)
         seed=seed,
         **{**chosen, **options.given(given), "size": size},
     )
-    engine = options.engine(
-        accelerator=accelerator,
-        devices=devices,
-        nodes=nodes,
-        precision=precision,
-        compile=compile_networks,
-        deterministic=deterministic,
-    )
-    fabric = launch(engine)
     learn = partial(
         finetune,
         settings,
@@ -136,17 +140,20 @@ def command(  # noqa: PLR0913 (one parameter an option)
             say_bundle(console, bundle, export(out, bundle, bundling))
 
 
-def _step(settings: FinetuneSettings, frames: Pack, fabric: Fabric) -> Callable[[int], None]:
+def _step(settings: FinetuneSettings, pack: Pack, fabric: Fabric) -> Callable[[int], None]:
     """Return one step of the run, on frames of nothing."""
-    make_task = partial(tasks.build, settings, labelled.names(frames, settings))
-    target = make_task().target
+    make_task = partial(tasks.build, settings, labelled.names(pack, settings))
     height, width = settings.size.height, settings.size.width
     shape = (height, width) if settings.task is Task.SEGMENTATION else ()
 
-    def batch(frames: int) -> Batch:
+    def batch(task: Supervised, frames: int) -> Batch:
         return {
             "frames": torch.zeros(frames, 1, height, width, dtype=torch.uint8),
-            target: torch.zeros(frames, *shape, dtype=torch.int64),
+            task.target: torch.zeros(frames, *shape, dtype=torch.int64),
         }
 
-    return step_of(fabric, make_task, batch)
+    def held() -> list[int]:
+        rows, targets = labelled.splits(pack, settings), (make_task().target,)
+        return [held_bytes(pack, rows[split], targets) for split in ("train", "validation")]
+
+    return step_of(fabric, make_task, batch, held)

@@ -1,7 +1,7 @@
 """The one place where a GPU that runs out of memory is met: say which batch fits."""
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 import torch
@@ -11,6 +11,7 @@ from training import memory
 from training.loop import Batch, Task
 
 T = TypeVar("T")
+S = TypeVar("S", bound=Task)
 
 
 def within_memory(work: Callable[[], T], step: Callable[[int], None], batch_size: int) -> T:
@@ -41,7 +42,10 @@ def within_memory(work: Callable[[], T], step: Callable[[int], None], batch_size
 
 
 def step_of(
-    fabric: Fabric, make_task: Callable[[], Task], make_batch: Callable[[int], Batch]
+    fabric: Fabric,
+    make_task: Callable[[], S],
+    make_batch: Callable[[S, int], Batch],
+    held: Callable[[], Iterable[int]],
 ) -> Callable[[int], None]:
     """Return a function that does one step of a new network, of so many frames.
 
@@ -52,7 +56,9 @@ def step_of(
     make_task : callable
         Builds what learns.
     make_batch : callable
-        Makes a batch of a number of frames, on the CPU.
+        Makes a batch of a number of frames for it.
+    held : callable
+        Returns the bytes of the frames of each split, which the run may hold on the device.
     """
 
     def step(size: int) -> None:
@@ -61,13 +67,16 @@ def step_of(
             name: player.network.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
             for name, player in task.players.items()
         }
+        # where a run takes them too: when its networks are there, and before its first step
+        aside = memory.set_aside(held(), fabric.device)
         # each device gets its part of a batch
         part = max(1, size // fabric.world_size)
-        batch = {name: t.to(fabric.device) for name, t in make_batch(part).items()}
+        batch = {name: t.to(fabric.device) for name, t in make_batch(task, part).items()}
         for turn, player in task.players.items():
             with fabric.autocast():
                 loss = task.loss(turn, networks, batch)["loss"]
             torch.autograd.backward(loss)
             player.optimizer.step()
+        del aside
 
     return step

@@ -5,22 +5,23 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
 from lightning_fabric import Fabric
 from rich.console import Console
 
 from training import pretexts, recipes
+from training.batches import held_bytes
 from training.commands import options
 from training.commands.fitting import step_of, within_memory
-from training.commands.sources import open_pack
+from training.commands.sources import launched, open_pack
 from training.commands.telling import say_finished, telling
 from training.config import EncoderName, PretrainSettings, Size
-from training.engine import launch
+from training.engine import prepare
 from training.loop import Batch
-from training.pretrain import pretrain
+from training.pack import Pack
+from training.pretexts import Pretext
+from training.pretrain import SPLITS, pretrain
 from training.runs import RunInfo
-from training.tags import TAG_BITS
 
 app = typer.Typer(add_completion=False)
 
@@ -80,8 +81,11 @@ def command(  # noqa: PLR0913 (one parameter an option)
     # before the store is read: a strategy without a pretext is refused here
     pretexts.build(settings)
     console = Console(highlight=False)
-    frames = open_pack(console, settings.size, node=node, store=store, folder=pack)
-    fabric = launch(engine)
+    fabric = prepare(engine)
+    frames = launched(
+        fabric,
+        partial(open_pack, console, settings.size, node=node, store=store, folder=pack, run=out),
+    )
 
     def work() -> RunInfo:
         what = f"pretrain {settings.strategy.name}"
@@ -95,19 +99,31 @@ def command(  # noqa: PLR0913 (one parameter an option)
                 after_epoch=after_epoch,
             )
 
-    info = within_memory(work, _step(settings, fabric), settings.batch_size)
+    info = within_memory(work, _step(settings, frames, fabric), settings.batch_size)
     if fabric.is_global_zero:
         say_finished(console, out, info)
 
 
-def _step(settings: PretrainSettings, fabric: Fabric) -> Callable[[int], None]:
-    """Return one step of the run, on frames of nothing with all tags."""
+def _step(settings: PretrainSettings, pack: Pack, fabric: Fabric) -> Callable[[int], None]:
+    """Return one step of the run, on the first of its frames."""
+    rows = {split: pack.select(split=split) for split in SPLITS}
 
-    def batch(frames: int) -> Batch:
-        height, width = settings.size.height, settings.size.width
-        return {
-            "frames": torch.zeros(frames, 1, height, width, dtype=torch.uint8),
-            "tags": torch.ones(frames, TAG_BITS),
-        }
+    def batch(pretext: Pretext, frames: int) -> Batch:
+        drawn = pretexts.batches(
+            pretext,
+            pack,
+            rows["train"],
+            batch_size=frames,
+            seed=settings.seed,
+            training=True,
+            rank=0,
+            world=1,
+            device=fabric.device,
+            held_bytes=0,
+        )
+        return next(iter(drawn.epoch(1)))
 
-    return step_of(fabric, partial(pretexts.build, settings), batch)
+    def held() -> list[int]:
+        return [held_bytes(pack, of_split) for of_split in rows.values()]
+
+    return step_of(fabric, partial(pretexts.build, settings), batch, held)

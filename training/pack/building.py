@@ -73,7 +73,12 @@ def build(store: Path, folder: Path, size: Size, *, progress: Progress = _silent
 
 
 def ensure(
-    store: Path, cache_folder: Path | None, size: Size, *, progress: Progress = _silent
+    store: Path,
+    cache_folder: Path | None,
+    size: Size,
+    *,
+    version: str | None = None,
+    progress: Progress = _silent,
 ) -> Pack:
     """Return the pack of what the store holds now; build it where it is not in the cache.
 
@@ -83,17 +88,27 @@ def ensure(
         As in `build`.
     cache_folder : Path, optional
         Holds one folder a pack; ``packs`` beside the store when None.
+    version : str, optional
+        That the store had when a run began which is to go on: not what it holds now.
 
     Raises
     ------
     StoreError
-        As `build`.
+        As `build`, and when the pack of that version is gone and the store has another by now.
     TemporaryError
         As `build`.
     """
+    cache = store.resolve().parent / "packs" if cache_folder is None else cache_folder
     with _opened(store) as opened:
+        # a folder of this name is whole, whoever builds another one
+        if version and (kept := _usable(cache / f"{version}-{size}")):
+            return kept
         listing = opened.listing()
-        cache = store.resolve().parent / "packs" if cache_folder is None else cache_folder
+        if version not in (None, listing.version):
+            raise StoreError(
+                f"{cache / f'{version}-{size}'}: the pack that the run began with is gone, and the "
+                "store holds something else by now; give --pack with a copy of it, or another --out"
+            )
         folder = cache / f"{listing.version}-{size}"
         with _alone(folder, store):
             found = _usable(folder)

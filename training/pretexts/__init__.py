@@ -1,18 +1,23 @@
 """Pretexts: what an encoder learns on before anybody labels a frame.
 
 A pretext is a module of this folder with a function ``build(settings) -> Pretext``; a recipe names
-the module. The loop knows none of them.
+the module. The loop knows none of them. Batches are frames in any order with the pretext's targets,
+unless it is a `Drawing` and draws them itself.
 """
 
 import importlib
 import pkgutil
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from dicom_node.errors import ConfigError
 from training import loop
+from training.batches import Batches, Source
 from training.config import PretrainSettings
+from training.pack import Pack
 
 
 @runtime_checkable
@@ -24,8 +29,36 @@ class Pretext(loop.Task, Protocol):
         """What fine-tuning starts from."""
 
     @property
-    def needs_tags(self) -> bool:
-        """Whether frames without any tag teach nothing."""
+    def targets(self) -> tuple[str, ...]:
+        """What a batch holds beside its frames, of `training.batches.TARGETS`."""
+
+    @property
+    def tags_alone(self) -> bool:
+        """Whether a frame without any tag teaches nothing."""
+
+
+@runtime_checkable
+class Drawing(Protocol):
+    """A pretext that draws its batches in its own way, as pairs of frames of one clip."""
+
+    def batches(self, pack: Pack, rows: NDArray[np.int64], **how: Any) -> Source:
+        """Return batches of some rows of a pack.
+
+        Parameters
+        ----------
+        pack : Pack
+            Knows clip and frame number of each row.
+        rows : ndarray of int64
+            Of one split; others must not be drawn.
+        **how
+            What `training.batches.Batches` takes by name.
+        """
+
+
+def batches(pretext: Pretext, pack: Pack, rows: NDArray[np.int64], **how: Any) -> Source:
+    """Return the batches of a pretext, drawn by itself or frame by frame; see `Drawing`."""
+    draw = pretext.batches if isinstance(pretext, Drawing) else Batches
+    return draw(pack, rows, targets=pretext.targets, **how)
 
 
 def names() -> list[str]:

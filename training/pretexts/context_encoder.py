@@ -5,7 +5,7 @@ F is a context encoder, D a discriminator of patches with the tags projected in 
 holes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Final, Literal, cast
 
@@ -80,6 +80,9 @@ class ContextEncoding:
         Of F and D, both Adam with beta (0.9, 0.999).
     """
 
+    #: a frame without a tag is painted like any other
+    tags_alone = False
+
     def __init__(
         self,
         options: Options,
@@ -89,7 +92,8 @@ class ContextEncoding:
     ) -> None:
         self._options = options
         self.encoder = cast(nn.Module, filler.context.encoder)
-        self.needs_tags = options.tags or options.tag_weight > 0
+        needs_tags = options.tags or options.tag_weight > 0
+        self.targets: tuple[str, ...] = ("tags",) if needs_tags else ()
         self.players: dict[str, Player] = {}
         networks = (D, discriminator, learning_rates[1]), (F, filler, learning_rates[0])
         for name, network, learning_rate in networks:
@@ -113,8 +117,9 @@ class ContextEncoding:
         loss = self._options.reconstruction_weight * parts["reconstruction"]
         if D in self.players:
             _, _, fooled = LOSSES[self._options.adversarial]
-            with _unlearning(self.players[D].network) as discriminator:
-                _, filled = _scores(discriminator, target, patch, self._y(batch))
+            judge = self.players[D]
+            with _unlearning(judge.network):
+                _, filled = _scores(judge.judge, target, patch, self._y(batch))
             parts["adversarial"] = fooled(filled).mean()
             loss = loss + self._options.adversarial_weight * parts["adversarial"]
         if logits is not None:
@@ -164,7 +169,7 @@ class ContextEncoding:
 
 
 def _scores(
-    discriminator: nn.Module, target: Tensor, patch: Tensor, y: Tensor | None
+    discriminator: Callable[..., Tensor], target: Tensor, patch: Tensor, y: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """Return D of real patches and of filled holes, (N,) each.
 
@@ -176,10 +181,10 @@ def _scores(
 
 
 @contextmanager
-def _unlearning(network: nn.Module) -> Iterator[nn.Module]:
+def _unlearning(network: nn.Module) -> Iterator[None]:
     """Let gradients through a network, and none into it."""
     network.requires_grad_(False)
-    yield network
+    yield
     network.requires_grad_(True)
 
 

@@ -31,7 +31,8 @@ class Tags:
     """
 
     measures = ("loss", "accuracy")
-    needs_tags = True
+    targets = ("tags",)
+    tags_alone = True
 
     def __init__(self, network: ClassNetwork, learning_rate: float) -> None:
         optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate, fused=True)

@@ -99,7 +99,7 @@ def test_the_discriminator_judges_by_the_tags_only_where_the_recipe_says_so() ->
         other["tags"] = other["tags"].flip(0)
         found = [task.loss("discriminator", networks(task), b)["loss"] for b in (batch(), other)]
         assert torch.equal(*found) is not tags
-        assert task.needs_tags is tags
+        assert task.targets == (("tags",) if tags else ())
 
 
 def test_frames_without_tags_are_judged_without_them() -> None:
@@ -116,7 +116,7 @@ def test_without_an_adversary_f_plays_alone() -> None:
     assert list(task.players) == ["filler"]
     found = task.loss("filler", networks(task), batch())
     assert found["loss"].item() == found["reconstruction"].item()
-    assert not task.needs_tags
+    assert task.targets == ()
 
 
 def test_the_tags_can_be_named_from_the_frame_with_its_hole() -> None:
@@ -124,7 +124,7 @@ def test_the_tags_can_be_named_from_the_frame_with_its_hole() -> None:
     found = task.loss("filler", networks(task), given)
     expected = 0.99 * found["reconstruction"] + 0.5 * found["tags"]
     assert found["loss"].item() == pytest.approx(expected.item())
-    assert task.needs_tags
+    assert task.targets == ("tags",)
     assert task.measures == ("loss", "reconstruction", "tags", "tag_accuracy")
 
 
