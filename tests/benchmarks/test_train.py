@@ -22,7 +22,7 @@ def test_a_quick_run_measures_every_arm_on_the_same_store(tmp_path: Path) -> Non
     train.main([*arguments, "--store", str(tmp_path / "store"), "--folder", str(tmp_path)])
     found = {row["row"] + (row["against"] or ""): row for row in _rows(tmp_path)}
     rates = [row["value"] for name, row in found.items() if name.endswith("| rate")]
-    assert len(rates) == 3
+    assert len(rates) == 4
     assert min(rates) > 0
     held = [row for row in found.values() if row["ratio"] is not None]
     assert {row["against"] for row in held} == {train.SYNTHETIC, train.PLAIN}
@@ -48,6 +48,15 @@ def test_the_papers_minutes_are_told_of_the_papers_setting_alone() -> None:
     [minutes, share] = train._paper_rows(rates, work, is_gpu=True)
     assert minutes.value is share.value is None
     assert minutes.why == "measured with another encoder or size"
+
+
+@pytest.mark.torch
+def test_the_papers_minutes_are_told_without_and_with_validation() -> None:
+    rates = {train.STORE: [9814 * 200 / 1200], train.VALIDATION: [2453 * 200 / 300]}
+    steps, whole = train._minutes(rates, "200 epochs")
+    assert (steps.row, steps.value) == ("200 epochs: training steps alone", pytest.approx(20))
+    assert (whole.value, whole.met) == (pytest.approx(25), True)
+    assert whole.row == "200 epochs, a validation pass over 2,453 after each"
 
 
 def _rows(folder: Path) -> list[dict]:

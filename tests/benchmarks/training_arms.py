@@ -18,7 +18,7 @@ from training import pretexts, recipes
 from training.augment import FLIP_PROBABILITY, LARGEST_SHIFT
 from training.batches import Batches
 from training.config import EncoderName, PretrainSettings, Size
-from training.loop import Plan, fit
+from training.loop import Plan, fit, measure
 from training.pack import Pack
 
 #: More processes that read frames gain nothing on the machines that were looked at.
@@ -89,6 +89,28 @@ def from_the_store(work: Work, fabric: Fabric, pack: Pack) -> float:
 def synthetic(work: Work, fabric: Fabric) -> float:
     """Return frames/s of the same loop on tensors that lie on the device."""
     return _rate(work, fabric, Synthetic(work, fabric.device, steps=work.steps))
+
+
+def validating(work: Work, fabric: Fabric, pack: Pack) -> float:
+    """Return frames/s of a validation pass, which has no way back; the first one warms up."""
+    rows = np.resize(pack.select(), work.batch_size * work.steps)
+    batches = Batches(
+        pack,
+        rows,
+        targets=("tags",),
+        batch_size=work.batch_size,
+        training=False,
+        device=fabric.device,
+    )
+    task = work.pretext()
+    for player in task.players.values():
+        player.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    started = 0.0
+    for _ in range(2):
+        started = time.perf_counter()
+        # what it returns lies on the CPU: the device is finished then
+        measure(fabric, task, batches)
+    return len(rows) / (time.perf_counter() - started)
 
 
 def plain(work: Work, device: torch.device, pack: Pack, store: Path) -> float:

@@ -30,6 +30,7 @@ def test_a_recipe_of_ones_own_is_named_by_its_path(tmp_path: Path) -> None:
         ("name: own\npretext: tags\nweights: imagenet\n", "drop 'weights'"),
         ("- name\n", "expected 'key: value' lines"),
         ("name: [\n", "not YAML"),
+        ("name: own\n# \x1b[0m\n", "own.yaml:2: holds the control character '\\x1b'"),
     ],
 )
 def test_a_fault_in_a_recipe_is_told_with_its_place_and_cure(

@@ -1,6 +1,9 @@
 """``train reproduce``: a whole matrix, cell by cell, and its report."""
 
 import shlex
+import sys
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -8,13 +11,19 @@ import typer
 from lightning_fabric import Fabric
 from rich.console import Console
 
+from dicom_node import config
+from dicom_node.errors import StoreError
+from training import memory
+from training import pack as packs
 from training.commands import options
-from training.commands.sources import open_pack
-from training.config import Engine
-from training.engine import launch
+from training.commands.finetune import _step as finetune_step
+from training.commands.pretrain import _step as pretrain_step
+from training.commands.sources import launched, open_pack
+from training.config import Size
+from training.engine import prepare
 from training.pack import Pack
 from training.reproduce import estimate, ledger, matrix, report, results
-from training.reproduce.cells import Cell, Plan, plan
+from training.reproduce.cells import Cell, FinetuneCell, Plan, plan
 from training.reproduce.display import showing
 from training.reproduce.estimate import Clock, duration
 from training.reproduce.ledger import Ledger
@@ -44,10 +53,13 @@ def command(  # noqa: PLR0913 (one parameter an option)
         Literal["auto", "cpu", "gpu"] | None, typer.Option(help="Instead of the matrix'.")
     ] = None,
     devices: Annotated[int | None, typer.Option(help="Instead of the matrix'.")] = None,
+    nodes: Annotated[int | None, typer.Option(help="Instead of the matrix'.")] = None,
     precision: Annotated[
         Literal["auto", "32-true", "bf16-mixed"] | None,
         typer.Option(help="Instead of the matrix'."),
     ] = None,
+    compile_networks: options.Compile = False,
+    deterministic: options.Deterministic = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the cells and how long they will take.")
     ] = False,
@@ -63,44 +75,110 @@ def command(  # noqa: PLR0913 (one parameter an option)
     Example: dicom-node train reproduce small --store node-data/store --out reproduction
     """
     chosen = matrix.load(name)
-    given = {"accelerator": accelerator, "devices": devices, "precision": precision}
+    given = {
+        "accelerator": accelerator,
+        "devices": devices,
+        "nodes": nodes,
+        "precision": precision,
+        # a flag that is not given leaves the matrix' as it is
+        "compile": compile_networks or None,
+        "deterministic": deterministic or None,
+    }
     engine = options.engine(**chosen.engine.model_dump() | options.given(given))
     chosen = chosen.model_copy(update={"engine": engine})
     layout = plan(chosen)
     console = Console(highlight=False)
-    frames = None
-    if not (dry_run or only_report) or store or pack or node.exists():
-        frames = open_pack(console, chosen.size, node=node, store=store, folder=pack)
+    source = Source(node=node, store=store, folder=pack)
     if dry_run:
+        frames = source.open(console, chosen.size) if source.is_given else None
         _print_plan(console, layout, frames, out)
         return
-    paths = {"--store": store, "--pack": pack, "--imagenet": imagenet, "--out": out}
-    words = [word for option, path in paths.items() if path for word in (option, str(path))]
-    again = shlex.join(["dicom-node", "train", "reproduce", name, *words])
-    if not only_report and frames is not None:
-        shop = _workshop(layout, frames, out, imagenet, engine)
+    if only_report:
+        frames, entries = _frames_of_report(console, layout, out, source), ledger.read(out)
+    else:
+        fabric = prepare(engine)
+        version = results.store_version(layout, out)
+        frames = launched(fabric, partial(source.open, console, chosen.size, version))
+        shop = _workshop(layout, frames, out, imagenet, fabric)
         with showing(_console_of(shop.fabric), shop.clock, layout.cells) as display:
             entries = run(shop, display)
         if not shop.fabric.is_global_zero:
             return
-    else:
-        entries = ledger.read(out)
-    page = report.write(layout, out, frames, command=again)
+    page = report.write(layout, out, frames, command=_again())
     console.print(f"{page}: the report, beside it {report.MARKDOWN}", soft_wrap=True)
     _finish(console, layout, entries, out)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where the frames are, as the options say it."""
+
+    node: Path
+    store: Path | None
+    folder: Path | None
+
+    @property
+    def is_given(self) -> bool:
+        """Whether there is anything to read."""
+        return bool(self.store or self.folder or self.node.exists())
+
+    def open(self, console: Console, size: Size, version: str | None = None) -> Pack:
+        """Return the frames of a version of the store if they are kept, else what it holds now."""
+        kept = None if version is None else self._kept(version, size)
+        if kept is not None:
+            return packs.open(kept)
+        return open_pack(console, size, node=self.node, store=self.store, folder=self.folder)
+
+    def _kept(self, version: str, size: Size) -> Path | None:
+        if self.folder is not None:
+            return None
+        store = self.store or config.load(self.node).node.data / "store"
+        folder = store.resolve().parent / "packs" / f"{version}-{size}"
+        return folder if folder.is_dir() else None
+
+
+def _frames_of_report(console: Console, layout: Plan, out: Path, source: Source) -> Pack | None:
+    """Return the frames that the finished cells learned from, where they are still there.
+
+    A store that changed since is opened none the less: the report says what it leaves out.
+    """
+    version = results.store_version(layout, out)
+    if version is None or not source.is_given:
+        return None
+    try:
+        return source.open(console, layout.matrix.size, version)
+    except StoreError as exc:
+        console.print(f"a report without frames: {exc}", markup=False, soft_wrap=True)
+        return None
+
+
+def _again() -> str:
+    """Return the command, as it was given, that makes all of this again."""
+    words = [word for word in sys.argv[1:] if word != "--only-report"]
+    return shlex.join(["dicom-node", "train", *words])
+
+
 def _workshop(
-    layout: Plan, frames: Pack, out: Path, imagenet: Path | None, engine: Engine
+    layout: Plan, frames: Pack, out: Path, imagenet: Path | None, fabric: Fabric
 ) -> Workshop:
     return Workshop(
         plan=layout,
         pack=frames,
         out=out,
-        fabric=launch(engine),
+        fabric=fabric,
         imagenet=imagenet,
         clock=Clock(estimate.loads(layout, frames), layout.matrix.speed),
+        largest_batch=partial(_largest_batch, frames, fabric),
     )
+
+
+def _largest_batch(frames: Pack, fabric: Fabric, cell: Cell) -> int | None:
+    """Return the batch that fits, found as 'train pretrain' and 'finetune' find it."""
+    if isinstance(cell, FinetuneCell):
+        step = finetune_step(cell.settings, frames, fabric)
+    else:
+        step = pretrain_step(cell.settings, frames, fabric)
+    return memory.largest_batch(step, cell.settings.batch_size)
 
 
 def _console_of(fabric: Fabric) -> Console:

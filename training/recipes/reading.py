@@ -6,6 +6,7 @@ from typing import TypeVar
 
 import yaml
 from pydantic import ValidationError
+from yaml.reader import ReaderError
 
 from dicom_node.errors import ConfigError
 from training.config import Settings
@@ -22,15 +23,28 @@ def read_settings(path: Path, kind: type[S]) -> S:
         One line a fault: ``file: key: what is wrong; what to do``.
     """
     try:
-        values = yaml.safe_load(path.read_text("utf-8"))
+        text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as exc:
         raise ConfigError(f"{path}: cannot be read ({exc})") from None
-    except yaml.MarkedYAMLError as exc:
-        line = exc.problem_mark.line + 1 if exc.problem_mark else 1
-        raise ConfigError(f"{path}:{line}: not YAML: {exc.problem}; check indentation") from None
+    values = _parsed(text, path)
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected 'key: value' lines, found {values!r}")
     return checked(values, kind, where=str(path))
+
+
+def _parsed(text: str, path: Path) -> object:
+    try:
+        return yaml.safe_load(text)
+    except ReaderError as exc:
+        # it comes before any parsing, and knows a place but no line
+        line = text.count("\n", 0, exc.position) + 1
+        raise ConfigError(
+            f"{path}:{line}: holds the control character {text[exc.position]!r}, which YAML has no "
+            "place for; delete it, or save the file as plain UTF-8 text"
+        ) from None
+    except yaml.MarkedYAMLError as exc:
+        line = exc.problem_mark.line + 1 if exc.problem_mark else 1
+        raise ConfigError(f"{path}:{line}: not YAML: {exc.problem}; check indentation") from None
 
 
 def checked(values: Mapping[str, object], kind: type[S], *, where: str) -> S:

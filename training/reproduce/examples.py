@@ -77,7 +77,7 @@ def segmentations(plan: Plan, out: Path, pack: Pack, shown: Sequence[Result]) ->
     lines: dict[str, list[Picture]] = {}
     for n, (row, place) in enumerate(zip(rows, PLACES, strict=False)):
         reader = Picture(frame=pack.frames[row], contours=labels[n], is_reader=True)
-        lines[_place(place)] = [reader]
+        lines[place_of(place)] = [reader]
     for result in shown:
         run = results.folder_of(out, result.cell)
         found = inference.probabilities(result.cell, run, pack, rows).argmax(axis=1)
@@ -208,8 +208,9 @@ def _label(number: int, tags: NDArray[np.float32]) -> str:
     return f"{number + 1}: " + (",\n".join(words) if words else "no tag")
 
 
-def _place(place: float) -> str:
-    return f"better than {100 * place:g} %"
+def place_of(place: float) -> str:
+    """Say at the left of a row where its frame stands in the order, on two short lines."""
+    return f"better than\n{100 * place:g} %"
 
 
 def _names(shown: Sequence[Result]) -> list[str]:

@@ -169,7 +169,7 @@ def finetuning(
                 runs = curves.get((strategy, column), ())
                 colour = colour_of(strategy, table.strategies)
                 _band(axes, [_values(run, key) for run in runs], colour, strategy)
-                axes.set_ylabel(f"{words}, validation" if place[1] == 0 else "")
+                axes.set_ylabel(f"{words}, validation")
             axes.set_title(f"{title_of(column.task)}, {percent(column.share)}")
             axes.set_xlabel("epoch" if place[0] == len(shares) - 1 else "")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))

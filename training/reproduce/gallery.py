@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 
-from training.reproduce.looks import LINE, SOFT, TEXT, colour_of, name_of, style
+from training.reproduce.looks import LINE, SOFT, TEXT, colour_of, heading_of, name_of, style
 
 WIDTH: Final = 11.0
 #: Contours of the labels 1, 2 and so on: of the reader, and of a network.
@@ -55,9 +55,10 @@ def gallery(
     height, width = first[0].frame.shape
     margin, gap = 0.32, 1.03
     size = (WIDTH - margin) / len(first)
+    above = 0.3 if all(heading_of(heading) == heading for heading in headings) else 0.45
     with style():
         figure = Figure(
-            figsize=(WIDTH, len(rows) * size * height / width * gap + 0.3),
+            figsize=(WIDTH, len(rows) * size * height / width * gap + above),
             layout=ConstrainedLayoutEngine(w_pad=0.015, h_pad=0.015, hspace=0.0, wspace=0.0),
         )
         panels = figure.subplots(len(rows), len(first), squeeze=False)
@@ -66,7 +67,7 @@ def gallery(
                 _show(axes, picture)
             line[0].set_ylabel(name, color=SOFT, fontsize=8)
         for axes, heading, colour in zip(panels[0], headings, colours, strict=True):
-            axes.set_title(heading, color=colour, fontsize=9, loc="center")
+            axes.set_title(heading_of(heading), color=colour, fontsize=9, loc="center")
     return figure
 
 
@@ -112,26 +113,32 @@ def confusion(
     strategies : tuple of str
         All of the matrix, for their colours.
     """
+    panel = (WIDTH - 1) / len(tables)
+    # a letter is 0.08 wide: names that do not fit below their column stand on end
+    is_narrow = max(map(len, classes)) * 0.08 > min(panel, 1.6) / len(classes)
     with style():
-        figure = Figure(figsize=(WIDTH, 2.5), layout="constrained")
+        figure = Figure(
+            figsize=(WIDTH, min(panel, 1.6) + (1.3 if is_narrow else 0.9)), layout="constrained"
+        )
         panels = figure.subplots(1, len(tables), squeeze=False)[0]
         for number, (axes, (strategy, table)) in enumerate(
             zip(panels, tables.items(), strict=True)
         ):
-            _confusion(axes, table, classes)
+            _confusion(axes, table)
             colour = colour_of(strategy, strategies)
-            axes.set_title(name_of(strategy), color=colour, loc="center")
-            axes.set_yticks(range(len(classes)), classes if number == 0 else [""] * len(classes))
+            axes.set_title(heading_of(name_of(strategy)), color=colour, loc="center")
+            places = range(len(classes))
+            axes.set_yticks(places, classes if number == 0 else [""] * len(classes))
+            axes.set_xticks(places, classes, color=TEXT, rotation=90 if is_narrow else 0)
         panels[0].set_ylabel("reader")
         figure.supxlabel("network", fontsize=9, color=SOFT)
     return figure
 
 
-def _confusion(axes: Axes, table: NDArray[np.int64], classes: Sequence[str]) -> None:
+def _confusion(axes: Axes, table: NDArray[np.int64]) -> None:
     share = table / np.maximum(table.sum(axis=1, keepdims=True), 1)  # (K, K)
     axes.imshow(share, cmap="Greys", vmin=0, vmax=1.35)
     axes.grid(visible=False)
-    axes.set_xticks(range(len(classes)), classes, color=TEXT)
     for spine in axes.spines.values():
         spine.set(visible=True, edgecolor=LINE)
     for row, column in np.ndindex(*table.shape):

@@ -102,8 +102,9 @@ def _of_frames(
     yield from _shown(
         f"inpainting-{encoder}",
         f"Filled holes{_of(plan, encoder)}",
-        "After the papers' Figure 5: frames of test patients, each with other tags; what the "
-        "networks fill in without tags (CE) and with them. Chosen by their place in the store.",
+        "After the papers' Figure 5: frames of test patients, with other tags each while there "
+        "are some; what the networks fill in without tags (CE) and with them. Chosen by their "
+        "place in the store.",
         examples.inpainting(plan, out, pack, encoder),
         "png",
     )

@@ -80,6 +80,11 @@ def name_of(strategy: str) -> str:
     return NAMES.get(plain, plain) + strategy[len(plain) :]
 
 
+def heading_of(name: str) -> str:
+    """Return what stands above a narrow column, on as many lines as its name has parts."""
+    return name.replace(", ", ",\n")
+
+
 def colour_of(strategy: str, strategies: tuple[str, ...]) -> str:
     """Return the colour of one of several strategies; frozen or not, it is the same."""
     plain = strategy.removesuffix(FROZEN)

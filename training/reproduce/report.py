@@ -7,9 +7,9 @@ from typing import Any, Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from dicom_node import __version__
 from dicom_node.errors import StoreError
 from training import runs
+from training.code_version import code_version
 from training.pack import Pack
 from training.reproduce import ledger, results, summary
 from training.reproduce.cells import Cell, Plan
@@ -17,6 +17,7 @@ from training.reproduce.estimate import duration
 from training.reproduce.illustrations import FIGURES, illustrations
 from training.reproduce.looks import name_of, percent, title_of
 from training.reproduce.table import ALPHA, Column, Table, tabulate
+from training.runs import RunInfo
 
 HTML: Final = "report.html"
 MARKDOWN: Final = "report.md"
@@ -32,7 +33,8 @@ def write(plan: Plan, out: Path, pack: Pack | None, *, command: str) -> Path:
     out : Path
         Its folder.
     pack : Pack, optional
-        The frames; without them the report has no pictures of frames and does not count them.
+        The frames; without them, or with those of another version of the store, the report has no
+        pictures of frames, does not count them, and says so.
     command : str
         How it was made, for whoever makes it again.
 
@@ -51,12 +53,15 @@ def write(plan: Plan, out: Path, pack: Pack | None, *, command: str) -> Path:
     if not done:
         why = next(iter(ledger.read(out).failed().values()), "run it first")
         raise StoreError(f"{out}: no cell is finished, there is nothing to report: {why}")
+    infos = [runs.read(results.folder_of(out, cell)) for cell in done]
     table = tabulate(plan, found)
+    pack, without = _of_the_same_store(pack, infos)
     shown = list(illustrations(plan, out, pack, table, found))
     (out / FIGURES).mkdir(exist_ok=True)
     for figure in shown:
         runs.replace(out / figure.file, figure.content)
-    context = _context(plan, out, pack, table, done) | {"figures": shown, "command": command}
+    context = _context(plan, out, pack, table, done)
+    context |= _of_runs(infos) | {"figures": shown, "command": command, "without": without}
     environment = Environment(
         loader=PackageLoader("training.reproduce", "templates"),
         autoescape=select_autoescape(enabled_extensions=("html.j2",)),
@@ -75,7 +80,6 @@ def _context(
 ) -> dict[str, Any]:
     entries = ledger.read(out)
     names = {cell.name for cell in plan.cells} - {cell.name for cell in done}
-    infos = [runs.read(results.folder_of(out, cell)) for cell in done]
     return {
         "matrix": plan.matrix,
         "blocks": [_block(table, e, group) for e, group in _by_encoder(table)],
@@ -94,13 +98,32 @@ def _context(
         "cells": len(plan.cells),
         "failed": _by_reason(entries.failed(), names),
         "left_out": _by_reason(entries.left_out(), names),
-        "store_version": infos[0].store_version,
-        "code_version": __version__,
-        "last": max(str(info.finished_at)[:16] for info in infos),
         "name_of": name_of,
         "title_of": title_of,
         "percent": percent,
         "duration": duration,
+    }
+
+
+def _of_the_same_store(pack: Pack | None, infos: list[RunInfo]) -> tuple[Pack | None, str]:
+    """Return the frames if they are those of the runs, and what the report says without them."""
+    learned = infos[0].store_version
+    if pack is None:
+        return None, f"no frames of the store {learned} were at hand; name --store or --pack"
+    if pack.store_version != learned:
+        return None, (
+            f"the cells learned from the store {learned}, which is {pack.store_version} now; "
+            "to see them, name a pack of that version by --pack"
+        )
+    return pack, ""
+
+
+def _of_runs(infos: list[RunInfo]) -> dict[str, str]:
+    return {
+        "store_version": infos[0].store_version,
+        "written_by": code_version(),
+        "code_version": " and ".join(sorted({info.code_version for info in infos})),
+        "last": max(str(info.finished_at)[:16] for info in infos),
     }
 
 

@@ -69,6 +69,21 @@ def finished(out: Path, cell: Cell) -> runs.RunInfo | None:
     return info if info.finished_at is not None else None
 
 
+def store_version(plan: Plan, out: Path) -> str | None:
+    """Return which version of the store a matrix learns from, None before its first cell.
+
+    Raises
+    ------
+    StoreError
+        When a ``run.json`` is damaged.
+    """
+    folders = (folder_of(out, cell) for cell in plan.cells)
+    infos = [runs.read(folder) for folder in folders if (folder / runs.INFO).exists()]
+    # a cell that is not finished may still be begun anew, with another store
+    infos.sort(key=lambda info: info.finished_at is None)
+    return infos[0].store_version if infos else None
+
+
 def read(plan: Plan, out: Path) -> list[Result]:
     """Return what is finished of a plan, in its order.
 

@@ -7,8 +7,8 @@ written down with its reason while the others go on.
 import fcntl
 import gc
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from lightning_fabric import Fabric
 
 from dicom_node.errors import ConfigError, NodeError
 from training import curves, runs
+from training.engine import first_alone
 from training.finetune import finetune
 from training.pack import Pack
 from training.pretrain import pretrain
@@ -40,6 +41,8 @@ class Workshop:
     #: folder of torchvision's files, for cells that start from ImageNet
     imagenet: Path | None
     clock: Clock
+    #: which batch a cell's GPU has room for, None for none; asked when the cell's own did not fit
+    largest_batch: Callable[[Cell], int | None] = lambda _: None
 
 
 def run(shop: Workshop, display: Display) -> Ledger:
@@ -77,12 +80,18 @@ def _attempt(shop: Workshop, cell: Cell, display: Display) -> Entry:
     folder = results.folder_of(shop.out, cell)
     goes_on = (folder / runs.CHECKPOINT).exists()
     started = time.monotonic()
+    is_out_of_memory = False
     try:
         _run(shop, cell, folder, display)
+    except torch.OutOfMemoryError:
+        is_out_of_memory = True
     except (NodeError, RuntimeError) as exc:  # torch has RuntimeError for all that goes wrong in it
-        return Entry(reason=_reason(exc, cell))
+        return Entry(reason=(str(exc).splitlines() or [type(exc).__name__])[0])
     finally:
         _forget(shop)
+    if is_out_of_memory:
+        # here, where nothing holds the tensors of the cell any longer
+        return Entry(reason=_what_fits(cell, shop.largest_batch(cell)))
     seconds = round(time.monotonic() - started, 2)
     if not goes_on:
         shop.clock.finished(cell, seconds)
@@ -199,6 +208,7 @@ def _forget(shop: Workshop) -> None:
     if shop.plan.matrix.engine.compile:
         torch.compiler.reset()
     gc.collect()
+    torch.cuda.empty_cache()
 
 
 def _machine(fabric: Fabric) -> str:
@@ -212,26 +222,32 @@ def _machine(fabric: Fabric) -> str:
     return f"{world}{device}, {fabric.strategy.precision.precision}"
 
 
-def _reason(exc: Exception, cell: Cell) -> str:
-    if isinstance(exc, torch.OutOfMemoryError):
+def _what_fits(cell: Cell, batch_size: int | None) -> str:
+    """Say what the GPU had no room for, and what to write into the matrix."""
+    of = f"tasks.{cell.task}" if isinstance(cell, FinetuneCell) else "pretrain"
+    key = f"{of}.batch_size"
+    refused = f"the GPU has no room for {key}: {cell.settings.batch_size}"
+    if batch_size is None:
         return (
-            f"out of memory at batch_size {cell.settings.batch_size}: give the matrix a smaller "
-            "one; 'dicom-node train pretrain' and 'finetune' say which fits"
+            f"{refused}, nor for any smaller one; give the matrix a smaller size or encoder, or "
+            "end what else runs on the GPU"
         )
-    return (str(exc).splitlines() or [type(exc).__name__])[0]
+    return f"{refused}; {batch_size} fits: give the matrix {key}: {batch_size}"
 
 
 @contextmanager
 def _owned(shop: Workshop) -> Iterator[None]:
     """Hold the folder: two matrices in one would tread on each other's runs."""
-    if not shop.fabric.is_global_zero:
+    with ExitStack() as held:
+        first_alone(shop.fabric, lambda: _lock(shop.out, held))
         yield
-        return
-    with (shop.out / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(
-                f"{shop.out}: another reproduction works there; wait for it, or take another --out"
-            ) from None
-        yield
+
+
+def _lock(out: Path, held: ExitStack) -> None:
+    file = held.enter_context((out / "lock").open("w"))
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ConfigError(
+            f"{out}: another reproduction works there; wait for it, or take another --out"
+        ) from None

@@ -58,7 +58,7 @@ class Comparison:
     #: 95 % of the bootstraps of that difference, over patients
     low: float
     high: float
-    #: paired bootstraps of frames, as the papers have it
+    #: paired bootstraps of frames; the papers name no test
     p_frames: float
     #: paired bootstraps of patients: frames of one patient are alike
     p_patients: float

@@ -1,23 +1,30 @@
 """``train reproduce`` as a researcher meets it: killed in between, it goes on where it was."""
 
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 import yaml
+from torch import Tensor, nn
 
+from dicom_node.phantom.study import cohort
 from tests.conftest import REPOSITORY
 from tests.support.commands import status_of
-from tests.support.matrices import reproduce, values
+from tests.support.matrices import reproduce, values, write_results
 from tests.support.nodes import until
-from training import pack
+from tests.support.phantoms import fill_store
+from training import pack, tasks
 from training.config import Size
 from training.pack import Pack
-from training.reproduce import cells, matrix, report, results
+from training.reproduce import cells, ledger, matrix, report, results
 from training.reproduce.table import Table, tabulate
 
 
@@ -105,7 +112,7 @@ def test_without_frames_a_dry_run_says_what_to_name(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert status_of("reproduce", "small", "--out", tmp_path / "out", "--dry-run") == 0
-    assert "124 cells to run; name --store or --pack" in capsys.readouterr().out
+    assert "148 cells to run; name --store or --pack" in capsys.readouterr().out
 
 
 @pytest.mark.slow
@@ -131,3 +138,113 @@ def test_a_report_of_nothing_ends_with_1_and_says_so(
     monkeypatch.chdir(tmp_path)
     assert status_of("reproduce", "small", "--out", tmp_path / "out", "--only-report") == 1
     assert "nothing to report: run it first" in capsys.readouterr().err
+
+
+def finished(folder: Path, opened: Pack) -> tuple[Path, Path]:
+    """Return the file of a matrix and the folder of its finished cells."""
+    organs = {"task": "segmentation", "labels": "liver-kidney", "epochs": 1}
+    file, out = written(folder, seeds=[0], tasks={"organs": organs}), folder / "out"
+    layout = cells.plan(matrix.load(str(file)))
+    write_results(layout, out, opened, lambda _, count: np.linspace(0, 1, count))
+    return file, out
+
+
+def test_a_report_alone_shows_the_frames_that_the_cells_learned_from(
+    phantom_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = tmp_path / "store"
+    shutil.copytree(phantom_store, store)
+    before = pack.ensure(store, None, Size(height=64, width=64))
+    file, out = finished(tmp_path, before)
+    fill_store(store, cohort(seed=1, patients=1))
+    words = ("reproduce", file, "--store", store, "--out", out, "--only-report")
+    assert status_of(*words) == 0
+    text = (out / report.MARKDOWN).read_text("utf-8")
+    assert f"Pretraining frames: {len(before.select(split='train'))} of" in text
+    assert "](figures/segmentation-organs-small.png)" in text
+    # the pack of that version is gone, and of the store there is only what it is now
+    shutil.rmtree(before.folder)
+    assert status_of(*words) == 0
+    text = (out / report.MARKDOWN).read_text("utf-8")
+    assert "Pretraining frames" not in text
+    assert re.search(
+        rf"the store {before.store_version}, which is (?!{before.store_version})", text
+    )
+    # and a store that is gone too costs no more than the frames
+    shutil.rmtree(store)
+    capsys.readouterr()
+    assert status_of(*words) == 0
+    assert "a report without frames: " in capsys.readouterr().out
+
+
+def test_the_report_says_the_whole_command_that_makes_it_again(
+    phantoms: Pack, tmp_path: Path
+) -> None:
+    file, out = finished(tmp_path, phantoms)
+    config = tmp_path / "a node.yaml"
+    given = ("reproduce", file, "--config", config, "--pack", phantoms.folder, "--out", out)
+    where = ("--accelerator", "cpu", "--devices", "1", "--nodes", "1", "--precision", "32-true")
+    flags = ("--compile", "--deterministic")
+    assert status_of(*given, *where, *flags, "--only-report") == 0
+    text = (out / report.MARKDOWN).read_text("utf-8")
+    again = f"dicom-node train reproduce {file} --config '{config}' --pack {phantoms.folder} "
+    again += f"--out {out} {' '.join((*where, *flags))}"
+    assert text.rstrip().endswith(f"\n    {again}")
+
+
+@pytest.mark.slow
+def test_the_flags_of_the_engine_stand_above_the_matrix(
+    phantoms: Pack, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = written(tmp_path, strategies=["baseline"], compare=[], seeds=[0])
+    words = ("reproduce", file, "--pack", phantoms.folder, "--out", tmp_path / "out")
+    assert status_of(*words, "--nodes", "0") == 2
+    assert "--nodes: 0 will not do" in capsys.readouterr().err
+    try:
+        assert status_of(*words, "--deterministic") == 0
+        assert torch.are_deterministic_algorithms_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.slow
+def test_cells_that_a_gpu_has_no_room_for_name_the_batch_that_fits(
+    phantoms: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build, room = tasks.encoders.build, 5
+
+    def refuse(_: nn.Module, inputs: tuple[Tensor]) -> None:
+        if len(inputs[0]) > room:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    def hungry(name: str, *, width: int = 16) -> nn.Module:
+        encoder = build(name, width=width)
+        encoder.register_forward_pre_hook(refuse)
+        return encoder
+
+    monkeypatch.setattr(tasks.encoders, "build", hungry)
+    file = written(tmp_path, seeds=[0], tasks={"quality": {"task": "quality", "epochs": 1}})
+    out = tmp_path / "out"
+    assert status_of("reproduce", file, "--pack", phantoms.folder, "--out", out) == 1
+    failed = ledger.read(out).failed()
+    layout = cells.plan(matrix.load(str(file)))
+    pretraining, baseline = layout.pretrain[0].name, layout.finetune[0].name
+    assert failed[pretraining] == (
+        "the GPU has no room for pretrain.batch_size: 8; 4 fits: "
+        "give the matrix pretrain.batch_size: 4"
+    )
+    assert "tasks.quality.batch_size: 8; 4 fits" in failed[baseline]
+    room = 1
+    assert status_of("reproduce", file, "--pack", phantoms.folder, "--out", out) == 1
+    assert "nor for any smaller one" in ledger.read(out).failed()[baseline]
+
+
+def test_a_matrix_goes_on_with_the_frames_it_began_with(
+    phantom_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = tmp_path / "store"
+    shutil.copytree(phantom_store, store)
+    file, out = finished(tmp_path, pack.ensure(store, None, Size(height=64, width=64)))
+    fill_store(store, cohort(seed=1, patients=1))
+    assert status_of("reproduce", file, "--store", store, "--out", out) == 0
+    assert "3 of 3 cells are finished already" in capsys.readouterr().out

@@ -74,3 +74,9 @@ def test_the_papers_settings_are_those_of_the_second_version() -> None:
     assert paper.tasks["liver-kidney"].learning_rate_of(resnet) == 5e-5
     assert paper.tasks["liver-kidney"].learning_rate_of(vgg) == 1e-4
     assert paper.bootstraps == 1000
+
+
+def test_the_papers_pair_of_numbers_at_5_percent_stands_in_its_cells() -> None:
+    numbers = {(n.strategy, n.task, n.share): n.value for n in matrix.load("paper").paper}
+    assert numbers["dcm", "quality", 0.05] == 0.426
+    assert numbers["ce", "quality", 0.05] == 0.387

@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -6,8 +7,9 @@ import pytest
 from numpy.typing import NDArray
 
 from dicom_node.errors import StoreError
-from tests.support.finetuning import with_classes
+from tests.support.finetuning import with_classes, with_columns
 from tests.support.matrices import tiny, write_results
+from training.code_version import code_version
 from training.pack import Pack
 from training.reproduce import ledger, report
 from training.reproduce.cells import FinetuneCell, Plan
@@ -84,6 +86,7 @@ def test_the_report_says_what_it_cost_and_how_to_make_it_again(out: Path) -> Non
     text = (out / report.MARKDOWN).read_text("utf-8")
     assert "1 min 19 s in all on 2 CPU cores, 32-true" in text
     assert "    dicom-node train reproduce tiny" in text
+    assert f"Written by dicom-node {code_version()}." in text
 
 
 def test_the_same_results_give_the_same_report(out: Path, layout: Plan, opened: Pack) -> None:
@@ -110,3 +113,25 @@ def test_cells_that_failed_are_told_with_their_reason(
 def test_nothing_finished_is_nothing_to_report(layout: Plan, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="nothing to report: run it first"):
         report.write(layout, tmp_path, None, command="again")
+
+
+def test_frames_of_a_store_that_changed_since_are_neither_shown_nor_counted(
+    phantoms: Pack, tmp_path: Path
+) -> None:
+    layout = tiny(tasks={"organs": ORGANS}, seeds=[0])
+    write_results(layout, tmp_path, phantoms, scores)
+    others = np.array([f"{n:064x}" for n in range(len(phantoms.rows))])
+    changed = replace(with_columns(phantoms, frame_id=others), store_version="f00d")
+    report.write(layout, tmp_path, changed, command="again")
+    text = (tmp_path / report.MARKDOWN).read_text("utf-8")
+    assert f"store {phantoms.store_version}" in text
+    assert f"learned from the store {phantoms.store_version}, which is f00d now" in text
+    assert "## Data" not in text
+    assert not list((tmp_path / "figures").glob("segmentation-*"))
+    assert "which is f00d now" in (tmp_path / report.HTML).read_text("utf-8")
+
+
+def test_the_report_names_no_test_that_the_papers_do_not(out: Path) -> None:
+    for name in (report.MARKDOWN, report.HTML):
+        [about] = re.findall(r"three p-values: (.*?)\.", (out / name).read_text("utf-8"), re.DOTALL)
+        assert "papers" not in about
