@@ -8,8 +8,8 @@ may hold by itself; whatever is longer has to fit, with all others, into the bud
 import threading
 from typing import Final
 
-#: of a process: four of the longest messages at a time
-BUDGET_BYTES: Final = 16 << 20
+#: of a process: two of the longest messages at a time
+BUDGET_BYTES: Final = 8 << 20
 #: A connection holds so much beside the budget, so that nobody can keep it from ordinary messages.
 FREE_BYTES: Final = 1 << 15
 
