@@ -50,7 +50,7 @@ def started(file: Path, opened: Pack, out: Path) -> "subprocess.Popen[bytes]":
 
 
 def killed_when(process: "subprocess.Popen[bytes]", reached: Callable[[], bool]) -> None:
-    until(lambda: reached() or process.poll() is not None)
+    until(lambda: reached() or process.poll() is not None, deadline_s=180.0)
     process.send_signal(signal.SIGKILL)
     assert process.wait(timeout=60) == -signal.SIGKILL
 
@@ -60,6 +60,7 @@ def scores(table: Table) -> dict[object, tuple[float, float, dict[int, float]]]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_killed_in_a_cell_and_in_the_report_it_ends_with_the_same_table(
     phantoms: Pack, tmp_path: Path
 ) -> None:
