@@ -12,10 +12,6 @@ patient is in it: UIDs, a status and an AE title are all that is kept of a messa
 """
 
 import json
-import os
-import re
-import secrets
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -23,11 +19,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from dicom_node.config import Caller
-from dicom_node.inbox import Disk, Inbox, leftovers
+from dicom_node.inbox import Disk, Inbox, file_ids, leftovers
 from dicom_node.inbox.disk import disk_errors
 from dicom_node.records import Notice, NoticeKind, Reference
 
-_FILE_ID: Final = re.compile(r"[0-9a-f]{24}")
+_SUFFIX: Final = ".json"
 
 
 class Notices:
@@ -81,7 +77,7 @@ class Notices:
 
     def waiting(self, limit: int) -> Iterator[Notice]:
         """Yield the notices that wait longest, in order; an unreadable file is put aside."""
-        for file_id in _ids(self._new)[:limit]:
+        for file_id in file_ids(self._new, _SUFFIX)[:limit]:
             path = self._new / f"{file_id}.json"
             try:
                 yield _from_json(json.loads(path.read_text("utf-8")))
@@ -103,7 +99,7 @@ class Notices:
         return leftovers.sweep(self._tmp)
 
     def __len__(self) -> int:
-        return len(_ids(self._new))
+        return len(file_ids(self._new, _SUFFIX))
 
 
 def open_notices(inbox: Inbox) -> Notices:
@@ -130,18 +126,6 @@ def report_address(callers: Sequence[Caller], ae_title: str, host: str) -> tuple
     for caller in able:
         return (host if caller.host == "*" else caller.host), caller.port or 0
     return None
-
-
-def new_file_id() -> str:
-    """Return a name that sorts after those given before."""
-    return f"{time.time_ns():016x}{secrets.token_hex(4)}"
-
-
-def _ids(folder: Path) -> list[str]:
-    names = (entry.name for entry in os.scandir(folder))
-    return sorted(
-        name[:-5] for name in names if name.endswith(".json") and _FILE_ID.fullmatch(name[:-5])
-    )
 
 
 def _from_json(values: dict[str, Any]) -> Notice:

@@ -21,9 +21,8 @@ def began_at(file_id: str) -> datetime:
     return datetime.fromtimestamp(int(file_id[:16], 16) / 1e9, UTC)
 
 
-def file_ids(folder: Path) -> list[str]:
-    """Return the names in a folder, oldest first."""
+def file_ids(folder: Path, suffix: str = ".dcm") -> list[str]:
+    """Return the names in a folder, without their suffix, oldest first."""
     names = (entry.name for entry in os.scandir(folder))
-    return sorted(
-        name[:-4] for name in names if name.endswith(".dcm") and FILE_ID.fullmatch(name[:-4])
-    )
+    ids = (name.removesuffix(suffix) for name in names if name.endswith(suffix))
+    return sorted(file_id for file_id in ids if FILE_ID.fullmatch(file_id))

@@ -25,7 +25,8 @@ from dicom_node.errors import (
     TemporaryError,
     UnreadableError,
 )
-from dicom_node.notices import Notices, new_file_id, report_address
+from dicom_node.inbox import new_file_id
+from dicom_node.notices import Notices, report_address
 from dicom_node.receive.attributes import Attributes, Shape, parse
 from dicom_node.receive.contexts import AVAILABILITY, COMMITMENT, PROCEDURE_STEP
 from dicom_node.receive.notice_statuses import (

@@ -6,9 +6,9 @@ import pytest
 
 from dicom_node.completion import Completion, Completions, take_notices
 from dicom_node.config import CountAt, StudySettings
-from dicom_node.inbox import Disk
+from dicom_node.inbox import Disk, new_file_id
 from dicom_node.index import Arrival, CountRow, Index
-from dicom_node.notices import Notices, new_file_id
+from dicom_node.notices import Notices
 from dicom_node.records import Instance, Notice, NoticeKind, Reference
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)

@@ -9,11 +9,11 @@ from typing import cast
 import pytest
 
 from dicom_node.config import Config, CountAt, NodeSettings, StudySettings
-from dicom_node.inbox import began_at
+from dicom_node.inbox import began_at, new_file_id
 from dicom_node.index import StudyState
 from dicom_node.jobs import Dispatcher
 from dicom_node.node.worker import open_parts
-from dicom_node.notices import new_file_id, open_notices
+from dicom_node.notices import open_notices
 from dicom_node.pipeline import Dispatch, Parts
 from dicom_node.records import Notice, NoticeKind, Reference
 from dicom_node.register import register_waiting

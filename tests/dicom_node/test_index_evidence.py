@@ -9,10 +9,10 @@ import sqlalchemy as sa
 
 from dicom_node.database import open_sqlite
 from dicom_node.errors import PermanentError
+from dicom_node.inbox import new_file_id
 from dicom_node.index import CommitmentState, Index
 from dicom_node.index.commitments import LEASE_S
 from dicom_node.index.tables import APART, INSTANCE, SERIES, STUDY
-from dicom_node.notices import new_file_id
 from dicom_node.records import Notice, NoticeKind, Reference
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)

@@ -8,8 +8,8 @@ import pytest
 
 from dicom_node.config import Caller
 from dicom_node.errors import InboxFullError
-from dicom_node.inbox import Disk, Inbox
-from dicom_node.notices import Notices, new_file_id, open_notices, report_address
+from dicom_node.inbox import Disk, Inbox, new_file_id
+from dicom_node.notices import Notices, open_notices, report_address
 from dicom_node.records import Notice, NoticeKind, Reference
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)

@@ -3,7 +3,7 @@
 Turns public images into DICOM studies, sends them to a running node that harvests them, imports
 masks and classes, and hands the store to ``dicom-node train reproduce``. These images carry no tags
 of a scanner: Transducer Data and Study Description are proxy tags, made from organ and probe.
-Broken off, the same command goes on where it was.
+Broken off after the harvest, the same command goes on where it was; before, it needs a new folder.
 """
 
 import argparse

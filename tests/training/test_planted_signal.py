@@ -24,11 +24,10 @@ from training.tags import TAG_BITS
 CUE = 0.5
 STEPS, BATCH = 150, 32
 PROBED, TESTED = 512, 1024
-#: Pixels and discriminator weigh the same: 100 steps are few for the papers' 0.99 and 0.01.
+#: Pixels and discriminator weigh the same: 150 steps are few for the papers' 0.99 and 0.01.
 WEIGHTS = {"reconstruction_weight": 0.5, "adversarial_weight": 0.5}
 LEARNING_RATES = (1e-3, 1e-4)
-#: Of Adam, as Miyato and Koyama have it: with the papers' 0.9 the players overshoot, and
-#: after 200 steps the probe still swings between 0.7 and 1.
+#: Of Adam, as Miyato and Koyama have it; the papers' is 0.9.
 FIRST_BETA = 0.0
 #: of the decoder: an eighth of the papers', because two cores have 90 s
 DECODER = (64, 32, 32, 16)

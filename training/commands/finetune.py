@@ -133,14 +133,14 @@ def command(  # noqa: PLR0913 (one parameter an option)
         with telling(console, fabric, out, what, settings.epochs) as after_epoch:
             return learn(after_epoch=after_epoch)
 
-    info = within_memory(work, _step(settings, frames, fabric), settings.batch_size)
+    info = within_memory(work, trial_step(settings, frames, fabric), settings.batch_size)
     if fabric.is_global_zero:
         say_finished(console, out, info)
         if bundle is not None:
             say_bundle(console, bundle, export(out, bundle, bundling))
 
 
-def _step(settings: FinetuneSettings, pack: Pack, fabric: Fabric) -> Callable[[int], None]:
+def trial_step(settings: FinetuneSettings, pack: Pack, fabric: Fabric) -> Callable[[int], None]:
     """Return one step of the run, on frames of nothing."""
     make_task = partial(tasks.build, settings, labelled.names(pack, settings))
     height, width = settings.size.height, settings.size.width

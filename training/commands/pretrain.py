@@ -99,12 +99,12 @@ def command(  # noqa: PLR0913 (one parameter an option)
                 after_epoch=after_epoch,
             )
 
-    info = within_memory(work, _step(settings, frames, fabric), settings.batch_size)
+    info = within_memory(work, trial_step(settings, frames, fabric), settings.batch_size)
     if fabric.is_global_zero:
         say_finished(console, out, info)
 
 
-def _step(settings: PretrainSettings, pack: Pack, fabric: Fabric) -> Callable[[int], None]:
+def trial_step(settings: PretrainSettings, pack: Pack, fabric: Fabric) -> Callable[[int], None]:
     """Return one step of the run, on the first of its frames."""
     rows = {split: pack.select(split=split) for split in SPLITS}
 

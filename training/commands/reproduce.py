@@ -16,8 +16,8 @@ from dicom_node.errors import StoreError
 from training import memory
 from training import pack as packs
 from training.commands import options
-from training.commands.finetune import _step as finetune_step
-from training.commands.pretrain import _step as pretrain_step
+from training.commands.finetune import trial_step as finetune_step
+from training.commands.pretrain import trial_step as pretrain_step
 from training.commands.sources import launched, open_pack
 from training.config import Size
 from training.engine import prepare

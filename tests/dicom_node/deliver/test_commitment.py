@@ -9,8 +9,8 @@ from structlog.testing import capture_logs
 from dicom_node.config import Caller, NodeSettings
 from dicom_node.deliver import report_commitments
 from dicom_node.deliver.commitment import GIVE_UP_AFTER, outcome_of
+from dicom_node.inbox import new_file_id
 from dicom_node.index import Arrival, CommitmentRow, CommitmentState, Index
-from dicom_node.notices import new_file_id
 from dicom_node.receive.storing import StoreCommand, file_meta
 from dicom_node.records import Instance, Notice, NoticeKind, Reference
 from tests.support.requesters import Requester, requester
