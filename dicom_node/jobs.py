@@ -21,8 +21,10 @@ from dicom_node.errors import DatabaseDownError, TemporaryError
 #: Rows of another version would be stranded by an upgrade: it moves only with incompatible stages.
 APPLICATION_VERSION = "1"
 APPLICATION_NAME = "dicom-node"
-#: A job that took its process down so often is poison and stays parked.
-MAX_RECOVERY_ATTEMPTS = 5
+#: A job that was begun again so often, each time after its process was killed, is poison and stays
+#: parked. Kills from outside may hit an innocent job each time, which then needs a person: hence so
+#: many. With the pauses before a child is started again, poison disturbs the worker ten minutes.
+MAX_RECOVERY_ATTEMPTS = 20
 POLL_S = 0.25
 
 Stage = Callable[[Sequence[str]], dict[str, int]]
@@ -79,9 +81,18 @@ class Worker:
         Every kind of job that may be found in the database.
     executor_id : str
         Stable over restarts: a process takes up the unfinished jobs of its own id.
+    max_recovery_attempts : int, optional
+        How often a job is begun again after a kill before it is parked as failed.
     """
 
-    def __init__(self, url: str, kinds: Mapping[str, Kind], *, executor_id: str) -> None:
+    def __init__(
+        self,
+        url: str,
+        kinds: Mapping[str, Kind],
+        *,
+        executor_id: str,
+        max_recovery_attempts: int = MAX_RECOVERY_ATTEMPTS,
+    ) -> None:
         config = DBOSConfig(
             name=APPLICATION_NAME,
             system_database_url=url,
@@ -93,7 +104,7 @@ class Worker:
         #: set when a checkpoint could not be written: only a fresh process takes such a job up
         self.lost_a_job = threading.Event()
         for name, kind in kinds.items():
-            _register(name, kind, self.lost_a_job)
+            _register(name, kind, self.lost_a_job, max_recovery_attempts)
         DBOS.listen_queues(list(kinds))
         DBOS.launch()
         for name, kind in kinds.items():
@@ -188,7 +199,9 @@ def _database_errors() -> Iterator[None]:
         ) from None
 
 
-def _register(name: str, kind: Kind, lost_a_job: threading.Event) -> None:
+def _register(
+    name: str, kind: Kind, lost_a_job: threading.Event, max_recovery_attempts: int
+) -> None:
     steps = [
         DBOS.step(
             name=f"{name}.{stage_name}",
@@ -211,7 +224,7 @@ def _register(name: str, kind: Kind, lost_a_job: threading.Event) -> None:
                 lost_a_job.set()
             raise
 
-    DBOS.workflow(name=name, max_recovery_attempts=MAX_RECOVERY_ATTEMPTS)(chain)
+    DBOS.workflow(name=name, max_recovery_attempts=max_recovery_attempts)(chain)
 
 
 def _is_temporary(error: BaseException) -> bool:

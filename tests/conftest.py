@@ -1,6 +1,5 @@
 import os
 import shutil
-import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import pytest
 from pynetdicom.dimse import DIMSEServiceProvider
 
 from dicom_node import metrics
+from dicom_node.demo.ports import free_port as find_port
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -53,13 +53,7 @@ def test_data() -> Path:
 @pytest.fixture
 def free_port() -> Callable[[], int]:
     """Return a function that gives a free port of the loopback interface."""
-
-    def find() -> int:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            return int(probe.getsockname()[1])
-
-    return find
+    return find_port
 
 
 @pytest.fixture(scope="session")

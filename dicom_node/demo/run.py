@@ -2,7 +2,6 @@
 
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -24,6 +23,7 @@ from dicom_node.config import Config, Destination
 from dicom_node.deliver import echo
 from dicom_node.demo.page import Sent, write_page
 from dicom_node.demo.peers import receiving_pacs, send_files
+from dicom_node.demo.ports import free_port
 from dicom_node.errors import ConfigError, DestinationDownError, PermanentError
 from dicom_node.harvest import import_labels
 from dicom_node.index import Index
@@ -245,7 +245,7 @@ def _write_config(folder: Path) -> Path:
     tree = {
         "node": {
             "ae_title": AE_TITLES[1],
-            "port": _free_port(),
+            "port": free_port(),
             "data": "./node-data",
             "processes": 2,
             "callers": [{"ae_title": AE_TITLES[0], "host": "127.0.0.1"}],
@@ -258,7 +258,7 @@ def _write_config(folder: Path) -> Path:
                 "kind": "dimse",
                 "ae_title": PACS_AE_TITLE,
                 "host": "127.0.0.1",
-                "port": _free_port(),
+                "port": free_port(),
                 "send": ["seg", "sr"],
             }
         ],
@@ -266,12 +266,6 @@ def _write_config(folder: Path) -> Path:
     path.write_text(yaml.safe_dump(tree, sort_keys=False))
     (folder / BUNDLES).mkdir()
     return path
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _fresh(folder: Path) -> Path:

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from typing import Any
 import psutil
 import yaml
 
+from dicom_node.demo.ports import free_port
 from tests.support.orthanc import orthanc
 
 #: DCMTK leaves Nagle's algorithm on: without this every C-STORE may wait for 44 ms.
@@ -268,10 +268,3 @@ def _end(process: psutil.Popen) -> None:
 def _program(name: str) -> str | None:
     # an active virtual environment hides DCMTK's storescp behind pynetdicom's
     return shutil.which(name, path=_PROGRAMS)
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -123,6 +123,47 @@ def test_after_kill_9_a_job_goes_on_with_the_stage_that_was_running(tmp_path: Pa
     assert (tmp_path / "second").read_text() == "xx"
 
 
+POISON = """
+import os, signal, sys, time
+from pathlib import Path
+from dicom_node.jobs import Dispatcher, Kind, Worker, database_url
+
+folder = Path(sys.argv[1])
+
+def run(arguments):
+    with (folder / arguments[0]).open("a") as file:
+        file.write("x")
+    if arguments[0] == "poison":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return {}
+
+url = database_url(folder / "jobs.db", None)
+kinds = {"study": Kind(stages=(("only", run),), at_once=1)}
+worker = Worker(url, kinds, executor_id="same", max_recovery_attempts=1)
+dispatcher = Dispatcher(url)
+for name in ("poison", "innocent"):
+    dispatcher.enqueue("study", name, [name])
+deadline = time.monotonic() + 30
+while dispatcher.unfinished() and time.monotonic() < deadline:
+    time.sleep(0.05)
+print([job.job_id for job in dispatcher.failed()], flush=True)
+dispatcher.close()
+worker.close(timeout_s=5)
+"""
+
+
+@pytest.mark.slow
+def test_a_job_that_ends_its_process_each_time_is_parked_and_the_next_one_runs(
+    tmp_path: Path,
+) -> None:
+    command = [sys.executable, "-c", POISON, str(tmp_path)]
+    ends = [subprocess.run(command, check=False, capture_output=True, text=True) for _ in range(3)]
+    assert [end.returncode for end in ends] == [-9, -9, 0]
+    assert ends[-1].stdout.strip() == "['poison']"
+    assert (tmp_path / "poison").read_text() == "xx", "the first time, and once more"
+    assert (tmp_path / "innocent").read_text() == "x"
+
+
 def test_a_passing_error_is_told_from_a_lasting_one() -> None:
     from dicom_node.jobs import _is_temporary  # noqa: PLC0415
 

@@ -8,7 +8,6 @@ Broken off after the harvest, the same command goes on where it was; before, it 
 
 import argparse
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from dicom_node.demo.ports import free_port
 from dicom_node.harvest import import_labels
 from tests.results import account, harvest, labels
 from tests.results.account import Account
@@ -50,7 +50,7 @@ def _harvested(chosen: argparse.Namespace, console: Console, *, command: str) ->
         return found
     sent = _studies(chosen)
     console.print(f"{len(sent)} images with proxy tags are ready to be sent")
-    counts, faults = harvest.harvest(chosen.out, _free_port(), sent, console.print)
+    counts, faults = harvest.harvest(chosen.out, free_port(), sent, console.print)
     if faults:
         raise SystemExit("\n".join(faults))
     found = Account(asked=asked, command=command, date=account.now(), counts=counts)
@@ -115,12 +115,6 @@ def _arguments(words: Sequence[str]) -> argparse.Namespace:
 
 def _data() -> Path:
     return Path(os.environ.get("DICOM_NODE_TEST_DATA", REPOSITORY.parent / "shared" / "data"))
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 if __name__ == "__main__":

@@ -120,7 +120,8 @@ def orthanc(
             [program, str(folder / "orthanc.json")], stdout=log, stderr=log, env=environment
         )
     try:
-        until(lambda: _answers(running), why=(folder / "log").read_text())
+        until(lambda: process.poll() is not None or _answers(running))
+        assert process.poll() is None, (folder / "log").read_text()
         yield running
     finally:
         process.terminate()

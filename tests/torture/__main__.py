@@ -3,7 +3,6 @@
 import argparse
 import shutil
 import signal
-import socket
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +13,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from dicom_node.demo.ports import free_port
 from tests.benchmarks.report import BUILD, Row, number, show_pivots, write
 from tests.support.orthanc import Orthanc, orthanc
 from tests.torture.harness import Outcome, Plan, torture
@@ -32,7 +32,7 @@ def main(words: Sequence[str]) -> int:
     console = Console()
     with _orthanc(arguments.orthanc, folder) as second, _progress(console, arguments.kills) as tell:
         plan = Plan(kills=arguments.kills, seed=arguments.seed, second=second)
-        outcome = torture(plan, folder / "node", _free_port, tell=tell)
+        outcome = torture(plan, folder / "node", free_port, tell=tell)
     found = rows(outcome, kills=plan.kills)
     command = " ".join(("python -m tests.torture", *words))
     write("torture", found, command=command, folder=arguments.folder)
@@ -64,7 +64,7 @@ def _orthanc(is_wanted: bool, folder: Path) -> Iterator[Orthanc | None]:
     elif program is None:
         raise SystemExit("Orthanc is missing: apt-get install orthanc")
     else:
-        with orthanc(program, folder / "orthanc", _free_port, node_port=1) as running:
+        with orthanc(program, folder / "orthanc", free_port, node_port=1) as running:
             yield running
 
 
@@ -107,12 +107,6 @@ def _explain(console: Console, outcome: Outcome, folder: Path) -> None:
         f"seed {outcome.seed}; the last kill: {outcome.tally.last}; everything is in {folder}",
         highlight=False,
     )
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 if __name__ == "__main__":
