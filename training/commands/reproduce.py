@@ -124,17 +124,12 @@ class Source:
 
     def open(self, console: Console, size: Size, version: str | None = None) -> Pack:
         """Return the frames of a version of the store if they are kept, else what it holds now."""
-        kept = None if version is None else self._kept(version, size)
-        if kept is not None:
-            return packs.open(kept)
+        if version is not None and self.folder is None:
+            store = self.store or config.load(self.node).node.data / config.STORE
+            found = packs.kept(store, None, size, version=version)
+            if found is not None:
+                return found
         return open_pack(console, size, node=self.node, store=self.store, folder=self.folder)
-
-    def _kept(self, version: str, size: Size) -> Path | None:
-        if self.folder is not None:
-            return None
-        store = self.store or config.load(self.node).node.data / "store"
-        folder = store.resolve().parent / "packs" / f"{version}-{size}"
-        return folder if folder.is_dir() else None
 
 
 def _frames_of_report(console: Console, layout: Plan, out: Path, source: Source) -> Pack | None:

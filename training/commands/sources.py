@@ -78,7 +78,7 @@ def open_pack(
     if folder is not None:
         return _opened(folder, size)
     if store is None:
-        store = config.load(node).node.data / "store"  # the node keeps its store there
+        store = config.load(node).node.data / config.STORE  # the node keeps its store there
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         bar = progress.add_task("read the store", total=None)
         found = pack.ensure(

@@ -18,13 +18,13 @@ from training.pack.reading import open
 from training.pack.rows import Pack, Rows
 
 if TYPE_CHECKING:
-    from training.pack.building import build, ensure
+    from training.pack.building import build, ensure, kept
 
-__all__ = ["Pack", "Rows", "build", "ensure", "open"]
+__all__ = ["Pack", "Rows", "build", "ensure", "kept", "open"]
 
 
 def __getattr__(name: str) -> Any:
     """Import what reads the store when it is asked for."""
-    if name in ("build", "ensure"):
+    if name in ("build", "ensure", "kept"):
         return getattr(import_module("training.pack.building"), name)
     raise AttributeError(name)

@@ -98,11 +98,10 @@ def ensure(
     TemporaryError
         As `build`.
     """
-    cache = store.resolve().parent / "packs" if cache_folder is None else cache_folder
+    cache = _cache(store, cache_folder)
     with _opened(store) as opened:
-        # a folder of this name is whole, whoever builds another one
-        if version and (kept := _usable(cache / f"{version}-{size}")):
-            return kept
+        if version and (found := kept(store, cache, size, version=version)):
+            return found
         listing = opened.listing()
         if version not in (None, listing.version):
             raise StoreError(
@@ -113,6 +112,19 @@ def ensure(
         with _alone(folder, store):
             found = _usable(folder)
             return found or _build(opened, listing, folder, size, progress)
+
+
+def kept(store: Path, cache_folder: Path | None, size: Size, *, version: str) -> Pack | None:
+    """Return the pack of a version of the store, None when it is not in the cache.
+
+    Parameters are those of `ensure`. The store itself is not looked at.
+    """
+    # a folder of this name is whole, whoever builds another one
+    return _usable(_cache(store, cache_folder) / f"{version}-{size}")
+
+
+def _cache(store: Path, cache_folder: Path | None) -> Path:
+    return store.resolve().parent / "packs" if cache_folder is None else cache_folder
 
 
 def _usable(folder: Path) -> Pack | None:
