@@ -14,12 +14,13 @@ from training import curves, pretexts, runs, tasks
 from training.curves import Point
 from training.pack import Pack
 from training.reproduce import estimate, results
+from training.reproduce.attempt import Workshop
 from training.reproduce.cells import FinetuneCell, Plan, PretrainCell, plan
 from training.reproduce.display import showing
 from training.reproduce.estimate import Clock
 from training.reproduce.ledger import Ledger
 from training.reproduce.matrix import Matrix
-from training.reproduce.run import Workshop, run
+from training.reproduce.run import run
 from training.tasks import labels
 
 #: Score of each test frame, (N,), for a cell.
@@ -85,8 +86,16 @@ def reproduce(layout: Plan, opened: Pack, out: Path) -> tuple[Ledger, list[str]]
     """Run a matrix; return its ledger and what was told."""
     told = io.StringIO()
     clock = Clock(estimate.loads(layout, opened), None)
-    shop = Workshop(plan=layout, pack=opened, out=out, fabric=fabric(), imagenet=None, clock=clock)
-    with showing(Console(file=told, width=200), clock, layout.cells) as display:
+    shop = Workshop(
+        plan=layout,
+        pack=opened,
+        out=out,
+        fabric=fabric(),
+        imagenet=None,
+        clock=clock,
+        at_once=layout.matrix.at_once,
+    )
+    with showing(Console(file=told, width=200), clock, layout.cells, shop.at_once) as display:
         entries = run(shop, display)
     return entries, told.getvalue().splitlines()
 

@@ -7,28 +7,30 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
+import torch
 import typer
 from lightning_fabric import Fabric
 from rich.console import Console
 
 from dicom_node import config
-from dicom_node.errors import StoreError
+from dicom_node.errors import ConfigError, StoreError
 from training import memory
 from training import pack as packs
 from training.commands import options
 from training.commands.finetune import trial_step as finetune_step
 from training.commands.pretrain import trial_step as pretrain_step
 from training.commands.sources import launched, open_pack
-from training.config import Size
-from training.engine import prepare
+from training.config import Engine, Size
+from training.engine import prepare, uses_gpu
 from training.pack import Pack
 from training.reproduce import estimate, ledger, matrix, report, results
+from training.reproduce.attempt import Workshop
 from training.reproduce.cells import Cell, FinetuneCell, Plan, plan
 from training.reproduce.display import showing
 from training.reproduce.estimate import Clock, duration
 from training.reproduce.ledger import Ledger
 from training.reproduce.matrix import Matrix
-from training.reproduce.run import Workshop, run
+from training.reproduce.run import run
 
 app = typer.Typer(add_completion=False)
 
@@ -58,6 +60,10 @@ def command(  # noqa: PLR0913 (one parameter an option)
         Literal["auto", "32-true", "bf16-mixed"] | None,
         typer.Option(help="Instead of the matrix'."),
     ] = None,
+    at_once: Annotated[
+        int | None,
+        typer.Option(min=1, help="Cells side by side on a CPU, instead of the matrix'."),
+    ] = None,
     compile_networks: options.Compile = False,
     deterministic: options.Deterministic = False,
     dry_run: Annotated[
@@ -85,7 +91,9 @@ def command(  # noqa: PLR0913 (one parameter an option)
         "deterministic": deterministic or None,
     }
     engine = options.engine(**chosen.engine.model_dump() | options.given(given))
-    chosen = chosen.model_copy(update={"engine": engine})
+    chosen = chosen.model_copy(
+        update={"engine": engine, "at_once": _at_once(chosen, engine, at_once)}
+    )
     layout = plan(chosen)
     console = Console(highlight=False)
     source = Source(node=node, store=store, folder=pack)
@@ -100,7 +108,8 @@ def command(  # noqa: PLR0913 (one parameter an option)
         version = results.store_version(layout, out)
         frames = launched(fabric, partial(source.open, console, chosen.size, version))
         shop = _workshop(layout, frames, out, imagenet, fabric)
-        with showing(_console_of(shop.fabric), shop.clock, layout.cells) as display:
+        shown = showing(_console_of(shop.fabric), shop.clock, layout.cells, shop.at_once)
+        with shown as display:
             entries = run(shop, display)
         if not shop.fabric.is_global_zero:
             return
@@ -153,6 +162,19 @@ def _again() -> str:
     return shlex.join(["dicom-node", "train", *words])
 
 
+def _at_once(chosen: Matrix, engine: Engine, asked: int | None) -> int:
+    """Return how many cells run side by side: they share the cores of one CPU."""
+    is_gpu = uses_gpu(engine, torch.cuda.device_count())
+    if engine.devices == engine.nodes == 1 and not is_gpu:
+        return asked or chosen.at_once
+    if asked not in (None, 1):
+        raise ConfigError(
+            f"--at-once {asked}: cells share the cores of one CPU; leave it out on a GPU and with "
+            "--devices or --nodes"
+        )
+    return 1
+
+
 def _workshop(
     layout: Plan, frames: Pack, out: Path, imagenet: Path | None, fabric: Fabric
 ) -> Workshop:
@@ -163,6 +185,7 @@ def _workshop(
         fabric=fabric,
         imagenet=imagenet,
         clock=Clock(estimate.loads(layout, frames), layout.matrix.speed),
+        at_once=layout.matrix.at_once,
         largest_batch=partial(_largest_batch, frames, fabric),
     )
 
@@ -190,6 +213,8 @@ def _print_plan(console: Console, layout: Plan, frames: Pack | None, out: Path) 
         told = _work(cell, clock) if cell in left else "finished"
         console.print(f"{cell.name}: {told}", soft_wrap=True)
     total = clock.total(left) if clock else None
+    if total is not None:
+        total /= layout.matrix.at_once
     text = _summary(layout.matrix, len(left), total, with_frames=frames is not None)
     console.print(text, soft_wrap=True)
 

@@ -1,6 +1,6 @@
 """What a matrix tells the person who waits: bars on a terminal, one line a cell everywhere."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -23,46 +23,63 @@ class Display:
         Knows what is left.
     cells : tuple of Cell
         All of them, in their order.
+    at_once : int
+        How many run side by side.
     """
 
-    def __init__(self, progress: Progress, clock: Clock, cells: tuple[Cell, ...]) -> None:
+    def __init__(
+        self, progress: Progress, clock: Clock, cells: tuple[Cell, ...], at_once: int = 1
+    ) -> None:
         self._progress = progress
         self._clock = clock
         self._cells = cells
+        self._at_once = at_once
         self._matrix = progress.add_task("cells", total=len(cells), told="")
-        self._cell: TaskID | None = None
+        #: bars of the cells that run
+        self._bars: dict[int, TaskID] = {}
+        self._to_come: set[int] = set()
+
+    def expect(self, numbers: Iterable[int]) -> None:
+        """Tell which cells, numbered from 1, are to be run."""
+        self._to_come = set(numbers)
+        self._note()
 
     def begin(self, number: int) -> None:
-        """Tell that cell `number`, from 1, begins."""
+        """Tell that cell `number` begins."""
         cell = self._cells[number - 1]
-        self._progress.update(self._matrix, completed=number - 1, told=self._left(number - 1))
-        if self._cell is not None:
-            self._progress.remove_task(self._cell)
-        self._cell = self._progress.add_task(escape(cell.name), total=cell.settings.epochs, told="")
+        self._bars[number] = self._progress.add_task(
+            escape(cell.name), total=cell.settings.epochs, told=""
+        )
 
-    def epoch(self, epoch: EpochLike) -> None:
-        """Tell of an epoch of the cell that runs."""
-        if self._cell is not None:
-            self._progress.update(self._cell, completed=epoch.number, told=numbers(epoch))
+    def epoch(self, number: int, epoch: EpochLike) -> None:
+        """Tell of an epoch of cell `number`."""
+        self._progress.update(self._bars[number], completed=epoch.number, told=numbers(epoch))
 
     def end(self, number: int, told: str) -> None:
         """Tell what came of cell `number`; with it the time that is left."""
-        self._progress.update(self._matrix, completed=number, told=self._left(number))
+        self._progress.remove_task(self._bars.pop(number))
+        self._to_come.discard(number)
+        left = self._note()
         text = f"{number}/{len(self._cells)} {self._cells[number - 1].name}: {told}"
-        left = self._left(number)
         self.say(f"{text}; {left}" if left else text)
 
     def say(self, text: str) -> None:
         """Print a line."""
         self._progress.console.print(text, markup=False, soft_wrap=True)
 
-    def _left(self, done: int) -> str:
-        seconds = self._clock.total(self._cells[done:])
-        return f"about {duration(seconds)} left" if seconds else ""
+    def _note(self) -> str:
+        """Move the bar of the matrix; return how long the rest takes, "" when that is not known."""
+        seconds = self._clock.total(self._cells[number - 1] for number in self._to_come)
+        left = f"about {duration(seconds / self._at_once)} left" if seconds else ""
+        done = len(self._cells) - len(self._to_come)
+        self._progress.update(self._matrix, completed=done, told=left)
+        return left
 
 
 @contextmanager
-def showing(console: Console, clock: Clock, cells: tuple[Cell, ...]) -> Iterator[Display]:
+def showing(
+    console: Console, clock: Clock, cells: tuple[Cell, ...], at_once: int = 1
+) -> Iterator[Display]:
     """Give a display for as long as a matrix runs."""
     columns = (
         TextColumn("{task.description}"),
@@ -71,4 +88,4 @@ def showing(console: Console, clock: Clock, cells: tuple[Cell, ...]) -> Iterator
         TextColumn("{task.fields[told]}"),
     )
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        yield Display(progress, clock, cells)
+        yield Display(progress, clock, cells, at_once)

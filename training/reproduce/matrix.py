@@ -127,6 +127,8 @@ class Matrix(Settings):
     #: whose weights stay on disk: those of the first seed, or of all
     keep: Literal["first_seed", "all"] = "first_seed"
     engine: Engine = Engine()
+    #: on a CPU: how many cells run side by side, each on its part of the cores
+    at_once: Count = 1
     paper: tuple[PaperNumber, ...] = ()
     speed: Speed | None = None
 

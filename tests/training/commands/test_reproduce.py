@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 import yaml
@@ -92,6 +93,39 @@ def test_killed_in_a_cell_and_in_the_report_it_ends_with_the_same_table(
     reproduce(layout, phantoms, whole)
     interrupted = tabulate(layout, results.read(layout, out))
     assert scores(interrupted) == scores(tabulate(layout, results.read(layout, whole)))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_killed_while_cells_run_side_by_side_it_leaves_no_process(
+    phantoms: Pack, tmp_path: Path
+) -> None:
+    quality = {"task": "quality", "epochs": 200, "batch_size": 4, "learning_rate": 1e-3}
+    file = written(
+        tmp_path, tasks={"quality": quality}, strategies=["baseline"], compare=[], at_once=2
+    )
+    first, second = cells.plan(matrix.load(str(file))).finetune
+    out = tmp_path / "out"
+    run = started(file, phantoms, out)
+    folders = [results.folder_of(out, cell) for cell in (first, second)]
+
+    def both_run() -> bool:
+        return all((folder / "epochs.jsonl").exists() for folder in folders)
+
+    until(lambda: both_run() or run.poll() is not None, deadline_s=180.0)
+    children = psutil.Process(run.pid).children(recursive=True)
+    assert len(children) >= 2
+    killed_when(run, lambda: True)
+    _, alive = psutil.wait_procs(children, timeout=30)
+    assert alive == []
+
+
+def test_cells_side_by_side_are_refused_where_they_share_no_cpu(
+    phantoms: Pack, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("reproduce", written(tmp_path), "--pack", phantoms.folder, "--out", tmp_path / "out")
+    assert status_of(*words, "--devices", "2", "--at-once", "2") == 2
+    assert "--at-once 2: cells share the cores of one CPU" in capsys.readouterr().err
 
 
 def test_a_dry_run_says_the_cells_and_leaves_nothing(
