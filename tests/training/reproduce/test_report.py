@@ -84,7 +84,7 @@ def test_markdown_tables_have_as_many_cells_in_each_line(out: Path) -> None:
 
 def test_the_report_says_what_it_cost_and_how_to_make_it_again(out: Path) -> None:
     text = (out / report.MARKDOWN).read_text("utf-8")
-    assert "1 min 19 s in all on 2 CPU cores, 32-true" in text
+    assert "1 min 19 s, all cells added up, on 2 CPU cores, 32-true" in text
     assert "    dicom-node train reproduce tiny" in text
     assert f"Written by dicom-node {code_version()}." in text
 
