@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 
 from dicom_node import metrics
 from dicom_node.config import Config
-from dicom_node.deliver.dimse import Outcome, Verdict, send
+from dicom_node.deliver.dimse import send
+from dicom_node.deliver.outcome import Outcome, Verdict
 from dicom_node.outbox import Errand, Outbox
 from dicom_node.records import Result
 
