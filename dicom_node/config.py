@@ -11,9 +11,12 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError
 
 from dicom_node.destinations import (
+    KINDS,
     AETitle,
+    AnyDestination,
     Destination,
     DestinationTls,
+    DicomwebDestination,
     MinimumVersion,
     Port,
     Section,
@@ -21,10 +24,12 @@ from dicom_node.destinations import (
 from dicom_node.errors import ConfigError
 
 __all__ = [
+    "AnyDestination",
     "Caller",
     "Config",
     "CountAt",
     "Destination",
+    "DicomwebDestination",
     "HarvestSettings",
     "InferSettings",
     "NodeSettings",
@@ -151,7 +156,7 @@ class Config(Section):
     bundles: Path | None = Field(default=None, strict=False)
     harvest: HarvestSettings = HarvestSettings()
     infer: InferSettings = InferSettings()
-    destinations: tuple[Destination, ...] = Field(default=(), strict=False)
+    destinations: tuple[AnyDestination, ...] = Field(default=(), strict=False)
     #: null = neither metrics nor health are served
     web: WebSettings | None = None
     #: null = SQLite under node.data; postgresql://... for the jobs of several machines
@@ -214,16 +219,25 @@ def _check_keys(node: yaml.Node | None, path: Path) -> None:
 def _faults(error: ValidationError, path: Path, tree: yaml.Node | None) -> list[str]:
     lines = []
     for fault in error.errors():
-        key = ".".join(str(part) for part in fault["loc"])
+        place = _place(fault["loc"])
+        key = ".".join(str(part) for part in place)
         what = fault["msg"]
         if fault["type"] == "extra_forbidden":
             what = f"unknown key; known here: {', '.join(_known_keys(fault['loc'][:-1]))}"
         elif fault["type"] == "missing":
             what = "missing; add it"
+        elif fault["type"] == "union_tag_invalid":
+            what = f"kind {fault['ctx']['tag']!r} is not known; known are {', '.join(KINDS)}"
         else:
             what = f"{fault['input']!r} will not do: {what}"
-        lines.append(f"{path}:{_line(tree, fault['loc'])}: {key}: {what}")
+        lines.append(f"{path}:{_line(tree, place)}: {key}: {what}")
     return lines
+
+
+def _place(loc: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    """Return where a fault is in the file: pydantic names the kind of a destination, too."""
+    is_in_one = loc[:1] == ("destinations",) and len(loc) > 2
+    return loc[:2] + loc[3:] if is_in_one else loc
 
 
 def _line(node: yaml.Node | None, loc: tuple[int | str, ...]) -> int:
@@ -253,7 +267,8 @@ def _known_keys(loc: tuple[int | str, ...]) -> list[str]:
         "study": StudySettings,
         "harvest": HarvestSettings,
         "infer": InferSettings,
-        "destinations": Destination,
+        "dimse": Destination,
+        "dicomweb": DicomwebDestination,
         "callers": Caller,
         "tls": TlsSettings,
         "count_at": CountAt,
@@ -273,12 +288,8 @@ def _check_destinations(config: Config, path: Path) -> None:
                 "give each destination its own name"
             )
     for destination in config.destinations:
-        tls = destination.tls
-        if tls is not None and (tls.certificate is None) != (tls.key is None):
-            raise ConfigError(
-                f"{path}: destinations: {destination.name}: tls: certificate and key belong "
-                "together; give both, or none"
-            )
+        if destination.fault:
+            raise ConfigError(f"{path}: destinations: {destination.name}: {destination.fault}")
 
 
 def _check_ports(config: Config, path: Path) -> None:

@@ -1,9 +1,12 @@
-"""The section ``destinations`` of the configuration: where results go, and how."""
+"""The section ``destinations`` of the configuration: where results go, and how.
+
+What a destination may say depends on its ``kind``; without one it is ``dimse``.
+"""
 
 from pathlib import Path
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, Any, Final, Literal, Self, TypeAlias, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, StringConstraints, Tag
 
 AETitle = Annotated[
     str,
@@ -53,9 +56,58 @@ class Destination(_AnyDestination):
     #: null = in the clear
     tls: DestinationTls | None = None
 
+    @property
+    def fault(self) -> str:
+        """What does not go together, "" when all does."""
+        if self.tls is not None and (self.tls.certificate is None) != (self.tls.key is None):
+            return "tls: certificate and key belong together; give both, or none"
+        return ""
+
     def rooted(self, folder: Path) -> Self:
         """Return the same with its files' paths below `folder`, where they are relative."""
         return self.model_copy(update={"tls": self.tls and _rooted(self.tls, folder)})
+
+
+class DicomwebDestination(_AnyDestination):
+    """A server that takes STOW-RS (PS3.18 10.5)."""
+
+    kind: Literal["dicomweb"]
+    #: what ``/studies`` is added to
+    url: Annotated[str, StringConstraints(pattern=r"^https?://[^\s/@?#]+(/[^\s@?#]*)?$")]
+    #: file of one line: the bearer token
+    token_file: Path | None = Field(default=None, strict=False)
+    #: basic authentication: a name, and a file of one line with the password
+    user: str | None = None
+    password_file: Path | None = Field(default=None, strict=False)
+    #: PEM file of the authorities that sign the server's certificate; null = those of the library
+    ca: Path | None = Field(default=None, strict=False)
+
+    @property
+    def fault(self) -> str:
+        """What does not go together, "" when all does."""
+        if (self.user is None) != (self.password_file is None):
+            return "user and password_file belong together; give both, or none"
+        if self.token_file is not None and self.user is not None:
+            return "token_file and user exclude each other; keep one"
+        return ""
+
+    def rooted(self, folder: Path) -> Self:
+        """Return the same with its files' paths below `folder`, where they are relative."""
+        return _rooted(self, folder)
+
+
+KINDS: Final = ("dimse", "dicomweb")
+
+
+def _kind_of(value: Any) -> str:
+    kind = value.get("kind", "dimse") if isinstance(value, dict) else getattr(value, "kind", "")
+    return str(kind)
+
+
+AnyDestination: TypeAlias = Annotated[
+    Annotated[Destination, Tag("dimse")] | Annotated[DicomwebDestination, Tag("dicomweb")],
+    Discriminator(_kind_of),
+]
 
 
 _SectionT = TypeVar("_SectionT", bound=Section)

@@ -2,8 +2,8 @@
 
 from dicom_node.certificates import client_expiry
 from dicom_node.cli.listening import Finding, good_until
-from dicom_node.config import Config, Destination
-from dicom_node.deliver import echo, shake_hands
+from dicom_node.config import AnyDestination, Config, Destination, DicomwebDestination
+from dicom_node.deliver import ask, shake_hands
 from dicom_node.destinations import DestinationTls
 from dicom_node.errors import ConfigError
 
@@ -15,15 +15,23 @@ def destinations(config: Config) -> list[Finding]:
     ]
 
 
-def _ask(destination: Destination, calling_ae_title: str) -> tuple[str, str]:
-    if fault := echo(destination, calling_ae_title=calling_ae_title):
+def _ask(destination: AnyDestination, calling_ae_title: str) -> tuple[str, str]:
+    if fault := ask(destination, calling_ae_title=calling_ae_title):
         return fault, ""
-    where = f"{destination.ae_title}@{destination.host}:{destination.port}"
-    found = f"{where} answers C-ECHO"
+    if isinstance(destination, DicomwebDestination):
+        return "", f"{destination.url} answers QIDO-RS{_openly(destination)}"
+    found = f"{destination.ae_title}@{destination.host}:{destination.port} answers C-ECHO"
     if destination.tls is None:
         return "", found
     fault, over_tls = _look_at_tls(destination, destination.tls)
     return fault, "" if fault else found + over_tls
+
+
+def _openly(destination: DicomwebDestination) -> str:
+    has_secret = destination.token_file is not None or destination.user is not None
+    if destination.url.startswith("https:") or not has_secret:
+        return ""
+    return "; warning: token and password travel in the clear, use https"
 
 
 def _look_at_tls(destination: Destination, tls: DestinationTls) -> tuple[str, str]:

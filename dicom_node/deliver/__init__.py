@@ -5,10 +5,12 @@ from dicom_node.deliver.dimse import echo, send
 from dicom_node.deliver.errand import run_errand
 from dicom_node.deliver.outcome import Outcome, Verdict
 from dicom_node.deliver.secure import shake_hands
+from dicom_node.deliver.sending import ask
 
 __all__ = [
     "Outcome",
     "Verdict",
+    "ask",
     "echo",
     "report_commitments",
     "run_errand",

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 from dicom_node import metrics
 from dicom_node.config import Config
-from dicom_node.deliver.dimse import send
 from dicom_node.deliver.outcome import Outcome, Verdict
+from dicom_node.deliver.sending import send_to
 from dicom_node.outbox import Errand, Outbox
 from dicom_node.records import Result
 
@@ -38,7 +38,7 @@ def run_errand(
     if destination is None:
         outcomes: Iterable[Outcome] = (_homeless(result) for result in owed)
     else:
-        outcomes = send(owed, destination, calling_ae_title=config.node.ae_title)
+        outcomes = send_to(destination, owed, calling_ae_title=config.node.ae_title)
     counts = {verdict.value: 0 for verdict in Verdict}
     for outcome in outcomes:
         counts[outcome.verdict.value] += 1

@@ -119,3 +119,34 @@ def test_an_unknown_key_of_a_destinations_tls_is_told_the_known_ones(tmp_path: P
 def test_a_certificate_without_its_key_is_refused(tmp_path: Path) -> None:
     message = fault(tmp_path, destination(more=", tls: {certificate: n.pem}"))
     assert "pacs: tls: certificate and key belong together" in message
+
+
+def web(more: str = "", *, url: str = "https://h/dicom-web") -> str:
+    return f"destinations:\n  - {{name: web, kind: dicomweb, url: {url!r}{more}}}\n"
+
+
+def test_a_destination_of_another_kind_has_keys_of_its_own(tmp_path: Path) -> None:
+    text = web(", token_file: token, ca: ca.pem, send: [sr]")
+    [found] = config.load(written(tmp_path, text)).destinations
+    assert isinstance(found, config.DicomwebDestination)
+    assert (found.token_file, found.ca) == (tmp_path / "token", tmp_path / "ca.pem")
+    assert found.send == ("sr",)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (web(", port: 1"), ("destinations.0.port: unknown key", "known here: ca", "url, user")),
+        (destination(more=", url: u"), ("destinations.0.url: unknown key", "ae_title", "tls")),
+        (destination(more=", kind: ftp"), ("kind 'ftp' is not known; known are dimse, dicomweb",)),
+        (web(url="ftp://h"), ("destinations.0.url", "'ftp://h'")),
+        (web(url="https://user:word@h/"), ("destinations.0.url",)),
+        (web(", user: node"), ("web: user and password_file belong together",)),
+        (web(", user: n, password_file: p, token_file: t"), ("token_file and user exclude",)),
+    ],
+)
+def test_a_destination_says_what_its_kind_allows(
+    tmp_path: Path, text: str, words: tuple[str, ...]
+) -> None:
+    message = fault(tmp_path, text)
+    assert all(word in message for word in words), message
