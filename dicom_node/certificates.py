@@ -1,16 +1,19 @@
-"""The certificates of the TLS side (PS3.15 B.12: BCP 195), and until when the node's is good.
+"""The certificates of the TLS sides (PS3.15 B.12: BCP 195), and until when the node's are good.
 
 The standard library reads a certificate's dates only of a peer that it verified. So the node calls
 itself, in memory: a handshake with its own certificate as the only authority.
 """
 
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from dicom_node import log
 from dicom_node.config import TlsSettings
+from dicom_node.destinations import DestinationTls
 from dicom_node.errors import ConfigError
 
 _VERSIONS: Final = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
@@ -30,9 +33,11 @@ def server_context(settings: TlsSettings) -> ssl.SSLContext:
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = _VERSIONS[settings.minimum_version]
-    _load_own(context, settings)
+    _load_own(context, settings.certificate, settings.key, "node.tls")
     if settings.callers_ca is not None:
-        _load_callers(context, settings)
+        _load_authorities(
+            context, settings.callers_ca, "node.tls.callers_ca", "the callers' certificates"
+        )
         context.verify_mode = ssl.CERT_REQUIRED
     return context
 
@@ -78,6 +83,48 @@ class ServerContext:
         return [_stamp(path) for path in files if path is not None]
 
 
+def client_context(settings: DestinationTls) -> ssl.SSLContext:
+    """Return the context of a connection to a destination.
+
+    Raises
+    ------
+    ConfigError
+        When a file cannot be read, or key and certificate do not belong together.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = _VERSIONS[settings.minimum_version]
+    context.check_hostname = settings.check_server_name
+    if settings.ca is None:
+        context.load_default_certs()
+    else:
+        _load_authorities(context, settings.ca, "tls.ca", "the destination's certificate")
+    if settings.certificate is not None and settings.key is not None:
+        _load_own(context, settings.certificate, settings.key, "tls")
+    return context
+
+
+def client_expiry(settings: DestinationTls) -> datetime | None:
+    """Return when the certificate ends that the node shows to a destination, None without one.
+
+    Raises
+    ------
+    ConfigError
+        As `expiry` does.
+    """
+    if settings.certificate is None or settings.key is None:
+        return None
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
+    _load_own(client, settings.certificate, settings.key, "tls")
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(settings.certificate, settings.key, password=lambda: b"")
+    server.verify_mode = ssl.CERT_REQUIRED
+    _trust(server, settings.certificate)
+    with _saying_what_is_wrong("tls.certificate", settings.certificate):
+        ours, _ = _shake_hands(server, client)
+        return end_of(ours.getpeercert())
+
+
 def expiry(settings: TlsSettings) -> datetime:
     """Return when the certificate ends.
 
@@ -89,13 +136,17 @@ def expiry(settings: TlsSettings) -> datetime:
     """
     server = server_context(settings)
     server.verify_mode = ssl.CERT_NONE  # the node has no certificate of a caller
-    try:
-        return _end(server, _callers_side(settings))
-    except ssl.SSLCertVerificationError as exc:
-        what = _DATES.get(exc.verify_code, f"will not do: {exc.verify_message}")
-        raise ConfigError(
-            f"node.tls.certificate: {settings.certificate} {what}; put a new one in its place"
-        ) from None
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname = False
+    _trust(client, settings.certificate)
+    with _saying_what_is_wrong("node.tls.certificate", settings.certificate):
+        _, theirs = _shake_hands(server, client)
+        return end_of(theirs.getpeercert())
+
+
+def end_of(certificate: Any) -> datetime:
+    """Return when a certificate ends that ``getpeercert`` returned."""
+    return datetime.fromtimestamp(ssl.cert_time_to_seconds(str(certificate["notAfter"])), UTC)
 
 
 def _stamp(path: Path) -> _Stamp:
@@ -106,40 +157,52 @@ def _stamp(path: Path) -> _Stamp:
     return found.st_ino, found.st_size, found.st_mtime_ns
 
 
-def _load_own(context: ssl.SSLContext, settings: TlsSettings) -> None:
+def _load_own(context: ssl.SSLContext, certificate: Path, key: Path, where: str) -> None:
     try:
         # a key with a passphrase must not wait for somebody at a terminal
-        context.load_cert_chain(settings.certificate, settings.key, password=lambda: b"")
+        context.load_cert_chain(certificate, key, password=lambda: b"")
     except OSError as exc:  # ssl.SSLError is one
         raise ConfigError(
-            f"node.tls: {settings.certificate} and {settings.key} cannot be used ({_why(exc)}); "
+            f"{where}: {certificate} and {key} cannot be used ({why(exc)}); "
             "give PEM files that this user can read, a key without passphrase, and its certificate"
         ) from None
 
 
-def _load_callers(context: ssl.SSLContext, settings: TlsSettings) -> None:
+def _load_authorities(context: ssl.SSLContext, ca: Path, where: str, whose: str) -> None:
     try:
-        context.load_verify_locations(settings.callers_ca)
+        context.load_verify_locations(ca)
     except OSError as exc:
         raise ConfigError(
-            f"node.tls.callers_ca: {settings.callers_ca} cannot be used ({_why(exc)}); "
-            "give a PEM file of the authorities that sign the callers' certificates"
+            f"{where}: {ca} cannot be used ({why(exc)}); "
+            f"give a PEM file of the authorities that sign {whose}"
         ) from None
 
 
-def _why(exc: OSError) -> str:
+def why(exc: OSError) -> str:
+    """Return the few words that OpenSSL or the system has for a failure."""
+    if isinstance(exc, ssl.SSLCertVerificationError):
+        return str(exc.verify_message)
     return (exc.reason if isinstance(exc, ssl.SSLError) else exc.strerror) or type(exc).__name__
 
 
-def _callers_side(settings: TlsSettings) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.load_verify_locations(settings.certificate)
+@contextmanager
+def _saying_what_is_wrong(where: str, certificate: Path) -> Iterator[None]:
+    try:
+        yield
+    except ssl.SSLCertVerificationError as exc:
+        what = _DATES.get(exc.verify_code, f"will not do: {exc.verify_message}")
+        raise ConfigError(f"{where}: {certificate} {what}; put a new one in its place") from None
+
+
+def _trust(context: ssl.SSLContext, certificate: Path) -> None:
+    """Let a certificate be its own authority."""
+    context.load_verify_locations(certificate)
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    return context
 
 
-def _end(server: ssl.SSLContext, client: ssl.SSLContext) -> datetime:
+def _shake_hands(
+    server: ssl.SSLContext, client: ssl.SSLContext
+) -> tuple[ssl.SSLObject, ssl.SSLObject]:
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     ours = server.wrap_bio(to_server, to_client, server_side=True)
     theirs = client.wrap_bio(to_client, to_server)
@@ -150,5 +213,4 @@ def _end(server: ssl.SSLContext, client: ssl.SSLContext) -> datetime:
             side.do_handshake()
         except ssl.SSLWantReadError:
             waiting.append(side)
-    certificate = theirs.getpeercert() or {}
-    return datetime.fromtimestamp(ssl.cert_time_to_seconds(str(certificate["notAfter"])), UTC)
+    return ours, theirs

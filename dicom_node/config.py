@@ -8,28 +8,42 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
+from dicom_node.destinations import (
+    KINDS,
+    AETitle,
+    AnyDestination,
+    Destination,
+    DestinationTls,
+    DicomwebDestination,
+    MinimumVersion,
+    Port,
+    Section,
+)
 from dicom_node.errors import ConfigError
 
-AETitle = Annotated[
-    str,
-    # PS3.5 6.2, VR AE: at most 16 characters of the default repertoire, no backslash
-    StringConstraints(
-        strip_whitespace=True, min_length=1, max_length=16, pattern=r"^[\x20-\x5b\x5d-\x7e]+$"
-    ),
+__all__ = [
+    "AnyDestination",
+    "Caller",
+    "Config",
+    "CountAt",
+    "Destination",
+    "DicomwebDestination",
+    "HarvestSettings",
+    "InferSettings",
+    "NodeSettings",
+    "StudySettings",
+    "TlsSettings",
+    "WebSettings",
+    "load",
 ]
-Port = Annotated[int, Field(ge=1, le=65535)]
 
 #: Folder of the weak-label store under ``node.data``.
 STORE = "store"
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class Caller(_Section):
+class Caller(Section):
     """Who may send: an AE title from a host; ``"*"`` stands for any."""
 
     ae_title: AETitle
@@ -38,7 +52,7 @@ class Caller(_Section):
     port: Port | None = None
 
 
-class TlsSettings(_Section):
+class TlsSettings(Section):
     """The TLS side of the Application Entity (PS3.15 B.12, BCP 195), on a port of its own."""
 
     port: Port = 2762
@@ -49,10 +63,10 @@ class TlsSettings(_Section):
     key: Path = Field(strict=False)
     #: PEM file of the authorities whose certificates callers must show; null = none is asked for
     callers_ca: Path | None = Field(default=None, strict=False)
-    minimum_version: Literal["1.2", "1.3"] = "1.2"
+    minimum_version: MinimumVersion = "1.2"
 
 
-class NodeSettings(_Section):
+class NodeSettings(Section):
     """The Application Entity and its place on disk."""
 
     ae_title: AETitle = "DICOM_NODE"
@@ -83,7 +97,7 @@ class NodeSettings(_Section):
         return plain if self.tls is None else [*plain, (self.tls.port, True)]
 
 
-class CountAt(_Section):
+class CountAt(Section):
     """A PACS that is asked how many instances a study has (C-FIND, study root)."""
 
     ae_title: AETitle
@@ -92,7 +106,7 @@ class CountAt(_Section):
     timeout_s: Annotated[float, Field(gt=0)] = 10.0
 
 
-class StudySettings(_Section):
+class StudySettings(Section):
     """When a study counts as complete."""
 
     #: nothing came for so long
@@ -105,7 +119,7 @@ class StudySettings(_Section):
     count_at: CountAt | None = None
 
 
-class HarvestSettings(_Section):
+class HarvestSettings(Section):
     """What goes into the weak-label store."""
 
     enabled: bool = True
@@ -117,7 +131,7 @@ class HarvestSettings(_Section):
     max_frames_per_clip: Annotated[int, Field(ge=1)] = 30
 
 
-class InferSettings(_Section):
+class InferSettings(Section):
     """How models run."""
 
     threads: Annotated[int, Field(ge=1)] | None = None
@@ -126,26 +140,14 @@ class InferSettings(_Section):
     decode_timeout_s: Annotated[float, Field(gt=0)] = 60.0
 
 
-class Destination(_Section):
-    """Where results go."""
-
-    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,32}$")]
-    kind: Literal["dimse"] = "dimse"
-    ae_title: AETitle
-    host: str
-    port: Port
-    send: tuple[Literal["seg", "sr"], ...] = Field(default=("seg", "sr"), strict=False)
-    timeout_s: Annotated[float, Field(gt=0)] = 30.0
-
-
-class WebSettings(_Section):
+class WebSettings(Section):
     """Where ``/metrics`` and ``/healthz`` are served."""
 
     bind: str = "127.0.0.1"
     port: Port = 9112
 
 
-class Config(_Section):
+class Config(Section):
     """The whole configuration."""
 
     node: NodeSettings = NodeSettings()
@@ -154,7 +156,7 @@ class Config(_Section):
     bundles: Path | None = Field(default=None, strict=False)
     harvest: HarvestSettings = HarvestSettings()
     infer: InferSettings = InferSettings()
-    destinations: tuple[Destination, ...] = Field(default=(), strict=False)
+    destinations: tuple[AnyDestination, ...] = Field(default=(), strict=False)
     #: null = neither metrics nor health are served
     web: WebSettings | None = None
     #: null = SQLite under node.data; postgresql://... for the jobs of several machines
@@ -217,16 +219,25 @@ def _check_keys(node: yaml.Node | None, path: Path) -> None:
 def _faults(error: ValidationError, path: Path, tree: yaml.Node | None) -> list[str]:
     lines = []
     for fault in error.errors():
-        key = ".".join(str(part) for part in fault["loc"])
+        place = _place(fault["loc"])
+        key = ".".join(str(part) for part in place)
         what = fault["msg"]
         if fault["type"] == "extra_forbidden":
             what = f"unknown key; known here: {', '.join(_known_keys(fault['loc'][:-1]))}"
         elif fault["type"] == "missing":
             what = "missing; add it"
+        elif fault["type"] == "union_tag_invalid":
+            what = f"kind {fault['ctx']['tag']!r} is not known; known are {', '.join(KINDS)}"
         else:
             what = f"{fault['input']!r} will not do: {what}"
-        lines.append(f"{path}:{_line(tree, fault['loc'])}: {key}: {what}")
+        lines.append(f"{path}:{_line(tree, place)}: {key}: {what}")
     return lines
+
+
+def _place(loc: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    """Return where a fault is in the file: pydantic names the kind of a destination, too."""
+    is_in_one = loc[:1] == ("destinations",) and len(loc) > 2
+    return loc[:2] + loc[3:] if is_in_one else loc
 
 
 def _line(node: yaml.Node | None, loc: tuple[int | str, ...]) -> int:
@@ -249,12 +260,15 @@ def _line(node: yaml.Node | None, loc: tuple[int | str, ...]) -> int:
 
 def _known_keys(loc: tuple[int | str, ...]) -> list[str]:
     model: type[BaseModel] = Config
+    if "destinations" in loc and loc[-1] == "tls":
+        return sorted(DestinationTls.model_fields)
     nested: dict[str, type[BaseModel]] = {
         "node": NodeSettings,
         "study": StudySettings,
         "harvest": HarvestSettings,
         "infer": InferSettings,
-        "destinations": Destination,
+        "dimse": Destination,
+        "dicomweb": DicomwebDestination,
         "callers": Caller,
         "tls": TlsSettings,
         "count_at": CountAt,
@@ -273,6 +287,9 @@ def _check_destinations(config: Config, path: Path) -> None:
                 f"{path}: destinations: {name!r} stands {names.count(name)} times; "
                 "give each destination its own name"
             )
+    for destination in config.destinations:
+        if destination.fault:
+            raise ConfigError(f"{path}: destinations: {destination.name}: {destination.fault}")
 
 
 def _check_ports(config: Config, path: Path) -> None:
@@ -300,6 +317,7 @@ def _absolute(config: Config, base: Path) -> Config:
         update={
             "node": config.node.model_copy(update={"data": base / config.node.data, "tls": tls}),
             "bundles": None if config.bundles is None else base / config.bundles,
+            "destinations": tuple(one.rooted(base) for one in config.destinations),
             "harvest": harvest.model_copy(
                 update={"site_labels": harvest.site_labels and base / harvest.site_labels}
             ),

@@ -73,7 +73,7 @@ def configure(level: int = logging.INFO) -> None:
     )
     # library messages and warnings can quote data sets: none of them reaches the log
     warnings.simplefilter("ignore")
-    for name in ("pynetdicom", "pydicom", "highdicom"):
+    for name in ("pynetdicom", "pydicom", "highdicom", "dicomweb_client", "urllib3"):
         library = logging.getLogger(name)
         library.handlers = [logging.NullHandler()]
         library.propagate = False

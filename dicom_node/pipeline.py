@@ -211,10 +211,11 @@ class Dispatch:
         return len(fresh)
 
     def deliver(self) -> int:
-        """Hand out the errands whose time has come."""
+        """Hand out the errands whose time has come; one, to a destination that was down."""
         self._report_commitments()
         now = _now()
-        errands = self._parts.outbox.due(now)
+        outbox = self._parts.outbox
+        errands = outbox.outages.let_through(outbox.due(now), now)
         for due in errands:
             errand = due
             # handed out by a process that was killed before it noted the lease: it may have ended
@@ -225,7 +226,7 @@ class Dispatch:
                 "deliver", _errand_job(errand), [study, name, lease], partition=name
             )
             # what came since `now` is not in this errand
-            self._parts.outbox.lease(errand, now)
+            outbox.lease(errand, now)
         return len(errands)
 
     def _report_commitments(self) -> None:

@@ -6,6 +6,7 @@ the caller waits for the whole time-out and the association is aborted. Here it 
 """
 
 import socket
+import ssl
 from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
@@ -42,6 +43,7 @@ def associate(
     *,
     calling_ae_title: str,
     roles: Sequence[SCP_SCU_RoleSelectionNegotiation] = (),
+    tls: tuple[ssl.SSLContext, str] | None = None,
 ) -> Association:
     """Ask for an association; whether it came to be, its ``is_established`` tells.
 
@@ -54,6 +56,8 @@ def associate(
         Our own AE title.
     roles : sequence of SCP_SCU_RoleSelectionNegotiation
         SCP/SCU Role Selection (PS3.7 D.3.3.4).
+    tls : tuple of ssl.SSLContext and str
+        With the name that the peer's certificate must bear; None = in the clear.
     """
     ae = AE(ae_title=calling_ae_title)
     ae.acse_timeout = ae.dimse_timeout = peer.timeout_s
@@ -64,6 +68,7 @@ def associate(
         contexts=list(contexts),
         ae_title=peer.ae_title,
         ext_neg=list(roles),
+        tls_args=tls,
         evt_handlers=[(evt.EVT_CONN_OPEN, _prepare)],
     )
 

@@ -45,11 +45,14 @@ def tls(config: Config) -> list[Finding]:
         ends = expiry(settings)
     except ConfigError as exc:
         return [("tls", str(exc), "")]
+    return [("tls", "", f"the certificate is {good_until(ends)}")]
+
+
+def good_until(ends: datetime) -> str:
+    """Return how long a certificate is good, with a warning when it is not long."""
     days = (ends - datetime.now(UTC)).days
-    found = f"the certificate is good for {days} days, until {ends:%Y-%m-%d}"
-    if days < SOON_DAYS:
-        found += "; warning: order a new one now"
-    return [("tls", "", found)]
+    found = f"good for {days} days, until {ends:%Y-%m-%d}"
+    return found if days >= SOON_DAYS else f"{found}; warning: order a new one now"
 
 
 def _family(host: str) -> socket.AddressFamily:

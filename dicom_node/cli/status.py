@@ -12,6 +12,7 @@ from dicom_node.config import Config
 from dicom_node.errors import PermanentError
 from dicom_node.index import CommitmentState, Index
 from dicom_node.node.layout import Layout, open_inbox
+from dicom_node.outbox import Outbox
 
 #: How many studies the screen shows.
 LATEST = 20
@@ -47,6 +48,12 @@ def status(
         ["file", "reason"],
         [[row["file"], row["reason"]] for row in found["quarantine"]],
         empty="nothing is in quarantine",
+    )
+    print_table(
+        "Destinations that are down",
+        ["destination", "since", "attempts", "next try", "why"],
+        [[str(value) for value in row.values()] for row in found["destinations_down"]],
+        empty="every destination answered last",
     )
     print_table(
         "Storage commitment",
@@ -85,6 +92,7 @@ def _collect(config: Config) -> dict[str, Any]:
             {"file": f"{file_id}.dcm", "reason": reason}
             for file_id, reason in inbox.quarantined(LATEST)
         ],
+        "destinations_down": destinations_down(outbox, config),
         # what is owed a report, or was for a day and got none
         "commitments": [
             {
@@ -114,6 +122,22 @@ def _collect(config: Config) -> dict[str, Any]:
     jobs.close()
     outbox.close()
     return found
+
+
+def destinations_down(outbox: Outbox, config: Config) -> list[dict[str, Any]]:
+    """Return the configured destinations that are down, the longest first."""
+    names = {destination.name for destination in config.destinations}
+    return [
+        {
+            "destination": outage.destination,
+            "since": outage.since.isoformat(timespec="seconds"),
+            "attempts": outage.failures,
+            "next_try": outage.next_try_at.isoformat(timespec="seconds"),
+            "reason": outage.reason,
+        }
+        for outage in outbox.outages.all()
+        if outage.destination in names
+    ]
 
 
 def _show_study(found: dict[str, Any], as_json: bool) -> None:

@@ -1,7 +1,19 @@
 """The way out: results to their destinations, one association a study."""
 
 from dicom_node.deliver.commitment import report_commitments
-from dicom_node.deliver.dimse import Outcome, Verdict, echo, send
+from dicom_node.deliver.dimse import echo, send
 from dicom_node.deliver.errand import run_errand
+from dicom_node.deliver.outcome import Outcome, Verdict
+from dicom_node.deliver.secure import shake_hands
+from dicom_node.deliver.sending import ask
 
-__all__ = ["Outcome", "Verdict", "echo", "report_commitments", "run_errand", "send"]
+__all__ = [
+    "Outcome",
+    "Verdict",
+    "ask",
+    "echo",
+    "report_commitments",
+    "run_errand",
+    "send",
+    "shake_hands",
+]

@@ -5,8 +5,6 @@ archives mishandle 1-bit Pixel Data that they transcode themselves.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import Final
 
 from pydicom import dcmread
@@ -14,50 +12,26 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom.association import Association
 from pynetdicom.presentation import build_context
 
-from dicom_node import log
 from dicom_node.config import Destination
+from dicom_node.deliver.outcome import (
+    LOST_FILE,
+    Answer,
+    Outcome,
+    Verdict,
+    judge,
+    outcome,
+    outcomes,
+)
+from dicom_node.deliver.secure import NO_CONNECTION, shake_hands, tls_of
+from dicom_node.errors import ConfigError
 from dicom_node.header import BROKEN_BYTES
 from dicom_node.records import Result
 from dicom_node.requestor import associate
-
-
-class Verdict(StrEnum):
-    """What an answer means for the outbox."""
-
-    DELIVERED = "delivered"
-    TEMPORARY = "temporary"
-    PERMANENT = "permanent"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """How one object fared."""
-
-    sop_instance_uid: str
-    verdict: Verdict
-    #: DIMSE status, None when there was no answer
-    status: int | None
-    #: for ``queue list``: what happened and what to do
-    reason: str
-
 
 #: Verification SOP Class (PS3.4 A.4)
 VERIFICATION = "1.2.840.10008.1.1"
 #: Proposed in this order
 SYNTAXES: Final[list[str | UID]] = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
-#: First matching row speaks (low, high, verdict, reason). PS3.4 Table B.2-1, PS3.7 Annex C.
-STATUSES: tuple[tuple[int, int, Verdict, str], ...] = (
-    (0x0000, 0x0000, Verdict.DELIVERED, ""),
-    (0xB000, 0xBFFF, Verdict.DELIVERED, "stored with a warning"),
-    (0x0111, 0x0111, Verdict.DELIVERED, "was there already"),
-    (0xA700, 0xA7FF, Verdict.TEMPORARY, "out of resources; free space at the destination"),
-    (0x0110, 0x0110, Verdict.TEMPORARY, "processing failure; see the destination's log"),
-    (0x0213, 0x0213, Verdict.TEMPORARY, "resource limitation at the destination"),
-    (0x0122, 0x0122, Verdict.PERMANENT, "SOP class not supported by the destination"),
-    (0x0124, 0x0124, Verdict.PERMANENT, "not authorised; allow this AE title to store"),
-    (0xA900, 0xA9FF, Verdict.PERMANENT, "data set does not match its SOP class"),
-    (0xC000, 0xCFFF, Verdict.PERMANENT, "the destination cannot understand the object"),
-)
 
 
 def send(
@@ -74,17 +48,14 @@ def send(
     calling_ae_title : str
         Our own AE title.
     """
-    assoc = _associate(
-        destination, calling_ae_title, sorted({result.sop_class_uid for result in results})
-    )
-    if not assoc.is_established:
-        verdict, reason = _refusal(assoc)
-        for result in results:
-            yield _outcome(result, verdict, None, reason)
+    sop_classes = sorted({result.sop_class_uid for result in results})
+    assoc, refusal = _associate(destination, calling_ae_title, sop_classes)
+    if assoc is None:
+        yield from outcomes(results, refusal)
         return
     try:
         for result in results:
-            yield _store(assoc, result)
+            yield outcome(result, _store(assoc, result))
     finally:
         if assoc.is_established:
             assoc.release()
@@ -98,9 +69,9 @@ def echo(destination: Destination, *, calling_ae_title: str) -> str:
     str
         "" when it answered, else what is wrong and what to do.
     """
-    assoc = _associate(destination, calling_ae_title, [VERIFICATION])
-    if not assoc.is_established:
-        return _refusal(assoc)[1]
+    assoc, refusal = _associate(destination, calling_ae_title, [VERIFICATION])
+    if assoc is None:
+        return refusal.reason
     status = assoc.send_c_echo()
     assoc.release()
     if status and status.Status == 0x0000:
@@ -108,32 +79,52 @@ def echo(destination: Destination, *, calling_ae_title: str) -> str:
     return "no answer to C-ECHO; see the destination's log"
 
 
+_WENT_WELL: Final = Answer(verdict=Verdict.DELIVERED)
+
+
 def _associate(
     destination: Destination, calling_ae_title: str, sop_classes: Sequence[str]
-) -> Association:
+) -> tuple[Association | None, Answer]:
+    """Return the association, or None and why there is none."""
     contexts = [build_context(sop_class, SYNTAXES) for sop_class in sop_classes]
-    return associate(destination, contexts, calling_ae_title=calling_ae_title)
+    try:
+        tls = tls_of(destination)
+    except ConfigError as exc:  # its files may be in the middle of a renewal
+        return None, Answer(verdict=Verdict.TEMPORARY, reason=str(exc), is_down=True)
+    assoc = associate(destination, contexts, calling_ae_title=calling_ae_title, tls=tls)
+    if assoc.is_established:
+        return assoc, _WENT_WELL
+    return None, _rejection(assoc) if assoc.is_rejected else _silence(destination)
 
 
-def _refusal(assoc: Association) -> tuple[Verdict, str]:
-    if not assoc.is_rejected:
-        return Verdict.TEMPORARY, "no connection; check host, port and that the destination runs"
+def _silence(destination: Destination) -> Answer:
+    reason = NO_CONNECTION
+    if destination.tls is not None:
+        fault, _ = shake_hands(destination)
+        reason = fault or (
+            "TLS came to be, but no association; the destination may want another certificate "
+            "of the node: see tls.certificate, and the destination's log"
+        )
+    return Answer(verdict=Verdict.TEMPORARY, reason=reason, is_down=True)
+
+
+def _rejection(assoc: Association) -> Answer:
     primitive = assoc.acceptor.primitive
     if primitive is not None and primitive.result == 0x01:  # rejected permanent, PS3.8 9.3.4
-        return (
-            Verdict.PERMANENT,
+        reason = (
             f"association rejected: {primitive.reason_str.lower()}; "
-            "register this AE title at the destination, then 'dicom-node queue retry'",
+            "register this AE title at the destination, then 'dicom-node queue retry'"
         )
-    return Verdict.TEMPORARY, "association rejected for now; the destination is busy"
+        return Answer(verdict=Verdict.PERMANENT, reason=reason)
+    reason = "association rejected for now; the destination is busy"
+    return Answer(verdict=Verdict.TEMPORARY, reason=reason)
 
 
-def _store(assoc: Association, result: Result) -> Outcome:
+def _store(assoc: Association, result: Result) -> Answer:
     try:
         dataset = dcmread(result.path)
     except BROKEN_BYTES:
-        reason = "its file in the results folder is missing or damaged; restore it from backup"
-        return _outcome(result, Verdict.PERMANENT, None, reason)
+        return Answer(verdict=Verdict.PERMANENT, reason=LOST_FILE)
     try:
         answer = assoc.send_c_store(dataset)
     except ValueError:  # no accepted context
@@ -141,30 +132,9 @@ def _store(assoc: Association, result: Result) -> Outcome:
             f"the destination does not accept {result.kind.upper()} objects; "
             "enable that SOP class there or leave it out of 'send:'"
         )
-        return _outcome(result, Verdict.PERMANENT, None, reason)
+        return Answer(verdict=Verdict.PERMANENT, reason=reason)
     except RuntimeError:  # the association ended under our hands
-        return _outcome(result, Verdict.TEMPORARY, None, "the destination dropped the association")
+        return Answer(verdict=Verdict.TEMPORARY, reason="the destination dropped the association")
     if "Status" not in answer:
-        return _outcome(result, Verdict.TEMPORARY, None, "no answer in time")
-    return _judge(result, int(answer.Status))
-
-
-def _judge(result: Result, status: int) -> Outcome:
-    for low, high, verdict, reason in STATUSES:
-        if low <= status <= high:
-            return _outcome(result, verdict, status, reason)
-    return _outcome(result, Verdict.TEMPORARY, status, "unknown status; see the destination's log")
-
-
-def _outcome(result: Result, verdict: Verdict, status: int | None, reason: str) -> Outcome:
-    if verdict is not Verdict.DELIVERED:
-        log.get("deliver").warning(
-            "not delivered",
-            sop_instance_uid=result.sop_instance_uid,
-            state=verdict.value,
-            status=status,
-            reason=reason,
-        )
-    return Outcome(
-        sop_instance_uid=result.sop_instance_uid, verdict=verdict, status=status, reason=reason
-    )
+        return Answer(verdict=Verdict.TEMPORARY, reason="no answer in time")
+    return judge(int(answer.Status))

@@ -4,9 +4,10 @@ import random
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from dicom_node import metrics
+from dicom_node import log, metrics
 from dicom_node.config import Config
-from dicom_node.deliver.dimse import Outcome, Verdict, send
+from dicom_node.deliver.outcome import Outcome, Verdict
+from dicom_node.deliver.sending import send_to
 from dicom_node.outbox import Errand, Outbox
 from dicom_node.records import Result
 
@@ -30,20 +31,43 @@ def run_errand(
     dict of str to int
         How many objects met each `Verdict`; empty when nothing is owed any more.
     """
+    name, now = errand.destination, datetime.now(UTC)
+    outage = outbox.outages.find(name)
+    if outage is not None and outage.probe != errand.study_instance_uid:
+        # it went down since this was handed out: another finds out when it is up again
+        outbox.put_back(errand, now)
+        return {}
     owed = outbox.waiting(errand)
     if not owed:
+        outbox.outages.nothing_found_out(name, now)
         return {}
-    destination = {d.name: d for d in config.destinations}.get(errand.destination)
+    destination = {d.name: d for d in config.destinations}.get(name)
     if destination is None:
         outcomes: Iterable[Outcome] = (_homeless(result) for result in owed)
     else:
-        outcomes = send(owed, destination, calling_ae_title=config.node.ae_title)
+        outcomes = send_to(destination, owed, calling_ae_title=config.node.ae_title)
     counts = {verdict.value: 0 for verdict in Verdict}
+    last: Outcome | None = None
     for outcome in outcomes:
         counts[outcome.verdict.value] += 1
-        metrics.count(metrics.DELIVERIES, errand.destination, outcome.verdict.value)
-        _settle(outbox, errand.destination, outcome, rng)
+        metrics.count(metrics.DELIVERIES, name, outcome.verdict.value)
+        _settle(outbox, name, outcome, rng)
+        last = outcome
+    if last is not None:
+        _note(outbox, name, last, rng)
     return counts
+
+
+def _note(outbox: Outbox, destination: str, last: Outcome, rng: random.Random) -> None:
+    """Write down whether the destination is down."""
+    if not last.is_down:
+        if outbox.outages.ended(destination) is not None:
+            log.get("deliver").info("destination is back", destination=destination)
+        return
+    reason = last.reason
+    found = outbox.outages.failed(destination, reason=reason, now=datetime.now(UTC), rng=rng)
+    if found is not None and found.failures == 1:
+        log.get("deliver").warning("destination is down", destination=destination, reason=reason)
 
 
 def _homeless(result: Result) -> Outcome:

@@ -84,9 +84,9 @@ def run_demo(folder: Path) -> None:
     folder = _fresh(folder)
     config_file = _write_config(folder)
     config = configuration.load(config_file)
-    destination = config.destinations[0]
+    [port] = [one.port for one in config.destinations if isinstance(one, Destination)]
     with (
-        receiving_pacs(folder / "pacs", destination.port, ae_title=PACS_AE_TITLE),
+        receiving_pacs(folder / "pacs", port, ae_title=PACS_AE_TITLE),
         _running_node(config_file, config, folder / "node.log"),
     ):
         _learn(config, folder, console, counts)

@@ -6,6 +6,7 @@ here too, written in the same transaction as the results: after a crash a study 
 with all its results owed, or not analysed.
 """
 
+from dicom_node.outbox.outages import Outage
 from dicom_node.outbox.outbox import LEASE_S, Outbox
 from dicom_node.outbox.rows import Backlog, DeliveryRow, DeliveryState, Errand
 
@@ -15,5 +16,6 @@ __all__ = [
     "DeliveryRow",
     "DeliveryState",
     "Errand",
+    "Outage",
     "Outbox",
 ]

@@ -11,6 +11,7 @@ from sqlalchemy.dialects.sqlite import insert
 from dicom_node.backoff import retry_delay_s
 from dicom_node.database import for_reading, open_sqlite
 from dicom_node.outbox import queries
+from dicom_node.outbox.outages import OUTAGE, Outages
 from dicom_node.outbox.rows import (
     Backlog,
     DeliveryRow,
@@ -52,6 +53,7 @@ class Outbox:
             index.create(self._engine, checkfirst=True)
         self._reads = for_reading(self._engine)
         self._results = results
+        self.outages = Outages(self._engine, self._reads)
 
     def close(self) -> None:
         """Close the database."""
@@ -166,6 +168,11 @@ class Outbox:
                 .values(due_at=now.timestamp() + LEASE_S)
             )
 
+    def put_back(self, errand: Errand, now: datetime) -> None:
+        """Let an errand that was handed out in vain be due at once."""
+        change = sa.update(DELIVERY).where(queries.is_owed(errand))
+        self._count(change.values(due_at=now.timestamp()))
+
     def waiting(self, errand: Errand) -> list[Result]:
         """Return the objects of an errand that are still owed, SEG before the SR on them."""
         with self._reads.connect() as connection:
@@ -260,7 +267,11 @@ class Outbox:
             return [to_backlog(row) for row in connection.execute(queries.backlogs())]
 
     def retry(self, *, now: datetime, destination: str | None = None) -> int:
-        """Make every dead or waiting row due at once; returns how many."""
+        """Make every dead or waiting row due at once, whoever is down; returns how many."""
+        forgotten = sa.delete(OUTAGE)
+        if destination is not None:
+            forgotten = forgotten.where(OUTAGE.c.destination == destination)
+        self._count(forgotten)
         change = sa.update(DELIVERY).where(
             DELIVERY.c.state.in_([DeliveryState.WAITING.value, DeliveryState.DEAD.value])
         )

@@ -6,13 +6,17 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from dicom_node.outbox.outages import held_back
 from dicom_node.outbox.rows import DeliveryState, Errand
 from dicom_node.outbox.tables import DELIVERY, ERRAND, RESULT, VERSION
 from dicom_node.outbox.versions import HAS_VERSION, VERSIONS, results_with_versions
 
 
 def due_errands(now: datetime) -> sa.Select[Any]:
-    """Ask for the fields of `Errand` whose time has come, the longest waiting first."""
+    """Ask for the fields of `Errand` whose time has come, the longest waiting first.
+
+    What a destination is owed that is down waits until one of them may find out.
+    """
     study, name = RESULT.c.study_instance_uid, DELIVERY.c.destination
     handed_out = sa.and_(ERRAND.c.study_instance_uid == study, ERRAND.c.destination == name)
     return (
@@ -20,6 +24,7 @@ def due_errands(now: datetime) -> sa.Select[Any]:
         .select_from(DELIVERY.join(RESULT).outerjoin(ERRAND, handed_out))
         .where(DELIVERY.c.state == DeliveryState.WAITING)
         .where(DELIVERY.c.due_at <= now.timestamp())
+        .where(name.not_in(held_back(now)))
         .group_by(study, name)
         .order_by(sa.func.min(DELIVERY.c.due_at))
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from dicom_node import log
 from dicom_node.backoff import Patience
-from dicom_node.config import Config, CountAt
+from dicom_node.config import Config, CountAt, Destination
 from dicom_node.errors import DestinationDownError
 from dicom_node.index import CountRow, Index, StudyRow, StudyState
 from dicom_node.outbox import Outbox
@@ -69,6 +69,7 @@ def _names(config: Config, at: CountAt) -> list[str]:
     return [
         destination.name
         for destination in config.destinations
-        if (destination.ae_title, destination.host, destination.port)
+        if isinstance(destination, Destination)
+        and (destination.ae_title, destination.host, destination.port)
         == (at.ae_title, at.host, at.port)
     ]

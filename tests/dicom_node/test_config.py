@@ -96,3 +96,57 @@ def test_a_port_that_stands_twice_is_named(tmp_path: Path) -> None:
     path.write_text("node: {port: 9112}\nweb: {port: 9112}\n")
     with pytest.raises(ConfigError, match=r"port 9112 stands 2 times.*give each its own"):
         config.load(path)
+
+
+def destination(*, port: str = "104", more: str = "") -> str:
+    return f"destinations:\n  - {{name: pacs, ae_title: A, host: h, port: {port}{more}}}\n"
+
+
+def test_the_files_of_a_destination_are_relative_to_the_configuration(tmp_path: Path) -> None:
+    text = destination(more=", tls: {ca: ca.pem, certificate: /etc/n.pem, key: n.key}")
+    [found] = config.load(written(tmp_path, text)).destinations
+    assert isinstance(found, config.Destination)
+    assert found.tls is not None
+    assert (found.tls.ca, found.tls.key) == (tmp_path / "ca.pem", tmp_path / "n.key")
+    assert found.tls.certificate == Path("/etc/n.pem")
+
+
+def test_an_unknown_key_of_a_destinations_tls_is_told_the_known_ones(tmp_path: Path) -> None:
+    message = fault(tmp_path, destination(more=", tls: {cert: n.pem}"))
+    assert "destinations.0.tls.cert: unknown key; known here: ca, certificate" in message
+
+
+def test_a_certificate_without_its_key_is_refused(tmp_path: Path) -> None:
+    message = fault(tmp_path, destination(more=", tls: {certificate: n.pem}"))
+    assert "pacs: tls: certificate and key belong together" in message
+
+
+def web(more: str = "", *, url: str = "https://h/dicom-web") -> str:
+    return f"destinations:\n  - {{name: web, kind: dicomweb, url: {url!r}{more}}}\n"
+
+
+def test_a_destination_of_another_kind_has_keys_of_its_own(tmp_path: Path) -> None:
+    text = web(", token_file: token, ca: ca.pem, send: [sr]")
+    [found] = config.load(written(tmp_path, text)).destinations
+    assert isinstance(found, config.DicomwebDestination)
+    assert (found.token_file, found.ca) == (tmp_path / "token", tmp_path / "ca.pem")
+    assert found.send == ("sr",)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (web(", port: 1"), ("destinations.0.port: unknown key", "known here: ca", "url, user")),
+        (destination(more=", url: u"), ("destinations.0.url: unknown key", "ae_title", "tls")),
+        (destination(more=", kind: ftp"), ("kind 'ftp' is not known; known are dimse, dicomweb",)),
+        (web(url="ftp://h"), ("destinations.0.url", "'ftp://h'")),
+        (web(url="https://user:word@h/"), ("destinations.0.url",)),
+        (web(", user: node"), ("web: user and password_file belong together",)),
+        (web(", user: n, password_file: p, token_file: t"), ("token_file and user exclude",)),
+    ],
+)
+def test_a_destination_says_what_its_kind_allows(
+    tmp_path: Path, text: str, words: tuple[str, ...]
+) -> None:
+    message = fault(tmp_path, text)
+    assert all(word in message for word in words), message

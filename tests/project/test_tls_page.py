@@ -6,10 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 from pydicom import examples
 
 from dicom_node import config
-from dicom_node.config import TlsSettings
+from dicom_node.config import Destination, TlsSettings
+from dicom_node.destinations import DestinationTls
 from dicom_node.inbox import Inbox
 from tests.support.receiving import receiver
 
@@ -22,12 +24,23 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", TEXT, re.DOTALL)
 
 
-def test_every_key_stands_there_with_its_default() -> None:
-    rows = dict(re.findall(r"^\| `([a-z_]+)` \| (\S+) \|", TEXT, re.MULTILINE))
-    assert list(rows) == list(TlsSettings.model_fields)
-    for name, field in TlsSettings.model_fields.items():
+@pytest.mark.parametrize(("part", "section"), [(0, TlsSettings), (1, DestinationTls)])
+def test_every_key_stands_there_with_its_default(part: int, section: type[BaseModel]) -> None:
+    text = TEXT.split("## Towards destinations")[part]
+    rows = dict(re.findall(r"^\| `([a-z_]+)` \| (\S+) \|", text, re.MULTILINE))
+    assert list(rows) == list(section.model_fields)
+    for name, field in section.model_fields.items():
         default = "none" if field.is_required() else field.default
-        assert rows[name] == {None: "null", False: "false"}.get(default, str(default)), name
+        shown = {None: "null", False: "false", True: "true"}.get(default, str(default))
+        assert rows[name] == shown, name
+
+
+def test_its_example_of_a_destination_is_read(tmp_path: Path) -> None:
+    (tmp_path / "node.yaml").write_text(blocks("yaml")[1])
+    [destination] = config.load(tmp_path / "node.yaml").destinations
+    assert isinstance(destination, Destination)
+    assert destination.tls is not None
+    assert destination.tls.ca == tmp_path / "ca.pem"
 
 
 def test_the_lines_of_the_log_that_it_names_are_written() -> None:
@@ -50,7 +63,7 @@ def test_its_commands_make_certificates_with_which_its_callers_come_in(
     subprocess.run(["bash", "-euc", making], cwd=tmp_path, check=True, capture_output=True)
     (tmp_path / "image.dcm").write_bytes(Path(examples.get_path("palette_color")).read_bytes())
 
-    [settings] = blocks("yaml")
+    settings, _ = blocks("yaml")
     named, anonymous = calling.splitlines()
     for command, removed in ((named, ""), (anonymous, "    callers_ca: ca.pem\n")):
         (tmp_path / "node.yaml").write_text(

@@ -164,7 +164,7 @@ def node_on(
         },
         "study": {"quiet_s": quiet_s},
         "bundles": "./bundles",
-        "destinations": [d.model_dump() | {"send": list(d.send)} for d in destinations],
+        "destinations": [d.model_dump(mode="json") for d in destinations],
     }
     tree["node"].update(settings)
     (folder / "bundles").mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,6 @@
 """A real Orthanc on loopback, as a hospital's small PACS."""
 
+import base64
 import json
 import os
 import subprocess
@@ -15,6 +16,9 @@ from pydicom import Dataset
 from dicom_node.config import Destination
 from tests.support.nodes import until
 
+#: where Debian's orthanc-dicomweb puts it
+DICOMWEB = "/usr/share/orthanc/plugins/libOrthancDicomWeb.so"
+
 
 @dataclass(frozen=True)
 class Orthanc:
@@ -22,6 +26,8 @@ class Orthanc:
 
     dicom_port: int
     http_port: int
+    #: user:password, where it asks for them
+    credentials: str = ""
 
     @property
     def destination(self) -> Destination:
@@ -77,16 +83,24 @@ class Orthanc:
         return f"http://127.0.0.1:{self.http_port}{path}"
 
     def _call(self, request: urllib.request.Request) -> bytes:
+        if self.credentials:
+            shown = base64.b64encode(self.credentials.encode()).decode()
+            request.add_header("Authorization", f"Basic {shown}")
         with urllib.request.urlopen(request, timeout=120) as response:
             return bytes(response.read())
 
 
 @contextmanager
 def orthanc(
-    program: str, folder: Path, free_port: Callable[[], int], *, node_port: int
+    program: str,
+    folder: Path,
+    free_port: Callable[[], int],
+    *,
+    node_port: int,
+    web_user: str = "",
 ) -> Iterator[Orthanc]:
-    """Run Orthanc with its data under `folder`."""
-    running = Orthanc(dicom_port=free_port(), http_port=free_port())
+    """Run Orthanc with its data under `folder`; with DICOMweb for `web_user` (name:password)."""
+    running = Orthanc(dicom_port=free_port(), http_port=free_port(), credentials=web_user)
     folder.mkdir(parents=True, exist_ok=True)
     settings = {
         "Name": "PACS",
@@ -112,6 +126,13 @@ def orthanc(
             }
         },
     }
+    if web_user:
+        name, password = web_user.split(":")
+        settings |= {
+            "Plugins": [DICOMWEB],
+            "AuthenticationEnabled": True,
+            "RegisteredUsers": {name: password},
+        }
     (folder / "orthanc.json").write_text(json.dumps(settings))
     # DCMTK leaves Nagle on: without this each C-STORE waits 44 ms
     environment = {**os.environ, "TCP_NODELAY": "1"}

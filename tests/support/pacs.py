@@ -1,5 +1,6 @@
 """A storage SCP on loopback that answers as it is told."""
 
+import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,10 +21,17 @@ class Pacs:
     answer: Callable[[Dataset], int] = lambda _: 0x0000
     received: list[Dataset] = field(default_factory=list)
     associations: int = 0
+    #: whether nobody is connected; pynetdicom shuts down badly before it noticed a hang-up
+    is_idle: Callable[[], bool] = lambda: True
 
 
 @contextmanager
-def pacs(port: int, *sop_classes: str, ae_title: str = "PACS") -> Iterator[Pacs]:
+def pacs(
+    port: int,
+    *sop_classes: str,
+    ae_title: str = "PACS",
+    ssl_context: ssl.SSLContext | None = None,
+) -> Iterator[Pacs]:
     """Run a storage SCP that accepts these SOP classes."""
     ae = AE(ae_title=ae_title)
     ae.require_called_aet = True
@@ -34,6 +42,8 @@ def pacs(port: int, *sop_classes: str, ae_title: str = "PACS") -> Iterator[Pacs]
             name="pacs", ae_title="PACS", host="127.0.0.1", port=port, timeout_s=5.0
         )
     )
+
+    state.is_idle = lambda: not ae.active_associations
 
     def store(event: evt.Event) -> int:
         dataset = event.dataset
@@ -48,6 +58,7 @@ def pacs(port: int, *sop_classes: str, ae_title: str = "PACS") -> Iterator[Pacs]
     ae.start_server(
         ("127.0.0.1", port),
         block=False,
+        ssl_context=ssl_context,
         evt_handlers=[(evt.EVT_C_STORE, store), (evt.EVT_ACCEPTED, accepted)],
     )
     try:

@@ -4,9 +4,12 @@ import sys
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from random import Random
 
 import pytest
 
+from dicom_node.cli.status import destinations_down
+from dicom_node.config import Config, Destination
 from dicom_node.index import Arrival, Index
 from dicom_node.outbox import Outbox
 from dicom_node.records import Instance, Result, ResultKind
@@ -97,3 +100,18 @@ def test_a_study_that_never_came_is_named_with_the_cure(site: Path) -> None:
     assert found.returncode == 1
     assert "no study '9.9' is registered" in found.stderr
     assert "Traceback" not in found.stderr
+
+
+def test_a_destination_that_is_down_is_shown_with_since_when_and_the_next_try(site: Path) -> None:
+    pacs = Destination(name="pacs", ae_title="A", host="h", port=104)
+    with closing(Outbox(site / "data" / "outbox.db", site / "data")) as outbox:
+        for name in ("pacs", "formerly"):
+            for minutes in range(2):
+                now = NOON + timedelta(minutes=minutes)
+                outbox.outages.failed(name, reason="no connection", now=now, rng=Random(0))
+        [found] = destinations_down(outbox, Config(destinations=(pacs,)))
+    assert found["destination"] == "pacs"
+    assert found["since"] == NOON.isoformat()
+    assert found["attempts"] == 2
+    assert "2026-01-01T12:01:48" <= found["next_try"] <= "2026-01-01T12:02:12"
+    assert found["reason"] == "no connection"

@@ -2,37 +2,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian
 
 from dicom_node.deliver import Verdict, echo, send
-from dicom_node.records import Result, ResultKind
+from tests.support.owed import SEG, SR, result
 from tests.support.pacs import pacs
-
-SEG = "1.2.840.10008.5.1.4.1.1.66.4"
-SR = "1.2.840.10008.5.1.4.1.1.88.34"
 
 pytestmark = pytest.mark.dimse
 #: pynetdicom 3.0.4 shuts a refused socket down and leaves closing it to the garbage collector
 REFUSED = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
-
-
-def result(folder: Path, uid: str, sop_class: str = SEG, kind: str = "seg") -> Result:
-    dataset = Dataset()
-    dataset.SOPClassUID, dataset.SOPInstanceUID = sop_class, uid
-    dataset.StudyInstanceUID, dataset.SeriesInstanceUID = "1.2", "1.3"
-    dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    path = folder / f"{uid}.dcm"
-    dataset.save_as(path, enforce_file_format=True)
-    return Result(
-        kind=ResultKind(kind),
-        sop_instance_uid=uid,
-        sop_class_uid=sop_class,
-        study_instance_uid="1.2",
-        source_sop_instance_uid="1.9",
-        path=path,
-    )
 
 
 def test_a_study_goes_over_one_association(tmp_path: Path, free_port: Callable[[], int]) -> None:

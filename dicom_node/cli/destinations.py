@@ -1,0 +1,48 @@
+"""What ``dicom-node check`` says of the destinations."""
+
+from dicom_node.certificates import client_expiry
+from dicom_node.cli.listening import Finding, good_until
+from dicom_node.config import AnyDestination, Config, Destination, DicomwebDestination
+from dicom_node.deliver import ask, shake_hands
+from dicom_node.destinations import DestinationTls
+from dicom_node.errors import ConfigError
+
+
+def destinations(config: Config) -> list[Finding]:
+    """Ask every destination whether it is there."""
+    return [
+        (f"destination {one.name}", *_ask(one, config.node.ae_title)) for one in config.destinations
+    ]
+
+
+def _ask(destination: AnyDestination, calling_ae_title: str) -> tuple[str, str]:
+    if fault := ask(destination, calling_ae_title=calling_ae_title):
+        return fault, ""
+    if isinstance(destination, DicomwebDestination):
+        return "", f"{destination.url} answers QIDO-RS{_openly(destination)}"
+    found = f"{destination.ae_title}@{destination.host}:{destination.port} answers C-ECHO"
+    if destination.tls is None:
+        return "", found
+    fault, over_tls = _look_at_tls(destination, destination.tls)
+    return fault, "" if fault else found + over_tls
+
+
+def _openly(destination: DicomwebDestination) -> str:
+    has_secret = destination.token_file is not None or destination.user is not None
+    if destination.url.startswith("https:") or not has_secret:
+        return ""
+    return "; warning: token and password travel in the clear, use https"
+
+
+def _look_at_tls(destination: Destination, tls: DestinationTls) -> tuple[str, str]:
+    try:
+        ours = client_expiry(tls)
+    except ConfigError as exc:
+        return str(exc), ""
+    fault, theirs = shake_hands(destination)
+    found = " over TLS"
+    if theirs is not None:
+        found += f"; its certificate is {good_until(theirs)}"
+    if ours is not None:
+        found += f"; the one that the node shows is {good_until(ours)}"
+    return fault, found

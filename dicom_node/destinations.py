@@ -1,0 +1,118 @@
+"""The section ``destinations`` of the configuration: where results go, and how.
+
+What a destination may say depends on its ``kind``; without one it is ``dimse``.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self, TypeAlias, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, StringConstraints, Tag
+
+AETitle = Annotated[
+    str,
+    # PS3.5 6.2, VR AE: at most 16 characters of the default repertoire, no backslash
+    StringConstraints(
+        strip_whitespace=True, min_length=1, max_length=16, pattern=r"^[\x20-\x5b\x5d-\x7e]+$"
+    ),
+]
+Port = Annotated[int, Field(ge=1, le=65535)]
+MinimumVersion = Literal["1.2", "1.3"]
+
+
+class Section(BaseModel):
+    """A part of the configuration: no unknown keys, no guessed types, no changes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class DestinationTls(Section):
+    """TLS towards a destination (PS3.15 B.12, BCP 195)."""
+
+    #: PEM file of the authorities that sign the destination's certificate; null = the system's
+    ca: Path | None = Field(default=None, strict=False)
+    #: PEM files: what the node shows of itself, and its private key; null = it shows nothing
+    certificate: Path | None = Field(default=None, strict=False)
+    key: Path | None = Field(default=None, strict=False)
+    minimum_version: MinimumVersion = "1.2"
+    #: the name in the destination's certificate; null = `host`
+    server_name: str | None = None
+    #: false: any certificate of these authorities will do, whatever name it bears
+    check_server_name: bool = True
+
+
+class _AnyDestination(Section):
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,32}$")]
+    send: tuple[Literal["seg", "sr"], ...] = Field(default=("seg", "sr"), strict=False)
+    timeout_s: Annotated[float, Field(gt=0)] = 30.0
+
+
+class Destination(_AnyDestination):
+    """A PACS that takes C-STORE."""
+
+    kind: Literal["dimse"] = "dimse"
+    ae_title: AETitle
+    host: str
+    port: Port
+    #: null = in the clear
+    tls: DestinationTls | None = None
+
+    @property
+    def fault(self) -> str:
+        """What does not go together, "" when all does."""
+        if self.tls is not None and (self.tls.certificate is None) != (self.tls.key is None):
+            return "tls: certificate and key belong together; give both, or none"
+        return ""
+
+    def rooted(self, folder: Path) -> Self:
+        """Return the same with its files' paths below `folder`, where they are relative."""
+        return self.model_copy(update={"tls": self.tls and _rooted(self.tls, folder)})
+
+
+class DicomwebDestination(_AnyDestination):
+    """A server that takes STOW-RS (PS3.18 10.5)."""
+
+    kind: Literal["dicomweb"]
+    #: what ``/studies`` is added to
+    url: Annotated[str, StringConstraints(pattern=r"^https?://[^\s/@?#]+(/[^\s@?#]*)?$")]
+    #: file of one line: the bearer token
+    token_file: Path | None = Field(default=None, strict=False)
+    #: basic authentication: a name, and a file of one line with the password
+    user: str | None = None
+    password_file: Path | None = Field(default=None, strict=False)
+    #: PEM file of the authorities that sign the server's certificate; null = those of the library
+    ca: Path | None = Field(default=None, strict=False)
+
+    @property
+    def fault(self) -> str:
+        """What does not go together, "" when all does."""
+        if (self.user is None) != (self.password_file is None):
+            return "user and password_file belong together; give both, or none"
+        if self.token_file is not None and self.user is not None:
+            return "token_file and user exclude each other; keep one"
+        return ""
+
+    def rooted(self, folder: Path) -> Self:
+        """Return the same with its files' paths below `folder`, where they are relative."""
+        return _rooted(self, folder)
+
+
+KINDS: Final = ("dimse", "dicomweb")
+
+
+def _kind_of(value: Any) -> str:
+    kind = value.get("kind", "dimse") if isinstance(value, dict) else getattr(value, "kind", "")
+    return str(kind)
+
+
+AnyDestination: TypeAlias = Annotated[
+    Annotated[Destination, Tag("dimse")] | Annotated[DicomwebDestination, Tag("dicomweb")],
+    Discriminator(_kind_of),
+]
+
+
+_SectionT = TypeVar("_SectionT", bound=Section)
+
+
+def _rooted(section: _SectionT, folder: Path) -> _SectionT:
+    files = {name: folder / value for name, value in section if isinstance(value, Path)}
+    return section.model_copy(update=files)
