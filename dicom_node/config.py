@@ -135,6 +135,10 @@ class Destination(_Section):
     host: str
     port: Port
     send: tuple[Literal["seg", "sr"], ...] = Field(default=("seg", "sr"), strict=False)
+    #: geometry and encoding of segmentations
+    segmentation: Literal["hybrid", "nominal", "labelmap"] = "hybrid"
+    #: SOP class of reports
+    report: Literal["comprehensive_3d", "comprehensive", "enhanced"] = "comprehensive_3d"
     timeout_s: Annotated[float, Field(gt=0)] = 30.0
 
 
