@@ -43,6 +43,10 @@ class DestinationTls(Section):
 class _AnyDestination(Section):
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,32}$")]
     send: tuple[Literal["seg", "sr"], ...] = Field(default=("seg", "sr"), strict=False)
+    #: geometry and encoding of segmentations
+    segmentation: Literal["hybrid", "nominal", "labelmap"] = "hybrid"
+    #: SOP class of reports
+    report: Literal["comprehensive_3d", "comprehensive", "enhanced"] = "comprehensive_3d"
     timeout_s: Annotated[float, Field(gt=0)] = 30.0
 
 

@@ -27,7 +27,12 @@ from dicom_node.pixels.sandbox import PixelSandbox
 from dicom_node.pull import Lull, count_study
 from dicom_node.records import Instance, Result
 from dicom_node.register import register_waiting
-from dicom_node.results import Installation, write_results_or_failure
+from dicom_node.results import (
+    Installation,
+    asked_forms,
+    is_asked,
+    write_results_or_failure,
+)
 from dicom_node.sop_classes import ULTRASOUND_IMAGES
 
 #: What peers said of instances is evidence for so long; reports that are owed stay.
@@ -277,14 +282,19 @@ def _analyse_instance(
     analysis = analyse(instance, bundles, sandbox=parts.sandbox)
     uid = instance.sop_instance_uid
     edition = parts.outbox.next_edition(uid, study_revision=revision)
+    destinations = parts.config.destinations
     written = write_results_or_failure(
-        analysis, parts.results, installation=parts.installation, edition=edition
+        analysis,
+        parts.results,
+        installation=parts.installation,
+        edition=edition,
+        forms=asked_forms(destinations),
     )
     owed = [
         (result, destination.name)
-        for destination in parts.config.destinations
+        for destination in destinations
         for result in written
-        if result.kind.value in destination.send
+        if is_asked(result, destination)
     ]
     parts.outbox.add(written, owed, analysed=uid, models=models, now=_now())
     return written, len(analysis.failures)

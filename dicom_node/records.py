@@ -226,6 +226,8 @@ class Result:
     version: int = 1
     #: SOP Instance UID of the object that it replaces
     supersedes: str | None = None
+    #: which of the forms of its kind it has; "" when read back from the outbox
+    form: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

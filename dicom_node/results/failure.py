@@ -7,19 +7,27 @@ from pathlib import Path
 from dicom_node import log
 from dicom_node.errors import ResultError, UnreadableError
 from dicom_node.records import Analysis, Edition, FailedAnalysis, Result, Task
+from dicom_node.results.forms import DEFAULT_FORMS, Forms
 from dicom_node.results.installation import Installation
 from dicom_node.results.write import write_results
 
 
 def write_results_or_failure(
-    analysis: Analysis, folder: Path, *, installation: Installation, edition: Edition
+    analysis: Analysis,
+    folder: Path,
+    *,
+    installation: Installation,
+    edition: Edition,
+    forms: Forms = DEFAULT_FORMS,
 ) -> tuple[Result, ...]:
     """Write the results; when one does not pass the gate, a report that the analysis failed.
 
     Parameters and return value are those of `write_results`; an image in no study has no place for
     a report, and the log has the reason.
     """
-    write = partial(write_results, folder=folder, installation=installation, edition=edition)
+    write = partial(
+        write_results, folder=folder, installation=installation, edition=edition, forms=forms
+    )
     try:
         return write(analysis)
     except (ResultError, UnreadableError) as exc:

@@ -5,12 +5,9 @@ Each fault is named by attribute, never by value: the list ends up in logs.
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import highdicom as hd
-import numpy as np
-from highdicom.seg import Segmentation as Seg
-from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.sr.codedict import codes as dicom_codes
@@ -18,25 +15,29 @@ from pydicom.sr.codedict import codes as dicom_codes
 from dicom_node import codes
 from dicom_node.header import BROKEN_BYTES, text
 from dicom_node.records import FIRST_EDITION, Analysis, Edition, Segmentation
+from dicom_node.results.forms import SOP_CLASSES, ReportForm, SegmentationForm
+from dicom_node.results.frames import frame_faults, image_of, reference_of
 from dicom_node.results.groups import (
     PROBABILITY_DECIMALS,
     algorithm_parameter,
     frames_of,
     status_of,
 )
-from dicom_node.results.parts import referenced_class
 from dicom_node.results.report import outcome, predecessors, report_uid, sentences
-from dicom_node.results.segmentation import segment_numbers, segmentation_uid
+from dicom_node.results.segmentation import segmentation_uid
 from dicom_node.results.source import Source
 
-#: Read back at once: a long cine whole would take as much memory again.
-_FRAMES_AT_ONCE: Final = 32
 #: what a measurement group says: algorithm, frames, score, probability, CID 6047 code
 _Said = tuple[str, tuple[int, ...], float | None, float | None, str | None]
 
 
 def segmentation_faults(
-    path: Path, *, source: Source, segmentation: Segmentation, edition: Edition = FIRST_EDITION
+    path: Path,
+    *,
+    source: Source,
+    segmentation: Segmentation,
+    edition: Edition = FIRST_EDITION,
+    form: SegmentationForm = SegmentationForm.HYBRID,
 ) -> list[str]:
     """Read a SEG back and return what differs from the label maps it was made of.
 
@@ -50,6 +51,8 @@ def segmentation_faults(
         The label maps that it must hold, voxel for voxel.
     edition : Edition
         Which version it must be.
+    form : SegmentationForm
+        What it must be written as.
 
     Returns
     -------
@@ -58,21 +61,27 @@ def segmentation_faults(
     """
     try:
         seg = hd.seg.segread(path)
-        uid = segmentation_uid(source, segmentation, edition)
-        faults = _identity_faults(seg, source, _Identity("SEG", uid, edition.version))
+        uid = segmentation_uid(source, segmentation, edition, form)
+        identity = _Identity("SEG", SOP_CLASSES[form], uid, edition.version)
+        faults = _identity_faults(seg, source, identity)
         series = seg.ReferencedSeriesSequence
         references = [item for entry in series for item in entry.ReferencedInstanceSequence]
         if [entry.SeriesInstanceUID for entry in series] != [source.instance.series_instance_uid]:
             faults.append("ReferencedSeriesSequence")
-        if [_reference(item)[:2] for item in references] != [_image(source)]:
+        if [reference_of(item)[:2] for item in references] != [image_of(source)]:
             faults.append("ReferencedInstanceSequence")
-        return faults + _frame_faults(seg, source, segmentation)
+        return faults + frame_faults(seg, source, segmentation, form)
     except BROKEN_BYTES as exc:
         return [f"not readable by highdicom ({type(exc).__name__})"]
 
 
 def report_faults(
-    path: Path, *, source: Source, analysis: Analysis, edition: Edition = FIRST_EDITION
+    path: Path,
+    *,
+    source: Source,
+    analysis: Analysis,
+    edition: Edition = FIRST_EDITION,
+    form: ReportForm = ReportForm.COMPREHENSIVE_3D,
 ) -> list[str]:
     """Read an SR back and return what differs from the analysis it was made of.
 
@@ -86,6 +95,8 @@ def report_faults(
         The scores and outcomes that it must hold.
     edition : Edition
         Which version it must be, and what it must name as replaced.
+    form : ReportForm
+        What it must be written as.
 
     Returns
     -------
@@ -94,21 +105,22 @@ def report_faults(
     """
     try:
         report = hd.sr.srread(path)
-        uid = report_uid(analysis, edition)
-        faults = _identity_faults(report, source, _Identity("SR", uid, edition.version))
+        uid = report_uid(analysis, edition, form)
+        identity = _Identity("SR", SOP_CLASSES[form], uid, edition.version)
+        faults = _identity_faults(report, source, identity)
         evidence = [(str(e[0]), str(e[1]), str(e[3]), str(e[2])) for e in report.get_evidence()]
         instance = source.instance
         if evidence != [
-            (instance.study_instance_uid, instance.series_instance_uid, *_image(source))
+            (instance.study_instance_uid, instance.series_instance_uid, *image_of(source))
         ]:
             faults.append("CurrentRequestedProcedureEvidenceSequence")
         items = list(_items(report))
         checks = {
-            "references to the image": _references(items) == {_image(source)},
+            "references to the image": _references(items) == {image_of(source)},
             "measurement groups": _groups(items) == _expected_groups(analysis),
             "summary": _summary(report) == [outcome(analysis).value, *sentences(analysis, edition)],
             "predecessors": _predecessors(report)
-            == [earlier.sop_instance_uid for earlier in predecessors(edition)],
+            == [earlier.sop_instance_uid for earlier in predecessors(edition, form)],
         }
         return faults + [what for what, good in checks.items() if not good]
     except BROKEN_BYTES as exc:
@@ -117,12 +129,14 @@ def report_faults(
 
 class _Identity(NamedTuple):
     modality: str
+    sop_class_uid: str
     sop_instance_uid: str
     version: int
 
 
 def _identity_faults(dataset: Dataset, source: Source, identity: _Identity) -> list[str]:
     expected = {
+        "SOPClassUID": identity.sop_class_uid,
         "SOPInstanceUID": identity.sop_instance_uid,
         "Modality": identity.modality,
         "InstanceNumber": str(identity.version),
@@ -130,80 +144,6 @@ def _identity_faults(dataset: Dataset, source: Source, identity: _Identity) -> l
         **source.patient_and_study,
     }
     return [key for key, value in expected.items() if text(dataset, key) != value]
-
-
-def _frame_faults(seg: Seg, source: Source, segmentation: Segmentation) -> list[str]:
-    """Compare frame references and pixels with the label maps."""
-    expected = segment_numbers(source.facts, segmentation)  # (N, R, C)
-    cine = source.facts.number_of_frames > 1
-    found = {
-        (_segment_number(seg, item), *_reference(reference))
-        for item in seg.PerFrameFunctionalGroupsSequence
-        for derivation in item.DerivationImageSequence
-        for reference in derivation.SourceImageSequence
-    }
-    wanted = {
-        (number, *_image(source), frame if cine else None)
-        for frame, labels in zip(segmentation.frames, expected, strict=True)
-        for number in range(1, len(segmentation.segments) + 1)
-        if (labels == number).any()
-    }
-    if found != wanted or seg.NumberOfFrames != len(wanted):
-        return ["references to frames of the source"]
-    return [] if _same_pixels(seg, source, segmentation.frames, expected) else ["PixelData"]
-
-
-def _segment_number(seg: Seg, item: Dataset) -> int:
-    """Return the segment of a frame; an only segment stands in the shared groups."""
-    holder = (
-        item if "SegmentIdentificationSequence" in item else seg.SharedFunctionalGroupsSequence[0]
-    )
-    return int(holder.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
-
-
-def _same_pixels(
-    seg: Seg, source: Source, frames: tuple[int, ...], expected: NDArray[np.uint8]
-) -> bool:
-    """Compare what a reader gets with segment numbers (N, R, C), some frames at a time."""
-    try:
-        for start in range(0, len(frames), _FRAMES_AT_ONCE):
-            some = slice(start, start + _FRAMES_AT_ONCE)
-            if not np.array_equal(_pixels(seg, source, frames[some]), expected[some]):
-                return False
-    except RuntimeError:  # highdicom, of segments that overlap
-        return False
-    return True
-
-
-def _pixels(seg: Seg, source: Source, frames: tuple[int, ...]) -> NDArray[np.uint8]:
-    """Return segment numbers (N, R, C) of those frames as a reader gets them."""
-    uid = source.instance.sop_instance_uid
-    pixels: NDArray[np.uint8]
-    if source.facts.number_of_frames > 1:
-        pixels = seg.get_pixels_by_source_frame(
-            uid,
-            frames,
-            combine_segments=True,
-            ignore_spatial_locations=True,
-            assert_missing_frames_are_empty=True,
-        )
-    else:
-        pixels = seg.get_pixels_by_source_instance(
-            [uid], combine_segments=True, ignore_spatial_locations=True
-        )
-    return pixels
-
-
-def _image(source: Source) -> tuple[str, str]:
-    return referenced_class(source), source.instance.sop_instance_uid
-
-
-def _reference(item: Dataset) -> tuple[str, str, int | None]:
-    return (
-        str(item.ReferencedSOPClassUID),
-        str(item.ReferencedSOPInstanceUID),
-        item.get("ReferencedFrameNumber"),
-    )
 
 
 def _items(parent: Dataset) -> Iterator[Dataset]:
@@ -215,7 +155,7 @@ def _items(parent: Dataset) -> Iterator[Dataset]:
 
 def _references(items: Iterable[Dataset]) -> set[tuple[str, str]]:
     return {
-        _reference(reference)[:2]
+        reference_of(reference)[:2]
         for item in items
         for reference in item.get("ReferencedSOPSequence", ())
     }

@@ -10,6 +10,7 @@ C.17.2.3) and says in words that it replaces it. Nothing is taken back from an a
 readable.
 """
 
+from collections.abc import Callable
 from typing import Final
 
 import highdicom as hd
@@ -28,6 +29,7 @@ from dicom_node.records import (
     ResultKind,
     Segmentation,
 )
+from dicom_node.results.forms import SOP_CLASSES, ReportForm, kind_in_uids
 from dicom_node.results.groups import measurement_groups
 from dicom_node.results.installation import Installation
 from dicom_node.results.parts import (
@@ -50,6 +52,11 @@ _NEW_REVISION: Final = (
 )
 _NEW_VERSION: Final = "Version {} of the report on this image; it replaces the one before"
 
+_CLASSES: Final[dict[ReportForm, Callable[..., Dataset]]] = {
+    ReportForm.COMPREHENSIVE_3D: sr.Comprehensive3DSR,
+    ReportForm.COMPREHENSIVE: sr.ComprehensiveSR,
+    ReportForm.ENHANCED: sr.EnhancedSR,
+}
 #: CID 6047 by (something failed, something was found)
 _OUTCOMES: Final = {
     (False, False): codes.ALL_SUCCEEDED_WITHOUT_FINDINGS,
@@ -59,7 +66,7 @@ _OUTCOMES: Final = {
 }
 
 
-def report_uid(analysis: Analysis, edition: Edition) -> str:
+def report_uid(analysis: Analysis, edition: Edition, form: ReportForm) -> str:
     """Return the SOP Instance UID of an analysis' SR.
 
     It follows from the image and its bytes, the version, the models, and how each of them ended: a
@@ -72,17 +79,19 @@ def report_uid(analysis: Analysis, edition: Edition) -> str:
     ends += [f"{q.algorithm.digest} scored" for q in analysis.qualities]
     ends += [f"{f.algorithm.digest} failed" for f in analysis.failures]
     image, version = analysis.instance, str(edition.version)
-    return derived_uid("sr", image.sop_instance_uid, image.sha256, version, *sorted(ends))
+    kind = kind_in_uids("sr", form)
+    return derived_uid(kind, image.sop_instance_uid, image.sha256, version, *sorted(ends))
 
 
-def report_series_uid(analysis: Analysis) -> str:
-    """Return the series of every report on an image."""
-    return derived_uid("series", "sr", analysis.instance.sop_instance_uid)
+def report_series_uid(analysis: Analysis, form: ReportForm) -> str:
+    """Return the series of every report on an image in one form."""
+    return derived_uid("series", kind_in_uids("sr", form), analysis.instance.sop_instance_uid)
 
 
-def predecessors(edition: Edition) -> list[Result]:
-    """Return the reports that a report replaces."""
-    return [result for result in edition.predecessors if result.kind is ResultKind.SR]
+def predecessors(edition: Edition, form: ReportForm) -> list[Result]:
+    """Return the reports that a report replaces: of its form, or of any when there was none."""
+    reports = [result for result in edition.predecessors if result.kind is ResultKind.SR]
+    return [r for r in reports if r.sop_class_uid == SOP_CLASSES[form]] or reports
 
 
 def outcome(analysis: Analysis) -> CodedConcept:
@@ -94,9 +103,14 @@ def outcome(analysis: Analysis) -> CodedConcept:
 
 
 def build_report(
-    source: Source, analysis: Analysis, installation: Installation, *, edition: Edition
+    source: Source,
+    analysis: Analysis,
+    installation: Installation,
+    *,
+    edition: Edition,
+    form: ReportForm,
 ) -> Dataset:
-    """Write an analysis as a Comprehensive 3D SR.
+    """Write an analysis as an SR.
 
     Parameters
     ----------
@@ -108,9 +122,11 @@ def build_report(
         Who writes.
     edition : Edition
         Which version it is, and what it replaces.
+    form : ReportForm
+        Its SOP class.
     """
     image = stand_in(source)
-    uid = report_uid(analysis, edition)
+    uid = report_uid(analysis, edition, form)
     algorithms = algorithms_of(analysis)
     content = sr.MeasurementReport(
         observation_context=_observer(installation),
@@ -119,10 +135,10 @@ def build_report(
         referenced_images=[image] if source.facts.rows else None,
     )
     content[0].ContentSequence.append(_summary(analysis, edition))
-    report = sr.Comprehensive3DSR(
+    report = _CLASSES[form](
         evidence=[image],
         content=content,
-        series_instance_uid=report_series_uid(analysis),
+        series_instance_uid=report_series_uid(analysis, form),
         series_number=_SERIES_NUMBER,
         sop_instance_uid=uid,
         instance_number=edition.version,
@@ -136,7 +152,7 @@ def build_report(
                 responsible_organization=installation.manufacturer,
             )
         ],
-        previous_versions=[_identity(earlier) for earlier in predecessors(edition)] or None,
+        previous_versions=[_identity(earlier) for earlier in predecessors(edition, form)] or None,
         contributing_equipment=equipment(algorithms),
         specific_character_set=UNICODE,
         **writer(installation),

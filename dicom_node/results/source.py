@@ -53,7 +53,8 @@ def read_source(instance: Instance, facts: ImageFacts) -> Source:
     Raises
     ------
     ResultError
-        When it is in no study or series, or the file is not the instance that the index names.
+        When it names no study, series, instance or class, or the file is not the instance that the
+        index names.
     UnreadableError
         When the file cannot be parsed.
     """
@@ -95,7 +96,7 @@ def _check_uids(instance: Instance, header: FileDataset) -> None:
     for keyword, field in _UIDS.items():
         known = getattr(instance, field)
         if not known:
-            raise ResultError(f"the source has no {keyword}: a result could not join its study")
+            raise ResultError(f"the source has no {keyword}: a result could not refer to it")
         if _readable(header, keyword) != known:
             raise ResultError(
                 f"{keyword} of file {instance.file_id} is not the one in the index; "
@@ -159,6 +160,7 @@ _UIDS: Final = {
     "StudyInstanceUID": "study_instance_uid",
     "SeriesInstanceUID": "series_instance_uid",
     "SOPInstanceUID": "sop_instance_uid",
+    "SOPClassUID": "sop_class_uid",
 }
 #: Type 2 attributes: written even when empty.
 _RULES: Final[Mapping[str, Callable[[str], str]]] = {

@@ -19,6 +19,13 @@ from dicom_node.records import (
     ResultKind,
     Segmentation,
 )
+from dicom_node.results.forms import (
+    DEFAULT_FORMS,
+    SOP_CLASSES,
+    Forms,
+    ReportForm,
+    SegmentationForm,
+)
 from dicom_node.results.gate import report_faults, segmentation_faults
 from dicom_node.results.installation import Installation
 from dicom_node.results.report import build_report, report_series_uid, report_uid
@@ -29,10 +36,6 @@ from dicom_node.results.segmentation import (
 )
 from dicom_node.results.source import Source, odd_values_allowed, read_source
 
-_SOP_CLASSES: Final = {
-    ResultKind.SEG: "1.2.840.10008.5.1.4.1.1.66.4",
-    ResultKind.SR: "1.2.840.10008.5.1.4.1.1.88.34",
-}
 #: What highdicom raises on a value that it does not take.
 _REFUSALS: Final = (AttributeError, LookupError, OverflowError, TypeError, ValueError)
 
@@ -42,6 +45,8 @@ class _Plan:
     """An object to be: what it is called, how it is made, how it is looked through."""
 
     kind: ResultKind
+    form: str
+    sop_class_uid: str
     sop_instance_uid: str
     series_instance_uid: str
     build: Callable[[], Dataset]
@@ -54,6 +59,7 @@ def write_results(
     *,
     installation: Installation,
     edition: Edition = FIRST_EDITION,
+    forms: Forms = DEFAULT_FORMS,
 ) -> tuple[Result, ...]:
     """Write what the models said of one image as SEG and SR.
 
@@ -71,11 +77,13 @@ def write_results(
     edition : Edition
         Which version of what is said of the image it is. A later one has UIDs of its own and stands
         in the series of the one before.
+    forms : Forms
+        Which forms each object is written in.
 
     Returns
     -------
     tuple of Result
-        The SEGs, then the SR; empty when no model spoke.
+        The SEGs, then the SRs; empty when no model spoke.
 
     Raises
     ------
@@ -89,11 +97,12 @@ def write_results(
         return ()
     source = read_source(analysis.instance, analysis.facts)
     plans = [
-        _segmentation_plan(source, segmentation, installation, edition, model)
+        _segmentation_plan(source, segmentation, installation, edition, model, form)
         for segmentation, model in zip(analysis.segmentations, _models(analysis), strict=True)
         if not segmentation.is_empty
+        for form in forms.segmentations
     ]
-    plans.append(_report_plan(source, analysis, installation, edition))
+    plans += [_report_plan(source, analysis, installation, edition, form) for form in forms.reports]
     with odd_values_allowed():
         return tuple(_written(plan, source, folder, edition) for plan in plans)
 
@@ -114,11 +123,14 @@ def _segmentation_plan(
     installation: Installation,
     edition: Edition,
     model: str,
+    form: SegmentationForm,
 ) -> _Plan:
-    series_uid = segmentation_series_uid(source, model)
+    series_uid = segmentation_series_uid(source, model, form)
     return _Plan(
         kind=ResultKind.SEG,
-        sop_instance_uid=segmentation_uid(source, segmentation, edition),
+        form=form.value,
+        sop_class_uid=SOP_CLASSES[form],
+        sop_instance_uid=segmentation_uid(source, segmentation, edition, form),
         series_instance_uid=series_uid,
         build=partial(
             build_segmentation,
@@ -127,22 +139,33 @@ def _segmentation_plan(
             installation,
             edition=edition,
             series_instance_uid=series_uid,
+            form=form,
         ),
         faults=partial(
-            segmentation_faults, source=source, segmentation=segmentation, edition=edition
+            segmentation_faults,
+            source=source,
+            segmentation=segmentation,
+            edition=edition,
+            form=form,
         ),
     )
 
 
 def _report_plan(
-    source: Source, analysis: Analysis, installation: Installation, edition: Edition
+    source: Source,
+    analysis: Analysis,
+    installation: Installation,
+    edition: Edition,
+    form: ReportForm,
 ) -> _Plan:
     return _Plan(
         kind=ResultKind.SR,
-        sop_instance_uid=report_uid(analysis, edition),
-        series_instance_uid=report_series_uid(analysis),
-        build=partial(build_report, source, analysis, installation, edition=edition),
-        faults=partial(report_faults, source=source, analysis=analysis, edition=edition),
+        form=form.value,
+        sop_class_uid=SOP_CLASSES[form],
+        sop_instance_uid=report_uid(analysis, edition, form),
+        series_instance_uid=report_series_uid(analysis, form),
+        build=partial(build_report, source, analysis, installation, edition=edition, form=form),
+        faults=partial(report_faults, source=source, analysis=analysis, edition=edition, form=form),
     )
 
 
@@ -164,13 +187,14 @@ def _written(plan: _Plan, source: Source, folder: Path, edition: Edition) -> Res
     return Result(
         kind=plan.kind,
         sop_instance_uid=plan.sop_instance_uid,
-        sop_class_uid=_SOP_CLASSES[plan.kind],
+        sop_class_uid=plan.sop_class_uid,
         study_instance_uid=source.instance.study_instance_uid,
         source_sop_instance_uid=source.instance.sop_instance_uid,
         path=path,
         series_instance_uid=plan.series_instance_uid,
         version=edition.version,
         supersedes=_replaced(plan, edition),
+        form=plan.form,
     )
 
 

@@ -69,6 +69,31 @@ def test_each_destination_is_owed_the_kinds_that_it_wants(parts: Parts) -> None:
     }
 
 
+def test_each_destination_is_owed_the_form_that_it_takes(parts: Parts) -> None:
+    slicer = nowhere("slicer", "seg").model_copy(update={"segmentation": "nominal"})
+    old = nowhere("old", "seg", "sr").model_copy(update={"report": "comprehensive"})
+    wanted = parts.config.model_copy(update={"destinations": (slicer, old)})
+    study = received(parts, STILL)
+    analyse_study(replace(parts, config=wanted), study, "1")
+    headers = {path.stem: dcmread(path) for path in parts.results.glob("*.dcm")}
+    rows = parts.outbox.rows()
+    assert {row.sop_instance_uid for row in rows} == headers.keys()
+    classes = {
+        (
+            row.destination,
+            "FrameOfReferenceUID" in header,
+            str(header.SOPClassUID).rpartition(".66.")[2],
+        )
+        for row in rows
+        for header in [headers[row.sop_instance_uid]]
+    }
+    assert classes == {
+        ("slicer", True, "4"),
+        ("old", False, "4"),
+        ("old", False, "1.2.840.10008.5.1.4.1.1.88.33"),
+    }
+
+
 def test_stages_that_run_again_change_nothing(parts: Parts) -> None:
     study = received(parts, STILL)
     assert harvest_study(parts, study, "1") == {"frames stored": 1}

@@ -68,10 +68,10 @@ def instance_of(path: Path) -> Instance:
         warnings.simplefilter("ignore")  # real headers
         header = dcmread(path, stop_before_pixels=True)
         return Instance(
-            sop_instance_uid=str(header.SOPInstanceUID),
-            sop_class_uid=str(header.SOPClassUID),
-            series_instance_uid=str(header.SeriesInstanceUID),
-            study_instance_uid=str(header.StudyInstanceUID),
+            sop_instance_uid=str(header.get("SOPInstanceUID", "")),
+            sop_class_uid=str(header.get("SOPClassUID", "")),
+            series_instance_uid=str(header.get("SeriesInstanceUID", "")),
+            study_instance_uid=str(header.get("StudyInstanceUID", "")),
             transfer_syntax_uid=str(header.file_meta.TransferSyntaxUID),
             file_id="0" * 24,
             path=path,
