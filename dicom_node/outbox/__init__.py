@@ -8,12 +8,18 @@ with all its results owed, or not analysed.
 
 from dicom_node.outbox.outbox import LEASE_S, Outbox
 from dicom_node.outbox.rows import Backlog, DeliveryRow, DeliveryState, Errand
+from dicom_node.outbox.trail import AnswerRow, HarvestedRow, PassedRow, RejectionRow, Said
 
 __all__ = [
     "LEASE_S",
+    "AnswerRow",
     "Backlog",
     "DeliveryRow",
     "DeliveryState",
     "Errand",
+    "HarvestedRow",
     "Outbox",
+    "PassedRow",
+    "RejectionRow",
+    "Said",
 ]
