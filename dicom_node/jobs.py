@@ -10,10 +10,11 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import sqlalchemy as sa
-from dbos import DBOS, DBOSClient, DBOSConfig
+from dbos import DBOS, DBOSClient, DBOSConfig, WorkflowStatus
 
 from dicom_node import log
 from dicom_node.errors import DatabaseDownError, TemporaryError
@@ -49,6 +50,12 @@ class JobRow:
     status: str
     #: name of the error that ended it, "" when none
     error: str
+
+
+def study_job(study_instance_uid: str, revision: int, completed_at: datetime | None) -> str:
+    """Name the work on one completion; with its time, as a rebuilt index counts from 1 again."""
+    at = completed_at.timestamp() if completed_at else 0.0
+    return f"study:{study_instance_uid}:{revision}:{at:.6f}"
 
 
 def database_url(path: Path, configured: str | None) -> str:
@@ -161,6 +168,12 @@ class Dispatcher:
                 )
             )
 
+    def find(self, job_id: str) -> JobRow | None:
+        """Return the job of this id, None when it was not handed out."""
+        with _database_errors():
+            found = self._client.list_workflows(workflow_ids=[job_id], load_input=False)
+        return next((_to_job(row) for row in found), None)
+
     def unfinished(self, limit: int | None = None) -> list[JobRow]:
         """Return jobs that wait or run, at most `limit`."""
         return self._rows(["ENQUEUED", "PENDING", "DELAYED"], limit)
@@ -177,15 +190,16 @@ class Dispatcher:
     def _rows(self, status: list[str], limit: int | None) -> list[JobRow]:
         with _database_errors():
             found = self._client.list_workflows(status=status, load_input=False, limit=limit)
-        return [
-            JobRow(
-                job_id=row.workflow_id,
-                kind=row.name,
-                status=row.status,
-                error=type(row.error).__name__ if row.error else "",
-            )
-            for row in found
-        ]
+        return [_to_job(row) for row in found]
+
+
+def _to_job(row: WorkflowStatus) -> JobRow:
+    return JobRow(
+        job_id=row.workflow_id,
+        kind=row.name,
+        status=row.status,
+        error=type(row.error).__name__ if row.error else "",
+    )
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from dicom_node.harvest import Harvester
 from dicom_node.inbox import Inbox, began_at
 from dicom_node.index import CommitmentRow, Index, StudyRow
 from dicom_node.infer import Models, analyse, fingerprint
-from dicom_node.jobs import Dispatcher, Kind, Stage
+from dicom_node.jobs import Dispatcher, Kind, Stage, study_job
 from dicom_node.notices import open_notices
 from dicom_node.outbox import Errand, Outbox
 from dicom_node.pixels.sandbox import PixelSandbox
@@ -91,7 +91,9 @@ def harvest_study(parts: Parts, study_instance_uid: str, _: str) -> dict[str, in
         return {}
     total: dict[str, int] = {}
     for instance in _images(parts, study_instance_uid):
-        for what, count in parts.harvester.harvest(instance).items():
+        counts = parts.harvester.harvest(instance)
+        parts.outbox.trail.note_harvest(instance, counts, _now())
+        for what, count in counts.items():
             total[what] = total.get(what, 0) + count
     log.get("harvest").info("harvested", study_instance_uid=study_instance_uid, counts=total)
     return total
@@ -283,13 +285,14 @@ def _analyse_instance(
     uid = instance.sop_instance_uid
     edition = parts.outbox.next_edition(uid, study_revision=revision)
     destinations = parts.config.destinations
-    written = write_results_or_failure(
+    written, rejected = write_results_or_failure(
         analysis,
         parts.results,
         installation=parts.installation,
         edition=edition,
         forms=asked_forms(destinations),
     )
+    parts.outbox.trail.note(analysis, rejected=rejected, now=_now())
     owed = [
         (result, destination.name)
         for destination in destinations
@@ -301,9 +304,8 @@ def _analyse_instance(
 
 
 def _study_job(study: StudyRow) -> str:
-    """Name the work on one completion; with its time, as a rebuilt index counts from 1 again."""
-    completed_at = study.completed_at.timestamp() if study.completed_at else 0.0
-    return f"study:{study.study_instance_uid}:{study.revision}:{completed_at:.6f}"
+    """Name the work on the last completion of a study."""
+    return study_job(study.study_instance_uid, study.revision, study.completed_at)
 
 
 def _report_job(row: CommitmentRow, attempt: int) -> str:

@@ -28,6 +28,7 @@ from dicom_node.index.studies import (
     study_rows,
     to_completion,
     to_study,
+    uids_with,
 )
 from dicom_node.index.tables import APART, FRESH, INSTANCE, METADATA, OPENING, STUDY
 from dicom_node.index.tally import TALLY
@@ -221,6 +222,11 @@ class Index:
         with self._reads.connect() as connection:
             row = connection.execute(query).one_or_none()
         return None if row is None else to_study(row)
+
+    def find_studies(self, part: str, limit: int) -> list[str]:
+        """Return the Study Instance UIDs that hold `part`, first the one that is it."""
+        with self._reads.connect() as connection:
+            return list(connection.scalars(uids_with(part).limit(limit)))
 
     def completions(self, study_uid: str) -> list[CompletionRow]:
         """Return when and why a study was complete, each time, the first one first."""

@@ -20,6 +20,12 @@ def study_rows() -> sa.Select[Any]:
     return sa.select(STUDY, count.label("instances"))
 
 
+def uids_with(part: str) -> sa.Select[Any]:
+    """Ask for the Study Instance UIDs that hold `part`, first the one that is it."""
+    uid = STUDY.c.study_instance_uid
+    return sa.select(uid).where(uid.contains(part, autoescape=True)).order_by(uid != part, uid)
+
+
 def to_study(row: sa.Row[Any]) -> StudyRow:
     """Return the record of a row of `study_rows`."""
     return StudyRow(

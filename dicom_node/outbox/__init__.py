@@ -9,13 +9,19 @@ with all its results owed, or not analysed.
 from dicom_node.outbox.outages import Outage
 from dicom_node.outbox.outbox import LEASE_S, Outbox
 from dicom_node.outbox.rows import Backlog, DeliveryRow, DeliveryState, Errand
+from dicom_node.outbox.trail import AnswerRow, HarvestedRow, PassedRow, RejectionRow, Said
 
 __all__ = [
     "LEASE_S",
+    "AnswerRow",
     "Backlog",
     "DeliveryRow",
     "DeliveryState",
     "Errand",
+    "HarvestedRow",
     "Outage",
     "Outbox",
+    "PassedRow",
+    "RejectionRow",
+    "Said",
 ]

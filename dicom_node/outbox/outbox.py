@@ -23,6 +23,7 @@ from dicom_node.outbox.rows import (
 )
 from dicom_node.outbox.tables import ANALYSED, DELIVERY, ERRAND, METADATA, RESULT, VERSION
 from dicom_node.outbox.tally import TALLY
+from dicom_node.outbox.trail import Trail
 from dicom_node.outbox.versions import (
     note_analysed,
     result_values,
@@ -54,6 +55,8 @@ class Outbox:
         self._reads = for_reading(self._engine)
         self._results = results
         self.outages = Outages(self._engine, self._reads)
+        #: what became of each image
+        self.trail = Trail(self._engine, self._reads)
 
     def close(self) -> None:
         """Close the database."""

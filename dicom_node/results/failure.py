@@ -3,6 +3,7 @@
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from dicom_node import log
 from dicom_node.errors import ResultError, UnreadableError
@@ -12,6 +13,14 @@ from dicom_node.results.installation import Installation
 from dicom_node.results.write import write_results
 
 
+class Written(NamedTuple):
+    """What may leave."""
+
+    results: tuple[Result, ...]
+    #: why the results of the analysis may not leave, "" when they may
+    rejected: str
+
+
 def write_results_or_failure(
     analysis: Analysis,
     folder: Path,
@@ -19,24 +28,25 @@ def write_results_or_failure(
     installation: Installation,
     edition: Edition,
     forms: Forms = DEFAULT_FORMS,
-) -> tuple[Result, ...]:
+) -> Written:
     """Write the results; when one does not pass the gate, a report that the analysis failed.
 
-    Parameters and return value are those of `write_results`; an image in no study has no place for
-    a report, and the log has the reason.
+    Parameters are those of `write_results`; an image in no study has no place for a report, and the
+    log has the reason.
     """
     write = partial(
         write_results, folder=folder, installation=installation, edition=edition, forms=forms
     )
     try:
-        return write(analysis)
+        return Written(write(analysis), "")
     except (ResultError, UnreadableError) as exc:
         uid = analysis.instance.sop_instance_uid
-        log.get("results").error("result rejected", sop_instance_uid=uid, reason=str(exc))
+        rejected = str(exc)
+        log.get("results").error("result rejected", sop_instance_uid=uid, reason=rejected)
     try:
-        return write(_as_failure(analysis))
+        return Written(write(_as_failure(analysis)), rejected)
     except (ResultError, UnreadableError):
-        return ()
+        return Written((), rejected)
 
 
 def _as_failure(analysis: Analysis) -> Analysis:

@@ -15,6 +15,7 @@ from pydicom.sr.codedict import codes as dicom_codes
 from dicom_node import codes
 from dicom_node.header import BROKEN_BYTES, text
 from dicom_node.records import FIRST_EDITION, Analysis, Edition, Segmentation
+from dicom_node.results.described import segment_faults, statement_faults
 from dicom_node.results.forms import SOP_CLASSES, ReportForm, SegmentationForm
 from dicom_node.results.frames import frame_faults, image_of, reference_of
 from dicom_node.results.groups import (
@@ -23,7 +24,14 @@ from dicom_node.results.groups import (
     frames_of,
     status_of,
 )
-from dicom_node.results.report import outcome, predecessors, report_uid, sentences
+from dicom_node.results.report import (
+    outcome,
+    predecessors,
+    report_series_uid,
+    report_uid,
+    sentences,
+)
+from dicom_node.results.rules import rule_faults
 from dicom_node.results.segmentation import segmentation_uid
 from dicom_node.results.source import Source
 
@@ -70,6 +78,8 @@ def segmentation_faults(
             faults.append("ReferencedSeriesSequence")
         if [reference_of(item)[:2] for item in references] != [image_of(source)]:
             faults.append("ReferencedInstanceSequence")
+        faults += rule_faults(seg, source, "SEG")
+        faults += segment_faults(seg, segmentation, source.facts)
         return faults + frame_faults(seg, source, segmentation, form)
     except BROKEN_BYTES as exc:
         return [f"not readable by highdicom ({type(exc).__name__})"]
@@ -114,8 +124,11 @@ def report_faults(
             (instance.study_instance_uid, instance.series_instance_uid, *image_of(source))
         ]:
             faults.append("CurrentRequestedProcedureEvidenceSequence")
+        faults += rule_faults(report, source, "SR")
         items = list(_items(report))
+        faults += statement_faults(report, items, analysis, source.facts)
         checks = {
+            "SeriesInstanceUID": report.SeriesInstanceUID == report_series_uid(analysis, form),
             "references to the image": _references(items) == {image_of(source)},
             "measurement groups": _groups(items) == _expected_groups(analysis),
             "summary": _summary(report) == [outcome(analysis).value, *sentences(analysis, edition)],

@@ -71,6 +71,8 @@ def test_a_failed_job_is_kept_with_its_error_and_can_be_retried(
     until(lambda: len(dispatcher.failed()) == 1)
     [job] = dispatcher.failed()
     assert (job.job_id, job.kind, job.error) == ("study:broken", "study", "ValueError")
+    assert dispatcher.find("study:broken") == job
+    assert dispatcher.find("study:never") is None
     before = len(seen)
     dispatcher.retry(job)
     until(lambda: len(seen) == before + 2 and len(dispatcher.failed()) == 1)

@@ -12,7 +12,7 @@ from pydicom.uid import generate_uid
 from dicom_node.codes import COMMENT
 from dicom_node.config import Config, Destination, InferSettings, NodeSettings, StudySettings
 from dicom_node.node.worker import open_parts
-from dicom_node.outbox import DeliveryState
+from dicom_node.outbox import DeliveryState, Said
 from dicom_node.pipeline import Parts, analyse_study, deliver_errand, finish_study, harvest_study
 from dicom_node.records import ResultKind, Task
 from dicom_node.register import RegisterCounts, register_waiting
@@ -92,6 +92,24 @@ def test_each_destination_is_owed_the_form_that_it_takes(parts: Parts) -> None:
         ("old", False, "4"),
         ("old", False, "1.2.840.10008.5.1.4.1.1.88.33"),
     }
+
+
+def test_what_became_of_an_image_is_written_down_for_who_asks_later(parts: Parts) -> None:
+    study = received(parts, STILL)
+    trail = parts.outbox.trail
+    harvest_study(parts, study, "1")
+    [harvest] = trail.harvested(study)
+    assert harvest.counts == {"frames stored": 1}
+    analyse_study(parts, study, "1")
+    assert {(row.name, row.said) for row in trail.answers(study)} == {
+        ("test-segmentation", Said.FOUND),
+        ("test-quality", Said.SCORED),
+    }
+    assert {row.digest for row in trail.answers(study)} == {
+        bundle.manifest.digest for bundle in parts.models.current()
+    }
+    assert [row.kind for row in trail.passed(study)] == [ResultKind.SEG, ResultKind.SR]
+    assert trail.rejections(study) == []
 
 
 def test_stages_that_run_again_change_nothing(parts: Parts) -> None:
@@ -240,6 +258,8 @@ def test_pixels_that_cannot_be_decoded_are_answered_with_a_report(
     assert analyse_study(parts, study, "1") == {"images": 1, "results": 1, "failures": 2}
     [report] = parts.results.glob("*.dcm")
     assert "111245" in str(dcmread(report))
+    [rejection] = parts.outbox.trail.rejections(study)
+    assert rejection.reason.startswith("the SEG ")
 
 
 def test_a_result_that_fails_the_gate_is_answered_with_a_report_of_failure(
@@ -260,6 +280,8 @@ def test_a_result_that_fails_the_gate_is_answered_with_a_report_of_failure(
     analyse_study(parts, study, "1")
     [report] = parts.results.glob("*.dcm")
     assert "111245" in str(dcmread(report))
+    [rejection] = parts.outbox.trail.rejections(study)
+    assert rejection.reason.startswith("the SEG ")
 
 
 def test_a_finished_study_is_finished_for_good(parts: Parts) -> None:

@@ -15,6 +15,7 @@ from dicom_node.results.source import read_source
 from tests.support.analyses import (
     CINE,
     INSTALLATION,
+    PYDICOM_FILES,
     STILL,
     analysis_of,
     failure,
@@ -157,3 +158,159 @@ def test_bytes_cut_short_are_found_out(analysis: Analysis, written: tuple[Result
         part = written[0].path.with_suffix(".cut")
         part.write_bytes(written[0].path.read_bytes()[:size])
         assert segmentation_faults(part, source=source, segmentation=analysis.segmentations[0])
+
+
+def first_segment(seg: Dataset) -> Dataset:
+    return seg.SegmentSequence[0]
+
+
+def kidney_for_liver(seg: Dataset) -> None:
+    first_segment(seg).SegmentedPropertyTypeCodeSequence[0].CodeValue = "64033007"
+
+
+def other_model(seg: Dataset) -> None:
+    first_segment(seg).SegmentationAlgorithmIdentificationSequence[0].AlgorithmVersion = "2.0.0"
+
+
+def frame_twice(seg: Dataset) -> None:
+    seg.PerFrameFunctionalGroupsSequence.append(seg.PerFrameFunctionalGroupsSequence[0])
+
+
+def other_spacing(seg: Dataset) -> None:
+    measures = seg.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    measures.PixelSpacing = [7.5, 7.5]
+
+
+def code_without_meaning(seg: Dataset) -> None:
+    item = seg.PerFrameFunctionalGroupsSequence[0].DerivationImageSequence[0]
+    del item.SourceImageSequence[0].PurposeOfReferenceCodeSequence[0].CodeMeaning
+
+
+def no_reference_class(seg: Dataset) -> None:
+    item = seg.PerFrameFunctionalGroupsSequence[0].DerivationImageSequence[0]
+    item.SourceImageSequence[0].ReferencedSOPClassUID = ""
+
+
+def leading_zero(seg: Dataset) -> None:
+    seg.DimensionOrganizationSequence[0].DimensionOrganizationUID = "2.25.07"
+
+
+def other_class_in_the_meta(seg: Dataset) -> None:
+    seg.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.7"
+
+
+def in_the_images_series(seg: Dataset) -> None:
+    seg.SeriesInstanceUID = seg.ReferencedSeriesSequence[0].SeriesInstanceUID
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (kidney_for_liver, "SegmentSequence"),
+        (other_model, "SegmentationAlgorithmIdentificationSequence"),
+        (frame_twice, "NumberOfFrames"),
+        (code_without_meaning, "CodeMeaning is missing"),
+        (no_reference_class, "ReferencedSOPClassUID is missing"),
+        (leading_zero, "DimensionOrganizationUID is not legal"),
+        (other_class_in_the_meta, "MediaStorageSOPClassUID"),
+        (in_the_images_series, "SeriesInstanceUID is the image's"),
+        (lambda seg: delattr(seg, "PatientSex"), "PatientSex is missing"),
+        (lambda seg: setattr(seg, "OtherPatientIDs", "7"), "OtherPatientIDs is not in the image"),
+        (lambda seg: delattr(seg, "SeriesNumber"), "SeriesNumber is missing"),
+        (lambda seg: setattr(seg, "ContentLabel", ""), "ContentLabel is missing"),
+        (lambda seg: delattr(seg, "DeviceSerialNumber"), "DeviceSerialNumber is missing"),
+        (lambda seg: setattr(seg, "ContentLabel", "small letters"), "ContentLabel is not legal"),
+        (lambda seg: setattr(seg, "SeriesDescription", "x" * 65), "SeriesDescription is not legal"),
+        (lambda seg: setattr(seg, "SeriesInstanceUID", "2.25.01"), "SeriesInstanceUID is not"),
+        (
+            lambda seg: delattr(seg, "ContributingEquipmentSequence"),
+            "ContributingEquipmentSequence",
+        ),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")  # pydicom says of some that they are illegal
+def test_a_seg_that_says_the_wrong_things_or_breaks_a_rule_is_found_out(
+    change: Callable[[Dataset], None], fault: str, analysis: Analysis, written: tuple[Result, ...]
+) -> None:
+    path = tampered(written[0], change)
+    source = read_source(analysis.instance, analysis.facts)
+    faults = segmentation_faults(path, source=source, segmentation=analysis.segmentations[0])
+    assert any(fault in found for found in faults), faults
+
+
+def test_pixels_of_another_size_than_the_scanner_said_are_found_out(tmp_path: Path) -> None:
+    calibrated = analysis_of(pydicom_file(STILL))
+    facts = replace(calibrated.facts, spacing_mm=(0.25, 0.5))
+    calibrated = replace(calibrated, facts=facts)
+    seg, _ = write_results(calibrated, tmp_path, installation=INSTALLATION)
+    source = read_source(calibrated.instance, facts)
+    said = calibrated.segmentations[0]
+    assert segmentation_faults(seg.path, source=source, segmentation=said) == []
+    faults = segmentation_faults(tampered(seg, other_spacing), source=source, segmentation=said)
+    assert faults == ["PixelSpacing"]
+
+
+def verified(report: Dataset) -> None:
+    report.VerificationFlag = "VERIFIED"
+
+
+def other_unit(report: Dataset) -> None:
+    value = named(report, codes.PROBABILITY)[0].MeasuredValueSequence[0]
+    value.MeasurementUnitsCodeSequence[0].CodeValue = "%"
+
+
+def two_numbers(report: Dataset) -> None:
+    value = named(report, codes.PROBABILITY)[0].MeasuredValueSequence[0]
+    value.FloatingPointValue = 0.125
+
+
+def point_outside(report: Dataset) -> None:
+    _points(report)[0].GraphicData = [-1.0, 5.0]
+
+
+def other_organ(report: Dataset) -> None:
+    sites = [
+        item
+        for group in report.ContentSequence
+        for measurements in group.get("ContentSequence", ())
+        for item in measurements.get("ContentSequence", ())
+        if item.ConceptNameCodeSequence[0].CodeValue == "363698007"
+    ]
+    sites[0].ConceptCodeSequence[0].CodeValue = "64033007"
+
+
+def other_template(report: Dataset) -> None:
+    report.ContentTemplateSequence[0].TemplateIdentifier = "2000"
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (verified, "VerificationFlag"),
+        (other_unit, "units"),
+        (two_numbers, "units"),
+        (point_outside, "GraphicData"),
+        (other_organ, "models and finding sites"),
+        (other_template, "ContentTemplateSequence"),
+        (lambda report: setattr(report, "CompletionFlag", "PARTIAL"), "CompletionFlag"),
+        (lambda report: setattr(report, "SeriesInstanceUID", "2.25.7"), "SeriesInstanceUID"),
+        (lambda report: delattr(report, "ReferringPhysicianName"), "ReferringPhysicianName is"),
+        (lambda report: setattr(report, "StudyDescription", "Liver"), "StudyDescription"),
+    ],
+)
+def test_a_report_that_says_the_wrong_things_or_breaks_a_rule_is_found_out(
+    change: Callable[[Dataset], None], fault: str, analysis: Analysis, written: tuple[Result, ...]
+) -> None:
+    path = tampered(written[-1], change)
+    source = read_source(analysis.instance, analysis.facts)
+    faults = report_faults(path, source=source, analysis=analysis)
+    assert any(fault in found for found in faults), faults
+
+
+@pytest.mark.parametrize("name", PYDICOM_FILES)
+def test_an_object_as_it_was_meant_passes(tmp_path: Path, name: str) -> None:
+    whole = analysis_of(pydicom_file(name), every_nth=7)
+    seg, report = write_results(whole, tmp_path, installation=INSTALLATION)
+    source = read_source(whole.instance, whole.facts)
+    assert segmentation_faults(seg.path, source=source, segmentation=whole.segmentations[0]) == []
+    assert report_faults(report.path, source=source, analysis=whole) == []
