@@ -134,8 +134,15 @@ class Destination(_Section):
     ae_title: AETitle
     host: str
     port: Port
-    send: tuple[Literal["seg", "sr"], ...] = Field(default=("seg", "sr"), strict=False)
+    send: tuple[Literal["seg", "sr", "pr", "sc"], ...] = Field(default=("seg", "sr"), strict=False)
+    #: what goes in the place of a kind that it does not accept, the first that it does; empty: none
+    fallback: tuple[Literal["pr", "sc"], ...] = Field(default=("pr", "sc"), strict=False)
     timeout_s: Annotated[float, Field(gt=0)] = 30.0
+
+    @property
+    def address(self) -> str:
+        """Whom an association is asked of; what it accepts is known of this address alone."""
+        return f"{self.ae_title}@{self.host}:{self.port}"
 
 
 class WebSettings(_Section):

@@ -21,13 +21,14 @@ from dicom_node.inbox import Inbox, began_at
 from dicom_node.index import CommitmentRow, Index, StudyRow
 from dicom_node.infer import Models, analyse, fingerprint
 from dicom_node.jobs import Dispatcher, Kind, Stage
+from dicom_node.ladder import routes_of
 from dicom_node.notices import open_notices
 from dicom_node.outbox import Errand, Outbox
 from dicom_node.pixels.sandbox import PixelSandbox
 from dicom_node.pull import Lull, count_study
 from dicom_node.records import Instance, Result
 from dicom_node.register import register_waiting
-from dicom_node.results import Installation, write_results_or_failure
+from dicom_node.results import Installation, Overlays, classes_of, write_results_or_failure
 from dicom_node.sop_classes import ULTRASOUND_IMAGES
 
 #: What peers said of instances is evidence for so long; reports that are owed stay.
@@ -276,15 +277,16 @@ def _analyse_instance(
     analysis = analyse(instance, bundles, sandbox=parts.sandbox)
     uid = instance.sop_instance_uid
     edition = parts.outbox.next_edition(uid, study_revision=revision)
+    routes = routes_of(parts.config.destinations, classes_of(analysis), parts.outbox)
+    kinds = frozenset(kind for one in routes for kind in one.kinds)
     written = write_results_or_failure(
-        analysis, parts.results, installation=parts.installation, edition=edition
+        analysis,
+        parts.results,
+        installation=parts.installation,
+        edition=edition,
+        overlays=Overlays(kinds=kinds, sandbox=parts.sandbox),
     )
-    owed = [
-        (result, destination.name)
-        for destination in parts.config.destinations
-        for result in written
-        if result.kind.value in destination.send
-    ]
+    owed = [(result, one.destination) for one in routes for result in one.owed(written)]
     parts.outbox.add(written, owed, analysed=uid, models=models, now=_now())
     return written, len(analysis.failures)
 

@@ -10,11 +10,10 @@ from pathlib import Path
 import typer
 
 from dicom_node.bundle import Bundle
-from dicom_node.cli import listening
+from dicom_node.cli import accepting, listening
 from dicom_node.cli.listening import Finding
 from dicom_node.cli.options import DEFAULT_CONFIG, AsJson, ConfigFile, load, print_json, print_table
 from dicom_node.config import Config
-from dicom_node.deliver import echo
 from dicom_node.errors import BundleError, ConfigError
 
 app = typer.Typer(add_completion=False)
@@ -100,16 +99,6 @@ def _bundles(config: Config) -> list[Finding]:
     return findings or [("bundles", "", f"{config.bundles} is empty: harvest only")]
 
 
-def _destinations(config: Config) -> list[Finding]:
-    findings: list[Finding] = []
-    for destination in config.destinations:
-        fault = echo(destination, calling_ae_title=config.node.ae_title)
-        where = f"{destination.ae_title}@{destination.host}:{destination.port}"
-        found = "" if fault else f"{where} answers C-ECHO"
-        findings.append((f"destination {destination.name}", fault, found))
-    return findings
-
-
 LOOKS: tuple[Callable[[Config], list[Finding]], ...] = (
     _callers,
     _disk,
@@ -117,7 +106,7 @@ LOOKS: tuple[Callable[[Config], list[Finding]], ...] = (
     listening.tls,
     listening.web,
     _bundles,
-    _destinations,
+    accepting.destinations,
 )
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from dicom_node.cli.accepting import answers
 from dicom_node.cli.options import DEFAULT_CONFIG, AsJson, ConfigFile, load, print_json, print_table
 from dicom_node.cli.queue import open_jobs, open_outbox
 from dicom_node.config import Config
@@ -55,6 +56,12 @@ def status(
         empty="no report is owed",
     )
     print_table(
+        "Destinations",
+        ["destination", "SOP class", "accepted", "asked at"],
+        [[str(value) for value in row.values()] for row in found["destinations"]],
+        empty="no destination was asked yet what it accepts",
+    )
+    print_table(
         "Latest studies",
         ["study", "instances", "state", "revision", "why"],
         [[str(value) for value in study.values()] for study in found["studies"]],
@@ -98,6 +105,7 @@ def _collect(config: Config) -> dict[str, Any]:
                 LATEST, CommitmentState.WAITING, CommitmentState.GIVEN_UP
             )
         ],
+        "destinations": answers(outbox.capabilities.rows()),
         "failed_jobs": [{"job": job.job_id, "error": job.error} for job in failed],
         "studies": [
             {

@@ -3,5 +3,6 @@
 from dicom_node.deliver.commitment import report_commitments
 from dicom_node.deliver.dimse import Outcome, Verdict, echo, send
 from dicom_node.deliver.errand import run_errand
+from dicom_node.deliver.probe import probe
 
-__all__ = ["Outcome", "Verdict", "echo", "report_commitments", "run_errand", "send"]
+__all__ = ["Outcome", "Verdict", "echo", "probe", "report_commitments", "run_errand", "send"]

@@ -5,20 +5,21 @@ archives mishandle 1-bit Pixel Data that they transcode themselves.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
 from pydicom import dcmread
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom.association import Association
-from pynetdicom.presentation import build_context
+from pynetdicom.presentation import PresentationContext, build_context
 
 from dicom_node import log
 from dicom_node.config import Destination
 from dicom_node.header import BROKEN_BYTES
 from dicom_node.records import Result
 from dicom_node.requestor import associate
+from dicom_node.sop_classes import COMPRESSED_RESULTS
 
 
 class Verdict(StrEnum):
@@ -39,10 +40,13 @@ class Outcome:
     status: int | None
     #: for ``queue list``: what happened and what to do
     reason: str
+    #: the SOP class of an object that the destination does not accept at all
+    refused_class_uid: str | None = None
 
 
 #: Verification SOP Class (PS3.4 A.4)
 VERIFICATION = "1.2.840.10008.1.1"
+SOP_CLASS_NOT_SUPPORTED: Final = 0x0122
 #: Proposed in this order
 SYNTAXES: Final[list[str | UID]] = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
 #: First matching row speaks (low, high, verdict, reason). PS3.4 Table B.2-1, PS3.7 Annex C.
@@ -53,7 +57,12 @@ STATUSES: tuple[tuple[int, int, Verdict, str], ...] = (
     (0xA700, 0xA7FF, Verdict.TEMPORARY, "out of resources; free space at the destination"),
     (0x0110, 0x0110, Verdict.TEMPORARY, "processing failure; see the destination's log"),
     (0x0213, 0x0213, Verdict.TEMPORARY, "resource limitation at the destination"),
-    (0x0122, 0x0122, Verdict.PERMANENT, "SOP class not supported by the destination"),
+    (
+        SOP_CLASS_NOT_SUPPORTED,
+        SOP_CLASS_NOT_SUPPORTED,
+        Verdict.PERMANENT,
+        "SOP class not supported by the destination",
+    ),
     (0x0124, 0x0124, Verdict.PERMANENT, "not authorised; allow this AE title to store"),
     (0xA900, 0xA9FF, Verdict.PERMANENT, "data set does not match its SOP class"),
     (0xC000, 0xCFFF, Verdict.PERMANENT, "the destination cannot understand the object"),
@@ -77,6 +86,9 @@ def send(
     assoc = _associate(
         destination, calling_ae_title, sorted({result.sop_class_uid for result in results})
     )
+    if not assoc.is_established and assoc.rejected_contexts:
+        yield from (_not_accepted(result) for result in results)
+        return
     if not assoc.is_established:
         verdict, reason = _refusal(assoc)
         for result in results:
@@ -111,8 +123,15 @@ def echo(destination: Destination, *, calling_ae_title: str) -> str:
 def _associate(
     destination: Destination, calling_ae_title: str, sop_classes: Sequence[str]
 ) -> Association:
-    contexts = [build_context(sop_class, SYNTAXES) for sop_class in sop_classes]
-    return associate(destination, contexts, calling_ae_title=calling_ae_title)
+    return associate(destination, contexts_for(sop_classes), calling_ae_title=calling_ae_title)
+
+
+def contexts_for(sop_classes: Sequence[str]) -> list[PresentationContext]:
+    """Return a context for each class, with the transfer syntaxes that its objects have here."""
+    return [
+        build_context(sop_class, COMPRESSED_RESULTS.get(sop_class, SYNTAXES))
+        for sop_class in sop_classes
+    ]
 
 
 def _refusal(assoc: Association) -> tuple[Verdict, str]:
@@ -137,11 +156,7 @@ def _store(assoc: Association, result: Result) -> Outcome:
     try:
         answer = assoc.send_c_store(dataset)
     except ValueError:  # no accepted context
-        reason = (
-            f"the destination does not accept {result.kind.upper()} objects; "
-            "enable that SOP class there or leave it out of 'send:'"
-        )
-        return _outcome(result, Verdict.PERMANENT, None, reason)
+        return _not_accepted(result)
     except RuntimeError:  # the association ended under our hands
         return _outcome(result, Verdict.TEMPORARY, None, "the destination dropped the association")
     if "Status" not in answer:
@@ -149,10 +164,20 @@ def _store(assoc: Association, result: Result) -> Outcome:
     return _judge(result, int(answer.Status))
 
 
+def _not_accepted(result: Result) -> Outcome:
+    reason = (
+        f"the destination does not accept {result.kind.upper()} objects; "
+        "enable that SOP class there or leave it out of 'send:'"
+    )
+    refused = _outcome(result, Verdict.PERMANENT, None, reason)
+    return replace(refused, refused_class_uid=result.sop_class_uid)
+
+
 def _judge(result: Result, status: int) -> Outcome:
     for low, high, verdict, reason in STATUSES:
         if low <= status <= high:
-            return _outcome(result, verdict, status, reason)
+            refused = result.sop_class_uid if status == SOP_CLASS_NOT_SUPPORTED else None
+            return replace(_outcome(result, verdict, status, reason), refused_class_uid=refused)
     return _outcome(result, Verdict.TEMPORARY, status, "unknown status; see the destination's log")
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from dicom_node import metrics
-from dicom_node.config import Config
+from dicom_node.config import Config, Destination
 from dicom_node.deliver.dimse import Outcome, Verdict, send
 from dicom_node.outbox import Errand, Outbox
 from dicom_node.records import Result
@@ -42,7 +42,8 @@ def run_errand(
     for outcome in outcomes:
         counts[outcome.verdict.value] += 1
         metrics.count(metrics.DELIVERIES, errand.destination, outcome.verdict.value)
-        _settle(outbox, errand.destination, outcome, rng)
+        if destination is None or not _replaced(outbox, destination, outcome):
+            _settle(outbox, errand.destination, outcome, rng)
     return counts
 
 
@@ -53,6 +54,16 @@ def _homeless(result: Result) -> Outcome:
         status=None,
         reason="no such destination in the configuration; name it again or 'queue drop'",
     )
+
+
+def _replaced(outbox: Outbox, destination: Destination, outcome: Outcome) -> bool:
+    """Remember what was refused; whether another object takes its place."""
+    if outcome.refused_class_uid is None:
+        return False
+    now, name = datetime.now(UTC), destination.name
+    refused = {outcome.refused_class_uid: False}
+    outbox.capabilities.note(name, destination.address, refused, now=now)
+    return outbox.replace(outcome.sop_instance_uid, name, destination.fallback, now=now)
 
 
 def _settle(outbox: Outbox, destination: str, outcome: Outcome, rng: random.Random) -> None:

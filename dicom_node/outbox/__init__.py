@@ -6,12 +6,14 @@ here too, written in the same transaction as the results: after a crash a study 
 with all its results owed, or not analysed.
 """
 
+from dicom_node.outbox.capabilities import CapabilityRow
 from dicom_node.outbox.outbox import LEASE_S, Outbox
 from dicom_node.outbox.rows import Backlog, DeliveryRow, DeliveryState, Errand
 
 __all__ = [
     "LEASE_S",
     "Backlog",
+    "CapabilityRow",
     "DeliveryRow",
     "DeliveryState",
     "Errand",

@@ -2,11 +2,20 @@
 
 One SEG for each image and segmentation model that found something, one SR for each image that sums
 up every model. Each object is alone in its series but for its own later versions: viewers show only
-the last of several.
+the last of several. Presentation state and Secondary Capture show the same to readers that know
+neither SEG nor SR.
 """
 
 from dicom_node.results.failure import write_results_or_failure
 from dicom_node.results.installation import Installation, open_installation
+from dicom_node.results.overlays import Overlays, classes_of
 from dicom_node.results.write import write_results
 
-__all__ = ["Installation", "open_installation", "write_results", "write_results_or_failure"]
+__all__ = [
+    "Installation",
+    "Overlays",
+    "classes_of",
+    "open_installation",
+    "write_results",
+    "write_results_or_failure",
+]

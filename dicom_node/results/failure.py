@@ -8,18 +8,26 @@ from dicom_node import log
 from dicom_node.errors import ResultError, UnreadableError
 from dicom_node.records import Analysis, Edition, FailedAnalysis, Result, Task
 from dicom_node.results.installation import Installation
+from dicom_node.results.overlays import Overlays, write_overlays
 from dicom_node.results.write import write_results
 
 
 def write_results_or_failure(
-    analysis: Analysis, folder: Path, *, installation: Installation, edition: Edition
+    analysis: Analysis,
+    folder: Path,
+    *,
+    installation: Installation,
+    edition: Edition,
+    overlays: Overlays,
 ) -> tuple[Result, ...]:
     """Write the results; when one does not pass the gate, a report that the analysis failed.
 
-    Parameters and return value are those of `write_results`; an image in no study has no place for
-    a report, and the log has the reason.
+    Parameters and return value are those of `write_results` and of `write_overlays`, which say what
+    the report does; an image in no study has no place for a report, and the log has the reason.
     """
-    write = partial(write_results, folder=folder, installation=installation, edition=edition)
+    write = partial(
+        _write, folder=folder, installation=installation, edition=edition, overlays=overlays
+    )
     try:
         return write(analysis)
     except (ResultError, UnreadableError) as exc:
@@ -29,6 +37,20 @@ def write_results_or_failure(
         return write(_as_failure(analysis))
     except (ResultError, UnreadableError):
         return ()
+
+
+def _write(
+    analysis: Analysis,
+    folder: Path,
+    *,
+    installation: Installation,
+    edition: Edition,
+    overlays: Overlays,
+) -> tuple[Result, ...]:
+    written = write_results(analysis, folder, installation=installation, edition=edition)
+    return written + write_overlays(
+        analysis, folder, installation=installation, edition=edition, overlays=overlays
+    )
 
 
 def _as_failure(analysis: Analysis) -> Analysis:

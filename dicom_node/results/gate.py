@@ -59,7 +59,7 @@ def segmentation_faults(
     try:
         seg = hd.seg.segread(path)
         uid = segmentation_uid(source, segmentation, edition)
-        faults = _identity_faults(seg, source, _Identity("SEG", uid, edition.version))
+        faults = identity_faults(seg, source, Identity("SEG", uid, edition.version))
         series = seg.ReferencedSeriesSequence
         references = [item for entry in series for item in entry.ReferencedInstanceSequence]
         if [entry.SeriesInstanceUID for entry in series] != [source.instance.series_instance_uid]:
@@ -95,7 +95,7 @@ def report_faults(
     try:
         report = hd.sr.srread(path)
         uid = report_uid(analysis, edition)
-        faults = _identity_faults(report, source, _Identity("SR", uid, edition.version))
+        faults = identity_faults(report, source, Identity("SR", uid, edition.version))
         evidence = [(str(e[0]), str(e[1]), str(e[3]), str(e[2])) for e in report.get_evidence()]
         instance = source.instance
         if evidence != [
@@ -115,13 +115,16 @@ def report_faults(
         return [f"not readable by highdicom ({type(exc).__name__})"]
 
 
-class _Identity(NamedTuple):
+class Identity(NamedTuple):
+    """What an object must say that it is."""
+
     modality: str
     sop_instance_uid: str
     version: int
 
 
-def _identity_faults(dataset: Dataset, source: Source, identity: _Identity) -> list[str]:
+def identity_faults(dataset: Dataset, source: Source, identity: Identity) -> list[str]:
+    """Return the keywords of what is wrong about the object, its patient and its study."""
     expected = {
         "SOPInstanceUID": identity.sop_instance_uid,
         "Modality": identity.modality,

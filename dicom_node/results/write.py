@@ -29,7 +29,7 @@ from dicom_node.results.segmentation import (
 )
 from dicom_node.results.source import Source, odd_values_allowed, read_source
 
-_SOP_CLASSES: Final = {
+SOP_CLASSES: Final = {
     ResultKind.SEG: "1.2.840.10008.5.1.4.1.1.66.4",
     ResultKind.SR: "1.2.840.10008.5.1.4.1.1.88.34",
 }
@@ -38,10 +38,11 @@ _REFUSALS: Final = (AttributeError, LookupError, OverflowError, TypeError, Value
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Plan:
+class Plan:
     """An object to be: what it is called, how it is made, how it is looked through."""
 
     kind: ResultKind
+    sop_class_uid: str
     sop_instance_uid: str
     series_instance_uid: str
     build: Callable[[], Dataset]
@@ -95,7 +96,7 @@ def write_results(
     ]
     plans.append(_report_plan(source, analysis, installation, edition))
     with odd_values_allowed():
-        return tuple(_written(plan, source, folder, edition) for plan in plans)
+        return tuple(write_plan(plan, source, folder, edition) for plan in plans)
 
 
 def _models(analysis: Analysis) -> list[str]:
@@ -114,10 +115,11 @@ def _segmentation_plan(
     installation: Installation,
     edition: Edition,
     model: str,
-) -> _Plan:
+) -> Plan:
     series_uid = segmentation_series_uid(source, model)
-    return _Plan(
+    return Plan(
         kind=ResultKind.SEG,
+        sop_class_uid=SOP_CLASSES[ResultKind.SEG],
         sop_instance_uid=segmentation_uid(source, segmentation, edition),
         series_instance_uid=series_uid,
         build=partial(
@@ -136,9 +138,10 @@ def _segmentation_plan(
 
 def _report_plan(
     source: Source, analysis: Analysis, installation: Installation, edition: Edition
-) -> _Plan:
-    return _Plan(
+) -> Plan:
+    return Plan(
         kind=ResultKind.SR,
+        sop_class_uid=SOP_CLASSES[ResultKind.SR],
         sop_instance_uid=report_uid(analysis, edition),
         series_instance_uid=report_series_uid(analysis),
         build=partial(build_report, source, analysis, installation, edition=edition),
@@ -146,7 +149,8 @@ def _report_plan(
     )
 
 
-def _written(plan: _Plan, source: Source, folder: Path, edition: Edition) -> Result:
+def write_plan(plan: Plan, source: Source, folder: Path, edition: Edition) -> Result:
+    """Write one object, unless it is there already; raises as `write_results`."""
     path = folder / f"{plan.sop_instance_uid}.dcm"
     if not path.exists() or plan.faults(path):
         part = path.with_name(f"{path.name}.part")
@@ -164,7 +168,7 @@ def _written(plan: _Plan, source: Source, folder: Path, edition: Edition) -> Res
     return Result(
         kind=plan.kind,
         sop_instance_uid=plan.sop_instance_uid,
-        sop_class_uid=_SOP_CLASSES[plan.kind],
+        sop_class_uid=plan.sop_class_uid,
         study_instance_uid=source.instance.study_instance_uid,
         source_sop_instance_uid=source.instance.sop_instance_uid,
         path=path,
@@ -174,7 +178,7 @@ def _written(plan: _Plan, source: Source, folder: Path, edition: Edition) -> Res
     )
 
 
-def _replaced(plan: _Plan, edition: Edition) -> str | None:
+def _replaced(plan: Plan, edition: Edition) -> str | None:
     """Return the object of the version before in the same series."""
     for earlier in edition.predecessors:
         if earlier.series_instance_uid == plan.series_instance_uid:
@@ -182,7 +186,7 @@ def _replaced(plan: _Plan, edition: Edition) -> str | None:
     return None
 
 
-def _save(plan: _Plan, part: Path) -> None:
+def _save(plan: Plan, part: Path) -> None:
     try:
         dataset = plan.build()
         with part.open("wb") as file:

@@ -1,6 +1,6 @@
 """A storage SCP on loopback that answers as it is told."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -23,12 +23,17 @@ class Pacs:
 
 
 @contextmanager
-def pacs(port: int, *sop_classes: str, ae_title: str = "PACS") -> Iterator[Pacs]:
-    """Run a storage SCP that accepts these SOP classes."""
+def pacs(
+    port: int,
+    *sop_classes: str,
+    ae_title: str = "PACS",
+    transfer_syntaxes: Sequence[str] = (ExplicitVRLittleEndian,),
+) -> Iterator[Pacs]:
+    """Run a storage SCP that accepts these SOP classes, each in these transfer syntaxes."""
     ae = AE(ae_title=ae_title)
     ae.require_called_aet = True
     for sop_class in (*sop_classes, "1.2.840.10008.1.1"):
-        ae.add_supported_context(sop_class, [ExplicitVRLittleEndian])
+        ae.add_supported_context(sop_class, list(transfer_syntaxes))
     state = Pacs(
         destination=Destination(
             name="pacs", ae_title="PACS", host="127.0.0.1", port=port, timeout_s=5.0
@@ -37,6 +42,7 @@ def pacs(port: int, *sop_classes: str, ae_title: str = "PACS") -> Iterator[Pacs]
 
     def store(event: evt.Event) -> int:
         dataset = event.dataset
+        dataset.file_meta = event.file_meta
         status = state.answer(dataset)
         if status == 0:
             state.received.append(dataset)
