@@ -42,7 +42,9 @@ class DestinationTls(Section):
 
 class _AnyDestination(Section):
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,32}$")]
-    send: tuple[Literal["seg", "sr"], ...] = Field(default=("seg", "sr"), strict=False)
+    send: tuple[Literal["seg", "sr", "pr", "sc"], ...] = Field(default=("seg", "sr"), strict=False)
+    #: what goes in the place of a kind that it does not accept, the first that it does; empty: none
+    fallback: tuple[Literal["pr", "sc"], ...] = Field(default=("pr", "sc"), strict=False)
     #: geometry and encoding of segmentations
     segmentation: Literal["hybrid", "nominal", "labelmap"] = "hybrid"
     #: SOP class of reports
@@ -59,6 +61,11 @@ class Destination(_AnyDestination):
     port: Port
     #: null = in the clear
     tls: DestinationTls | None = None
+
+    @property
+    def address(self) -> str:
+        """Whom an association is asked of; what it accepts is known of this address alone."""
+        return f"{self.ae_title}@{self.host}:{self.port}"
 
     @property
     def fault(self) -> str:
@@ -85,6 +92,11 @@ class DicomwebDestination(_AnyDestination):
     password_file: Path | None = Field(default=None, strict=False)
     #: PEM file of the authorities that sign the server's certificate; null = those of the library
     ca: Path | None = Field(default=None, strict=False)
+
+    @property
+    def address(self) -> str:
+        """Where it is."""
+        return self.url
 
     @property
     def fault(self) -> str:

@@ -16,11 +16,13 @@ from dicom_node.backoff import Patience
 from dicom_node.completion import Completions, take_notices
 from dicom_node.config import Config
 from dicom_node.deliver import Verdict, report_commitments, run_errand
+from dicom_node.forms import asked_forms
 from dicom_node.harvest import Harvester
 from dicom_node.inbox import Inbox, began_at
 from dicom_node.index import CommitmentRow, Index, StudyRow
 from dicom_node.infer import Models, analyse, fingerprint
 from dicom_node.jobs import Dispatcher, Kind, Stage, study_job
+from dicom_node.ladder import routes_of
 from dicom_node.notices import open_notices
 from dicom_node.outbox import Errand, Outbox
 from dicom_node.pixels.sandbox import PixelSandbox
@@ -29,8 +31,8 @@ from dicom_node.records import Instance, Result
 from dicom_node.register import register_waiting
 from dicom_node.results import (
     Installation,
-    asked_forms,
-    is_asked,
+    Overlays,
+    classes_of,
     write_results_or_failure,
 )
 from dicom_node.sop_classes import ULTRASOUND_IMAGES
@@ -285,20 +287,18 @@ def _analyse_instance(
     uid = instance.sop_instance_uid
     edition = parts.outbox.next_edition(uid, study_revision=revision)
     destinations = parts.config.destinations
+    routes = routes_of(destinations, classes_of(analysis), parts.outbox)
+    kinds = frozenset(kind for one in routes for kind in one.kinds)
     written, rejected = write_results_or_failure(
         analysis,
         parts.results,
         installation=parts.installation,
         edition=edition,
         forms=asked_forms(destinations),
+        overlays=Overlays(kinds=kinds, sandbox=parts.sandbox),
     )
     parts.outbox.trail.note(analysis, rejected=rejected, now=_now())
-    owed = [
-        (result, destination.name)
-        for destination in destinations
-        for result in written
-        if is_asked(result, destination)
-    ]
+    owed = [(result, one.destination.name) for one in routes for result in one.owed(written)]
     parts.outbox.add(written, owed, analysed=uid, models=models, now=_now())
     return written, len(analysis.failures)
 

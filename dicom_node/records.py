@@ -207,6 +207,10 @@ class ResultKind(StrEnum):
 
     SEG = "seg"
     SR = "sr"
+    #: presentation state: outlines and words that a viewer draws over the image
+    PR = "pr"
+    #: Secondary Capture: the same, burnt into a copy of the picture
+    SC = "sc"
 
 
 @dataclass(frozen=True, kw_only=True)

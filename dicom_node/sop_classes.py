@@ -10,3 +10,20 @@ ULTRASOUND_IMAGES: Final = {
     "1.2.840.10008.5.1.4.1.1.3": "Ultrasound Multi-frame Image Storage (Retired)",
     "1.2.840.10008.5.1.4.1.1.6.2": "Enhanced US Volume Storage",
 }
+
+#: Every class of the objects that the node makes: what a destination is asked about.
+RESULTS: Final = {
+    "1.2.840.10008.5.1.4.1.1.66.4": "Segmentation Storage",
+    "1.2.840.10008.5.1.4.1.1.66.7": "Label Map Segmentation Storage",
+    "1.2.840.10008.5.1.4.1.1.88.34": "Comprehensive 3D SR Storage",
+    "1.2.840.10008.5.1.4.1.1.88.33": "Comprehensive SR Storage",
+    "1.2.840.10008.5.1.4.1.1.88.22": "Enhanced SR Storage",
+    "1.2.840.10008.5.1.4.1.1.11.1": "Grayscale Softcopy Presentation State Storage",
+    "1.2.840.10008.5.1.4.1.1.11.2": "Color Softcopy Presentation State Storage",
+    "1.2.840.10008.5.1.4.1.1.7": "Secondary Capture Image Storage",
+    "1.2.840.10008.5.1.4.1.1.7.4": "Multi-frame True Color Secondary Capture Image Storage",
+}
+#: Those whose pixels the node compresses, with the one transfer syntax that they have.
+COMPRESSED_RESULTS: Final = {
+    "1.2.840.10008.5.1.4.1.1.7.4": "1.2.840.10008.1.2.4.50"  # JPEG Baseline (Process 1)
+}

@@ -1,6 +1,7 @@
 """What ``dicom-node check`` says of the destinations."""
 
 from dicom_node.certificates import client_expiry
+from dicom_node.cli.accepting import probed
 from dicom_node.cli.listening import Finding, good_until
 from dicom_node.config import AnyDestination, Config, Destination, DicomwebDestination
 from dicom_node.deliver import ask, shake_hands
@@ -20,11 +21,14 @@ def _ask(destination: AnyDestination, calling_ae_title: str) -> tuple[str, str]:
         return fault, ""
     if isinstance(destination, DicomwebDestination):
         return "", f"{destination.url} answers QIDO-RS{_openly(destination)}"
-    found = f"{destination.ae_title}@{destination.host}:{destination.port} answers C-ECHO"
-    if destination.tls is None:
-        return "", found
-    fault, over_tls = _look_at_tls(destination, destination.tls)
-    return fault, "" if fault else found + over_tls
+    found = f"{destination.address} answers C-ECHO"
+    if destination.tls is not None:
+        fault, over_tls = _look_at_tls(destination, destination.tls)
+        if fault:
+            return fault, ""
+        found += over_tls
+    _, fault, accepts = probed(destination, calling_ae_title)
+    return fault, "" if fault else f"{found}; {accepts}"
 
 
 def _openly(destination: DicomwebDestination) -> str:

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from dicom_node.cli.accepting import answers
 from dicom_node.cli.queue import open_jobs, open_outbox
 from dicom_node.cli.where import clock, facts_of, many, place_of
 from dicom_node.config import Config, WebSettings
@@ -83,6 +84,7 @@ def collect(config: Config) -> dict[str, Any]:
                 for file_id, reason in books.inbox.quarantined(LATEST)
             ],
             "destinations_down": _down(books),
+            "destinations": answers(books.outbox.capabilities.rows()),
             "commitments": _commitments(books.index),
             "failed_jobs": [{"job": job.job_id, "error": job.error} for job in books.failed],
             "studies": [_study(books, row) for row in books.index.studies(LATEST)],

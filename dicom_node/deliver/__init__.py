@@ -4,6 +4,7 @@ from dicom_node.deliver.commitment import report_commitments
 from dicom_node.deliver.dimse import echo, send
 from dicom_node.deliver.errand import run_errand
 from dicom_node.deliver.outcome import Outcome, Verdict
+from dicom_node.deliver.probe import probe
 from dicom_node.deliver.secure import shake_hands
 from dicom_node.deliver.sending import ask
 
@@ -12,6 +13,7 @@ __all__ = [
     "Verdict",
     "ask",
     "echo",
+    "probe",
     "report_commitments",
     "run_errand",
     "send",

@@ -10,7 +10,7 @@ from typing import Final
 from pydicom import dcmread
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom.association import Association
-from pynetdicom.presentation import build_context
+from pynetdicom.presentation import PresentationContext, build_context
 
 from dicom_node.config import Destination
 from dicom_node.deliver.outcome import (
@@ -19,6 +19,7 @@ from dicom_node.deliver.outcome import (
     Outcome,
     Verdict,
     judge,
+    not_accepted,
     outcome,
     outcomes,
 )
@@ -27,6 +28,7 @@ from dicom_node.errors import ConfigError
 from dicom_node.header import BROKEN_BYTES
 from dicom_node.records import Result
 from dicom_node.requestor import associate
+from dicom_node.sop_classes import COMPRESSED_RESULTS
 
 #: Verification SOP Class (PS3.4 A.4)
 VERIFICATION = "1.2.840.10008.1.1"
@@ -50,6 +52,9 @@ def send(
     """
     sop_classes = sorted({result.sop_class_uid for result in results})
     assoc, refusal = _associate(destination, calling_ae_title, sop_classes)
+    if assoc is None and refusal.is_class_refused:
+        yield from (outcome(result, not_accepted(result)) for result in results)
+        return
     if assoc is None:
         yield from outcomes(results, refusal)
         return
@@ -80,21 +85,36 @@ def echo(destination: Destination, *, calling_ae_title: str) -> str:
 
 
 _WENT_WELL: Final = Answer(verdict=Verdict.DELIVERED)
+_NOTHING_TAKEN: Final = Answer(
+    verdict=Verdict.PERMANENT,
+    reason="accepts no association for what was proposed; enable the SOP class there",
+    is_class_refused=True,
+)
 
 
 def _associate(
     destination: Destination, calling_ae_title: str, sop_classes: Sequence[str]
 ) -> tuple[Association | None, Answer]:
     """Return the association, or None and why there is none."""
-    contexts = [build_context(sop_class, SYNTAXES) for sop_class in sop_classes]
     try:
         tls = tls_of(destination)
     except ConfigError as exc:  # its files may be in the middle of a renewal
         return None, Answer(verdict=Verdict.TEMPORARY, reason=str(exc), is_down=True)
+    contexts = contexts_for(sop_classes)
     assoc = associate(destination, contexts, calling_ae_title=calling_ae_title, tls=tls)
     if assoc.is_established:
         return assoc, _WENT_WELL
+    if assoc.rejected_contexts:  # of all classes that were proposed
+        return None, _NOTHING_TAKEN
     return None, _rejection(assoc) if assoc.is_rejected else _silence(destination)
+
+
+def contexts_for(sop_classes: Sequence[str]) -> list[PresentationContext]:
+    """Return a context for each class, with the transfer syntaxes that its objects have here."""
+    return [
+        build_context(sop_class, COMPRESSED_RESULTS.get(sop_class, SYNTAXES))
+        for sop_class in sop_classes
+    ]
 
 
 def _silence(destination: Destination) -> Answer:
@@ -128,11 +148,7 @@ def _store(assoc: Association, result: Result) -> Answer:
     try:
         answer = assoc.send_c_store(dataset)
     except ValueError:  # no accepted context
-        reason = (
-            f"the destination does not accept {result.kind.upper()} objects; "
-            "enable that SOP class there or leave it out of 'send:'"
-        )
-        return Answer(verdict=Verdict.PERMANENT, reason=reason)
+        return not_accepted(result)
     except RuntimeError:  # the association ended under our hands
         return Answer(verdict=Verdict.TEMPORARY, reason="the destination dropped the association")
     if "Status" not in answer:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from dicom_node import log, metrics
-from dicom_node.config import Config
+from dicom_node.config import AnyDestination, Config
 from dicom_node.deliver.outcome import Outcome, Verdict
 from dicom_node.deliver.sending import send_to
 from dicom_node.outbox import Errand, Outbox
@@ -51,7 +51,8 @@ def run_errand(
     for outcome in outcomes:
         counts[outcome.verdict.value] += 1
         metrics.count(metrics.DELIVERIES, name, outcome.verdict.value)
-        _settle(outbox, name, outcome, rng)
+        if destination is None or not _replaced(outbox, destination, outcome):
+            _settle(outbox, name, outcome, rng)
         last = outcome
     if last is not None:
         _note(outbox, name, last, rng)
@@ -73,10 +74,21 @@ def _note(outbox: Outbox, destination: str, last: Outcome, rng: random.Random) -
 def _homeless(result: Result) -> Outcome:
     return Outcome(
         sop_instance_uid=result.sop_instance_uid,
+        sop_class_uid=result.sop_class_uid,
         verdict=Verdict.PERMANENT,
         status=None,
         reason="no such destination in the configuration; name it again or 'queue drop'",
     )
+
+
+def _replaced(outbox: Outbox, destination: AnyDestination, outcome: Outcome) -> bool:
+    """Remember what was refused; whether another object takes its place."""
+    if not outcome.is_class_refused:
+        return False
+    now, name = datetime.now(UTC), destination.name
+    refused = {outcome.sop_class_uid: False}
+    outbox.capabilities.note(name, destination.address, refused, now=now)
+    return outbox.replace(outcome.sop_instance_uid, name, destination.fallback, now=now)
 
 
 def _settle(outbox: Outbox, destination: str, outcome: Outcome, rng: random.Random) -> None:

@@ -28,6 +28,8 @@ class Answer:
     reason: str = ""
     #: whether there was no connection: then nothing else can be sent there either
     is_down: bool = False
+    #: whether it takes no object of this SOP class
+    is_class_refused: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +37,10 @@ class Outcome(Answer):
     """How one object fared."""
 
     sop_instance_uid: str
+    sop_class_uid: str
 
 
+SOP_CLASS_NOT_SUPPORTED: Final = 0x0122
 #: First matching row speaks (low, high, verdict, reason). PS3.4 Table B.2-1, PS3.7 Annex C.
 #: The Failure Reasons of STOW-RS (PS3.18 Table I.2-2) are the same numbers.
 STATUSES: Final[tuple[tuple[int, int, Verdict, str], ...]] = (
@@ -46,7 +50,12 @@ STATUSES: Final[tuple[tuple[int, int, Verdict, str], ...]] = (
     (0xA700, 0xA7FF, Verdict.TEMPORARY, "out of resources; free space at the destination"),
     (0x0110, 0x0110, Verdict.TEMPORARY, "processing failure; see the destination's log"),
     (0x0213, 0x0213, Verdict.TEMPORARY, "resource limitation at the destination"),
-    (0x0122, 0x0122, Verdict.PERMANENT, "SOP class not supported by the destination"),
+    (
+        SOP_CLASS_NOT_SUPPORTED,
+        SOP_CLASS_NOT_SUPPORTED,
+        Verdict.PERMANENT,
+        "SOP class not supported by the destination",
+    ),
     (0x0124, 0x0124, Verdict.PERMANENT, "not authorised; allow this AE title to store"),
     (0xA900, 0xA9FF, Verdict.PERMANENT, "data set does not match its SOP class"),
     (0xC000, 0xCFFF, Verdict.PERMANENT, "the destination cannot understand the object"),
@@ -59,8 +68,18 @@ def judge(status: int) -> Answer:
     """Return what a status means."""
     for low, high, verdict, reason in STATUSES:
         if low <= status <= high:
-            return Answer(verdict=verdict, status=status, reason=reason)
+            refused = status == SOP_CLASS_NOT_SUPPORTED
+            return Answer(verdict=verdict, status=status, reason=reason, is_class_refused=refused)
     return Answer(verdict=Verdict.TEMPORARY, status=status, reason=UNKNOWN)
+
+
+def not_accepted(result: Result) -> Answer:
+    """Return what it means that no context of an object's SOP class was accepted."""
+    reason = (
+        f"the destination does not accept {result.kind.upper()} objects; "
+        "enable that SOP class there or leave it out of 'send:'"
+    )
+    return Answer(verdict=Verdict.PERMANENT, reason=reason, is_class_refused=True)
 
 
 def outcome(result: Result, answer: Answer) -> Outcome:
@@ -73,7 +92,11 @@ def outcome(result: Result, answer: Answer) -> Outcome:
             status=answer.status,
             reason=answer.reason,
         )
-    return Outcome(sop_instance_uid=result.sop_instance_uid, **vars(answer))
+    return Outcome(
+        sop_instance_uid=result.sop_instance_uid,
+        sop_class_uid=result.sop_class_uid,
+        **vars(answer),
+    )
 
 
 def outcomes(results: Sequence[Result], answer: Answer) -> Iterator[Outcome]:

@@ -13,6 +13,7 @@ from dicom_node.harvest import open_harvester
 from dicom_node.index import Index
 from dicom_node.infer import Models
 from dicom_node.jobs import Dispatcher, Worker, database_url
+from dicom_node.node.asking import keep_asked
 from dicom_node.node.layout import Layout, open_inbox
 from dicom_node.node.locks import locked
 from dicom_node.node.recount import keep_counted
@@ -55,6 +56,8 @@ def run_worker(config: Config, ready: threading.Event, stop: threading.Event) ->
         vitals = Vitals(metrics.page(), parts.index, parts.outbox, dispatcher)
         _announce(parts, dispatcher, adopted)
         threading.Thread(target=keep_counted, args=(parts.inbox, stop), daemon=True).start()
+        asking = threading.Thread(target=keep_asked, args=(config, parts.outbox, stop), daemon=True)
+        asking.start()
         ready.set()
         while not stop.wait(SWEEP_S):
             if worker.lost_a_job.is_set():

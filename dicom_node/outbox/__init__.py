@@ -6,6 +6,7 @@ here too, written in the same transaction as the results: after a crash a study 
 with all its results owed, or not analysed.
 """
 
+from dicom_node.outbox.capabilities import CapabilityRow
 from dicom_node.outbox.outages import Outage
 from dicom_node.outbox.outbox import LEASE_S, Outbox
 from dicom_node.outbox.rows import Backlog, DeliveryRow, DeliveryState, Errand
@@ -15,6 +16,7 @@ __all__ = [
     "LEASE_S",
     "AnswerRow",
     "Backlog",
+    "CapabilityRow",
     "DeliveryRow",
     "DeliveryState",
     "Errand",

@@ -11,6 +11,8 @@ from sqlalchemy.dialects.sqlite import insert
 from dicom_node.backoff import retry_delay_s
 from dicom_node.database import for_reading, open_sqlite
 from dicom_node.outbox import queries
+from dicom_node.outbox.capabilities import Capabilities
+from dicom_node.outbox.fallback import take_place
 from dicom_node.outbox.outages import OUTAGE, Outages
 from dicom_node.outbox.rows import (
     Backlog,
@@ -57,6 +59,8 @@ class Outbox:
         self.outages = Outages(self._engine, self._reads)
         #: what became of each image
         self.trail = Trail(self._engine, self._reads)
+        #: what the destinations accept
+        self.capabilities = Capabilities(self._engine)
 
     def close(self) -> None:
         """Close the database."""
@@ -242,6 +246,30 @@ class Outbox:
             reason=reason,
             changed_at=now.timestamp(),
         )
+
+    def replace(
+        self, sop_instance_uid: str, destination: str, kinds: Sequence[str], *, now: datetime
+    ) -> bool:
+        """Owe another object in the place of one that the destination does not accept.
+
+        Parameters
+        ----------
+        sop_instance_uid : str
+            The refused object.
+        destination : str
+            Its name.
+        kinds : sequence of str
+            Kinds that may take its place, the best first.
+        now : datetime
+            Aware.
+
+        Returns
+        -------
+        bool
+            Whether one was there.
+        """
+        with self._engine.begin() as connection:
+            return take_place(connection, sop_instance_uid, destination, kinds, now.timestamp())
 
     def delivered_to(self, study_instance_uid: str, destinations: Sequence[str]) -> list[str]:
         """Return the SOP Instance UIDs of a study's results that these destinations have."""

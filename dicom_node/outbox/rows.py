@@ -17,7 +17,7 @@ class DeliveryState(StrEnum):
     WAITING = "waiting"
     DELIVERED = "delivered"
     DEAD = "dead"
-    #: a later version of the object took its place before it was sent
+    #: another object took its place: a later version before it was sent, or what is accepted
     WITHDRAWN = "withdrawn"
 
 

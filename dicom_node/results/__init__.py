@@ -2,19 +2,19 @@
 
 One SEG for each image and segmentation model that found something, one SR for each image that sums
 up every model; each in every form that some destination takes. Each object is alone in its series
-but for its own later versions: viewers show only the last of several.
+but for its own later versions: viewers show only the last of several. Presentation state and
+Secondary Capture show the same to readers that know neither SEG nor SR.
 """
 
 from dicom_node.results.failure import write_results_or_failure
-from dicom_node.results.forms import Forms, asked_forms, is_asked
 from dicom_node.results.installation import Installation, open_installation
+from dicom_node.results.overlays import Overlays, classes_of
 from dicom_node.results.write import write_results
 
 __all__ = [
-    "Forms",
     "Installation",
-    "asked_forms",
-    "is_asked",
+    "Overlays",
+    "classes_of",
     "open_installation",
     "write_results",
     "write_results_or_failure",

@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 from dicom_node import log
 from dicom_node.errors import ResultError, UnreadableError
+from dicom_node.forms import DEFAULT_FORMS, Forms
 from dicom_node.records import Analysis, Edition, FailedAnalysis, Result, Task
-from dicom_node.results.forms import DEFAULT_FORMS, Forms
 from dicom_node.results.installation import Installation
+from dicom_node.results.overlays import Overlays, write_overlays
 from dicom_node.results.write import write_results
 
 
@@ -21,21 +22,28 @@ class Written(NamedTuple):
     rejected: str
 
 
+class _Wanted(NamedTuple):
+    forms: Forms
+    overlays: Overlays
+
+
 def write_results_or_failure(
     analysis: Analysis,
     folder: Path,
     *,
     installation: Installation,
     edition: Edition,
+    overlays: Overlays,
     forms: Forms = DEFAULT_FORMS,
 ) -> Written:
     """Write the results; when one does not pass the gate, a report that the analysis failed.
 
-    Parameters are those of `write_results`; an image in no study has no place for a report, and the
-    log has the reason.
+    Parameters are those of `write_results` and of `write_overlays`, which say what the report does;
+    an image in no study has no place for a report, and the log has the reason.
     """
+    wanted = _Wanted(forms, overlays)
     write = partial(
-        write_results, folder=folder, installation=installation, edition=edition, forms=forms
+        _write, folder=folder, installation=installation, edition=edition, wanted=wanted
     )
     try:
         return Written(write(analysis), "")
@@ -47,6 +55,22 @@ def write_results_or_failure(
         return Written(write(_as_failure(analysis)), rejected)
     except (ResultError, UnreadableError):
         return Written((), rejected)
+
+
+def _write(
+    analysis: Analysis,
+    folder: Path,
+    *,
+    installation: Installation,
+    edition: Edition,
+    wanted: _Wanted,
+) -> tuple[Result, ...]:
+    written = write_results(
+        analysis, folder, installation=installation, edition=edition, forms=wanted.forms
+    )
+    return written + write_overlays(
+        analysis, folder, installation=installation, edition=edition, overlays=wanted.overlays
+    )
 
 
 def _as_failure(analysis: Analysis) -> Analysis:

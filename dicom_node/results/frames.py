@@ -7,8 +7,8 @@ from highdicom.seg import Segmentation as Seg
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
+from dicom_node.forms import SegmentationForm
 from dicom_node.records import Segmentation
-from dicom_node.results.forms import SegmentationForm
 from dicom_node.results.parts import referenced_class
 from dicom_node.results.segmentation import segment_numbers
 from dicom_node.results.source import Source

@@ -13,10 +13,10 @@ from pydicom.multival import MultiValue
 from pydicom.sr.codedict import codes as dicom_codes
 
 from dicom_node import codes
+from dicom_node.forms import SOP_CLASSES, ReportForm, SegmentationForm
 from dicom_node.header import BROKEN_BYTES, text
 from dicom_node.records import FIRST_EDITION, Analysis, Edition, Segmentation
 from dicom_node.results.described import segment_faults, statement_faults
-from dicom_node.results.forms import SOP_CLASSES, ReportForm, SegmentationForm
 from dicom_node.results.frames import frame_faults, image_of, reference_of
 from dicom_node.results.groups import (
     PROBABILITY_DECIMALS,
@@ -70,8 +70,8 @@ def segmentation_faults(
     try:
         seg = hd.seg.segread(path)
         uid = segmentation_uid(source, segmentation, edition, form)
-        identity = _Identity("SEG", SOP_CLASSES[form], uid, edition.version)
-        faults = _identity_faults(seg, source, identity)
+        identity = Identity("SEG", SOP_CLASSES[form], uid, edition.version)
+        faults = identity_faults(seg, source, identity)
         series = seg.ReferencedSeriesSequence
         references = [item for entry in series for item in entry.ReferencedInstanceSequence]
         if [entry.SeriesInstanceUID for entry in series] != [source.instance.series_instance_uid]:
@@ -116,8 +116,8 @@ def report_faults(
     try:
         report = hd.sr.srread(path)
         uid = report_uid(analysis, edition, form)
-        identity = _Identity("SR", SOP_CLASSES[form], uid, edition.version)
-        faults = _identity_faults(report, source, identity)
+        identity = Identity("SR", SOP_CLASSES[form], uid, edition.version)
+        faults = identity_faults(report, source, identity)
         evidence = [(str(e[0]), str(e[1]), str(e[3]), str(e[2])) for e in report.get_evidence()]
         instance = source.instance
         if evidence != [
@@ -140,14 +140,17 @@ def report_faults(
         return [f"not readable by highdicom ({type(exc).__name__})"]
 
 
-class _Identity(NamedTuple):
+class Identity(NamedTuple):
+    """What an object must say that it is."""
+
     modality: str
     sop_class_uid: str
     sop_instance_uid: str
     version: int
 
 
-def _identity_faults(dataset: Dataset, source: Source, identity: _Identity) -> list[str]:
+def identity_faults(dataset: Dataset, source: Source, identity: Identity) -> list[str]:
+    """Return the keywords of what is wrong about the object, its patient and its study."""
     expected = {
         "SOPClassUID": identity.sop_class_uid,
         "SOPInstanceUID": identity.sop_instance_uid,

@@ -12,8 +12,8 @@ import highdicom as hd
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 
+from dicom_node.forms import SegmentationForm
 from dicom_node.records import ImageFacts
-from dicom_node.results.forms import SegmentationForm
 from dicom_node.results.source import Source
 from dicom_node.results.uids import derived_uid
 

@@ -19,6 +19,7 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes as dicom_codes
 
 from dicom_node import codes
+from dicom_node.forms import SOP_CLASSES, ReportForm, kind_in_uids
 from dicom_node.records import (
     Algorithm,
     Analysis,
@@ -29,7 +30,6 @@ from dicom_node.records import (
     ResultKind,
     Segmentation,
 )
-from dicom_node.results.forms import SOP_CLASSES, ReportForm, kind_in_uids
 from dicom_node.results.groups import measurement_groups
 from dicom_node.results.installation import Installation
 from dicom_node.results.parts import (

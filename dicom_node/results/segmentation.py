@@ -14,8 +14,8 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from dicom_node.codes import ARTIFICIAL_INTELLIGENCE
 from dicom_node.errors import ResultError
+from dicom_node.forms import SegmentationForm, kind_in_uids
 from dicom_node.records import Algorithm, Edition, ImageFacts, Segment, Segmentation
-from dicom_node.results.forms import SegmentationForm, kind_in_uids
 from dicom_node.results.installation import Installation
 from dicom_node.results.parts import (
     UNICODE,

@@ -11,6 +11,13 @@ from typing import Final
 from pydicom.dataset import Dataset
 
 from dicom_node.errors import ResultError
+from dicom_node.forms import (
+    DEFAULT_FORMS,
+    SOP_CLASSES,
+    Forms,
+    ReportForm,
+    SegmentationForm,
+)
 from dicom_node.records import (
     FIRST_EDITION,
     Analysis,
@@ -18,13 +25,6 @@ from dicom_node.records import (
     Result,
     ResultKind,
     Segmentation,
-)
-from dicom_node.results.forms import (
-    DEFAULT_FORMS,
-    SOP_CLASSES,
-    Forms,
-    ReportForm,
-    SegmentationForm,
 )
 from dicom_node.results.gate import report_faults, segmentation_faults
 from dicom_node.results.installation import Installation
@@ -41,7 +41,7 @@ _REFUSALS: Final = (AttributeError, LookupError, OverflowError, TypeError, Value
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Plan:
+class Plan:
     """An object to be: what it is called, how it is made, how it is looked through."""
 
     kind: ResultKind
@@ -104,7 +104,7 @@ def write_results(
     ]
     plans += [_report_plan(source, analysis, installation, edition, form) for form in forms.reports]
     with odd_values_allowed():
-        return tuple(_written(plan, source, folder, edition) for plan in plans)
+        return tuple(write_plan(plan, source, folder, edition) for plan in plans)
 
 
 def _models(analysis: Analysis) -> list[str]:
@@ -124,9 +124,9 @@ def _segmentation_plan(
     edition: Edition,
     model: str,
     form: SegmentationForm,
-) -> _Plan:
+) -> Plan:
     series_uid = segmentation_series_uid(source, model, form)
-    return _Plan(
+    return Plan(
         kind=ResultKind.SEG,
         form=form.value,
         sop_class_uid=SOP_CLASSES[form],
@@ -157,8 +157,8 @@ def _report_plan(
     installation: Installation,
     edition: Edition,
     form: ReportForm,
-) -> _Plan:
-    return _Plan(
+) -> Plan:
+    return Plan(
         kind=ResultKind.SR,
         form=form.value,
         sop_class_uid=SOP_CLASSES[form],
@@ -169,7 +169,8 @@ def _report_plan(
     )
 
 
-def _written(plan: _Plan, source: Source, folder: Path, edition: Edition) -> Result:
+def write_plan(plan: Plan, source: Source, folder: Path, edition: Edition) -> Result:
+    """Write one object, unless it is there already; raises as `write_results`."""
     path = folder / f"{plan.sop_instance_uid}.dcm"
     if not path.exists() or plan.faults(path):
         part = path.with_name(f"{path.name}.part")
@@ -198,7 +199,7 @@ def _written(plan: _Plan, source: Source, folder: Path, edition: Edition) -> Res
     )
 
 
-def _replaced(plan: _Plan, edition: Edition) -> str | None:
+def _replaced(plan: Plan, edition: Edition) -> str | None:
     """Return the object of the version before in the same series."""
     for earlier in edition.predecessors:
         if earlier.series_instance_uid == plan.series_instance_uid:
@@ -206,7 +207,7 @@ def _replaced(plan: _Plan, edition: Edition) -> str | None:
     return None
 
 
-def _save(plan: _Plan, part: Path) -> None:
+def _save(plan: Plan, part: Path) -> None:
     try:
         dataset = plan.build()
         with part.open("wb") as file:

@@ -25,8 +25,8 @@ STILL = Path(str(get_testdata_file("examples_palette.dcm")))
 
 
 def nowhere(name: str, *send: str) -> Destination:
-    """Return a destination that nothing listens at."""
-    return Destination(name=name, ae_title="PACS", host="127.0.0.1", port=1, send=send)
+    """Return a destination that nothing listens at, and that has no ladder."""
+    return Destination(name=name, ae_title="PACS", host="127.0.0.1", port=1, send=send, fallback=())
 
 
 @pytest.fixture

@@ -14,12 +14,16 @@ from dicom_node.deliver.commitment import (
     PROCESSING_FAILURE,
 )
 from dicom_node.inbox import Inbox
+from dicom_node.ladder import classes_of_kinds
 from dicom_node.metrics import METRICS
 from dicom_node.node.children import Child
 from dicom_node.node.health import looks
 from dicom_node.node.readings import READINGS
 from dicom_node.receive.notice_statuses import NOT_AUTHORIZED, NOTICE_STATUSES
 from dicom_node.receive.statuses import STATUSES, Status
+from dicom_node.records import ResultKind
+from dicom_node.results.overlay import WARNING
+from dicom_node.sop_classes import RESULTS
 from dicom_node.web import exposed_name
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -82,6 +86,23 @@ def test_the_page_for_operators_has_every_check_of_healthz(tmp_path: Path) -> No
     inbox = Inbox(tmp_path / "inbox", min_free_bytes=0)
     names = [look.name for look in looks(settings, inbox, child, [child])]
     assert ", ".join(named).split(", ") == names
+
+
+def test_what_is_said_of_destinations_names_every_kind_class_and_default() -> None:
+    text = (REPOSITORY / "docs" / "destinations.md").read_text("utf-8")
+    table = dict(re.findall(r"^\| `([a-z]+)` \| ([^|]+) \|", text, re.MULTILINE))
+    [shown] = yaml.safe_load(text.split("```")[1])["destinations"]
+    defaults = config.Destination(**{**shown, "send": ("seg", "sr")})
+    named = {
+        kind: tuple(RESULTS[uid] for uid in classes)
+        for kind, classes in classes_of_kinds(defaults).items()
+    }
+    assert {kind: tuple(cell.split(", ")) for kind, cell in table.items()} == named
+    example = yaml.safe_load((REPOSITORY / "deploy" / "node.yaml").read_text("utf-8"))
+    for found in (shown, *example["destinations"]):
+        assert tuple(found["send"]) == defaults.send
+        assert tuple(found["fallback"]) == defaults.fallback == ("pr", "sc")
+    assert WARNING in text
 
 
 def test_every_command_that_the_readme_names_exists() -> None:

@@ -161,3 +161,23 @@ def items(parent: Dataset) -> Iterator[Dataset]:
 def named(parent: Dataset, name: CodedConcept) -> list[Dataset]:
     """Return the content items of that concept name."""
     return [i for i in items(parent) if i.ConceptNameCodeSequence[0].CodeValue == name.value]
+
+
+def discs(facts: ImageFacts, planes: int) -> NDArray[np.uint8]:
+    """Return label maps (N, R, C) of a liver with a kidney in it, farther right in each plane."""
+    rows, columns = np.mgrid[: facts.rows, : facts.columns]
+    maps = np.zeros((planes, facts.rows, facts.columns), np.uint8)
+    for index, labels in enumerate(maps):
+        x, y = facts.columns * (0.35 + 0.2 * index / planes), facts.rows * 0.45
+        across, down = (columns - x) / facts.columns, (rows - y) / facts.rows
+        labels[across**2 + down**2 < 0.2**2] = 1
+        labels[(across - 0.2) ** 2 + down**2 < 0.08**2] = 2
+    return maps
+
+
+def drawn_analysis_of(path: Path, every_nth: int = 1) -> Analysis:
+    """Return an analysis as `analysis_of`, of shapes that a reader could look at, and a failure."""
+    analysis = analysis_of(path, every_nth)
+    (said,) = analysis.segmentations
+    shapes = replace(said, label_map=discs(analysis.facts, len(said.frames)))
+    return replace(analysis, segmentations=(shapes,), failures=(failure(),))

@@ -73,7 +73,7 @@ POINTS: Final = (
     Point(WORKER, "dicom_node.store.weak_labels", "WeakLabelStore.add_frame"),
     Point(WORKER, "dicom_node.pipeline", "analyse_study"),
     Point(WORKER, "dicom_node.results.write", "_save"),
-    Point(WORKER, "dicom_node.results.write", "_written"),
+    Point(WORKER, "dicom_node.results.write", "write_plan"),
     Point(WORKER, "dicom_node.results.write", "_sync_folder"),
     Point(WORKER, "dicom_node.outbox.outbox", "Outbox.add"),
     Point(WORKER, "dicom_node.pipeline", "finish_study"),

@@ -1,7 +1,7 @@
 """A storage SCP on loopback that answers as it is told."""
 
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -30,13 +30,14 @@ def pacs(
     port: int,
     *sop_classes: str,
     ae_title: str = "PACS",
+    transfer_syntaxes: Sequence[str] = (ExplicitVRLittleEndian,),
     ssl_context: ssl.SSLContext | None = None,
 ) -> Iterator[Pacs]:
-    """Run a storage SCP that accepts these SOP classes."""
+    """Run a storage SCP that accepts these SOP classes, each in these transfer syntaxes."""
     ae = AE(ae_title=ae_title)
     ae.require_called_aet = True
     for sop_class in (*sop_classes, "1.2.840.10008.1.1"):
-        ae.add_supported_context(sop_class, [ExplicitVRLittleEndian])
+        ae.add_supported_context(sop_class, list(transfer_syntaxes))
     state = Pacs(
         destination=Destination(
             name="pacs", ae_title="PACS", host="127.0.0.1", port=port, timeout_s=5.0
@@ -47,6 +48,7 @@ def pacs(
 
     def store(event: evt.Event) -> int:
         dataset = event.dataset
+        dataset.file_meta = event.file_meta
         status = state.answer(dataset)
         if status == 0:
             state.received.append(dataset)

@@ -84,3 +84,16 @@ def test_echo_says_nothing_when_the_destination_answers(free_port: Callable[[], 
     with pacs(free_port()) as peer:
         assert echo(peer.destination, calling_ae_title="NODE") == ""
     assert "check host, port" in echo(peer.destination, calling_ae_title="NODE")
+
+
+def test_a_refused_class_is_named_alone_or_beside_others_by_context_or_by_status(
+    tmp_path: Path, free_port: Callable[[], int]
+) -> None:
+    seg, sr = result(tmp_path, "1.1"), result(tmp_path, "1.2", SR, "sr")
+    with pacs(free_port(), SR) as peer:
+        [alone] = send([seg], peer.destination, calling_ae_title="NODE")
+        beside, _ = send([seg, sr], peer.destination, calling_ae_title="NODE")
+        peer.answer = lambda _: 0x0122
+        [by_status] = send([sr], peer.destination, calling_ae_title="NODE")
+    found = [(one.verdict, one.refused_class_uid) for one in (alone, beside, by_status)]
+    assert found == [(Verdict.PERMANENT, uid) for uid in (SEG, SEG, SR)]

@@ -66,9 +66,12 @@ def asked_forms(destinations: Iterable[AnyDestination]) -> Forms:
     )
 
 
-def is_asked(result: Result, destination: AnyDestination) -> bool:
-    """Tell whether a destination takes a result: its kind, and its form of that kind."""
-    return result.kind.value in destination.send and has_form(result, destination)
+def classes_of_forms(destination: AnyDestination) -> dict[ResultKind, str]:
+    """Return the SOP classes of a SEG and of an SR in the forms that a destination takes."""
+    return {
+        ResultKind.SEG: SOP_CLASSES[SegmentationForm(destination.segmentation)],
+        ResultKind.SR: SOP_CLASSES[ReportForm(destination.report)],
+    }
 
 
 def has_form(result: Result, destination: AnyDestination) -> bool:

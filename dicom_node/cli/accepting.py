@@ -1,0 +1,53 @@
+"""What destinations accept, for ``check`` and ``status``."""
+
+from typing import Any
+
+from dicom_node.cli.listening import Finding
+from dicom_node.config import Destination
+from dicom_node.deliver import probe
+from dicom_node.ladder import classes_of_kinds, missing
+from dicom_node.outbox import CapabilityRow
+from dicom_node.sop_classes import RESULTS
+
+
+def probed(destination: Destination, calling_ae_title: str) -> Finding:
+    """Ask what a destination accepts; nothing is sent."""
+    found = probe(destination, calling_ae_title=calling_ae_title)
+    return (
+        f"destination {destination.name}",
+        _fault(destination, found),
+        _accepts(destination, found),
+    )
+
+
+def answers(rows: list[CapabilityRow]) -> list[dict[str, Any]]:
+    """Return what is known of each destination, for a script and for a table."""
+    return [
+        {
+            "destination": row.destination,
+            "sop_class": RESULTS.get(row.sop_class_uid, row.sop_class_uid),
+            "accepted": row.accepted,
+            "asked_at": row.asked_at.isoformat(timespec="seconds"),
+        }
+        for row in rows
+    ]
+
+
+def _accepts(destination: Destination, answers: dict[str, bool]) -> str:
+    kinds = [
+        kind.upper()
+        for kind, classes in classes_of_kinds(destination).items()
+        if all(answers.get(one) for one in classes)
+    ]
+    return f"accepts {', '.join(kinds) or 'no kind of object'}"
+
+
+def _fault(destination: Destination, answers: dict[str, bool]) -> str:
+    kinds = ", ".join(kind.upper() for kind in missing(destination, answers))
+    if not kinds:
+        return ""
+    return (
+        f"{destination.address} accepts neither {kinds} nor what the ladder has in its place "
+        f"(fallback: {', '.join(destination.fallback) or 'none'}); enable the SOP class there, or "
+        "leave it out of 'send:'"
+    )

@@ -1,0 +1,217 @@
+"""What arrives at destinations that do not accept everything."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from pydicom import dcmread
+from pydicom.data import get_testdata_file
+from pydicom.uid import ExplicitVRLittleEndian, JPEGBaseline8Bit
+
+from dicom_node.config import Config, Destination, InferSettings, NodeSettings
+from dicom_node.deliver import probe
+from dicom_node.ladder import CLASSES_OF_KIND
+from dicom_node.node.worker import open_parts
+from dicom_node.outbox import DeliveryState
+from dicom_node.pipeline import Parts, analyse_study, deliver_errand
+from dicom_node.records import ResultKind, Task
+from dicom_node.register import register_waiting
+from dicom_node.sop_classes import ULTRASOUND_IMAGES
+
+pytest.importorskip("onnx", reason="needs the train group: make test installs it")
+from tests.support.bundles import write_bundle
+from tests.support.orthanc import orthanc
+from tests.support.pacs import Pacs, pacs
+from tests.support.validators import dciodvfy_errors
+
+STILL = Path(str(get_testdata_file("examples_palette.dcm")))
+CINE = Path(str(get_testdata_file("examples_ybr_color.dcm")))
+SYNTAXES = (ExplicitVRLittleEndian, JPEGBaseline8Bit)
+
+pytestmark = pytest.mark.dimse
+#: pynetdicom 3.0.4 shuts a refused socket down and leaves closing it to the garbage collector
+REFUSED = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+
+
+@pytest.fixture
+def parts(tmp_path: Path) -> Iterator[Parts]:
+    (tmp_path / "bundles").mkdir()
+    write_bundle(tmp_path / "bundles" / "segmentation.onnx", Task.SEGMENTATION, every_nth_frame=10)
+    write_bundle(tmp_path / "bundles" / "quality.onnx", Task.QUALITY, every_nth_frame=10)
+    config = Config(
+        node=NodeSettings(data=tmp_path / "data", min_free_gib=0),
+        infer=InferSettings(threads=1),
+        bundles=tmp_path / "bundles",
+    )
+    with open_parts(config) as opened:
+        yield opened
+
+
+def with_destination(parts: Parts, destination: Destination) -> Parts:
+    config = parts.config.model_copy(update={"destinations": (destination,)})
+    return replace(parts, config=config)
+
+
+@contextmanager
+def accepting(port: int, *kinds: ResultKind) -> Iterator[Pacs]:
+    """Run a destination that accepts these kinds."""
+    classes = [uid for kind in kinds for uid in CLASSES_OF_KIND[kind]]
+    with pacs(port, *classes, transfer_syntaxes=SYNTAXES) as peer:
+        yield peer
+
+
+def received(parts: Parts, path: Path) -> str:
+    """Put an image into the inbox as the receiver does, register it, return its study."""
+    part = parts.inbox.create()
+    part.write(path.read_bytes())
+    part.commit()
+    register_waiting(parts.inbox, parts.index, now=datetime.now(UTC))
+    return str(dcmread(path, stop_before_pixels=True).StudyInstanceUID)
+
+
+def ask(parts: Parts) -> None:
+    """Ask the destinations as the node does at its start."""
+    for destination in parts.config.destinations:
+        answers = probe(destination, calling_ae_title="NODE")
+        parts.outbox.capabilities.note(
+            destination.name, destination.address, answers, now=datetime.now(UTC)
+        )
+
+
+def deliver(parts: Parts, study: str) -> None:
+    """Hand out errands until none is due."""
+    for _ in range(5):
+        for errand in parts.outbox.due(datetime.now(UTC)):
+            deliver_errand(parts, study, errand.destination, str(errand.lease))
+
+
+SEG, SR, PR, SC = ResultKind
+
+
+@pytest.mark.parametrize("path", [STILL, CINE], ids=["still", "cine"])
+@pytest.mark.parametrize(
+    ("accepted", "modalities"),
+    [
+        ((SEG, SR, PR, SC), {"SEG", "SR"}),
+        ((SR, PR, SC), {"PR", "SR"}),
+        ((PR, SC), {"PR"}),
+        ((SC,), {"US"}),
+    ],
+)
+@pytest.mark.parametrize("asked", [True, False], ids=["asked", "not asked"])
+def test_what_arrives_is_what_the_ladder_says(
+    parts: Parts,
+    free_port: Callable[[], int],
+    path: Path,
+    accepted: tuple[ResultKind, ...],
+    modalities: set[str],
+    asked: bool,
+) -> None:
+    with accepting(free_port(), *accepted) as peer:
+        there = with_destination(parts, peer.destination)
+        if asked:
+            ask(there)
+        study = received(there, path)
+        analyse_study(there, study, "1")
+        deliver(there, study)
+    assert sorted(dataset.Modality for dataset in peer.received) == sorted(modalities)
+    found = {row.state for row in parts.outbox.rows()}
+    assert found <= {DeliveryState.DELIVERED, DeliveryState.WITHDRAWN}
+    for dataset in peer.received:
+        assert dataset.StudyInstanceUID == study
+        assert dataset.SOPClassUID not in ULTRASOUND_IMAGES
+        own = parts.results / f"{dataset.SOPInstanceUID}.dcm"
+        assert dcmread(own).get("PixelData") == dataset.get("PixelData")
+
+
+@REFUSED
+def test_a_destination_that_was_down_gets_its_rung_once_it_answers(
+    parts: Parts, free_port: Callable[[], int]
+) -> None:
+    with accepting(free_port()) as gone:
+        port = gone.destination.port
+    there = with_destination(parts, gone.destination)
+    study = received(there, STILL)
+    analyse_study(there, study, "1")
+    deliver(there, study)
+    assert {row.kind for row in parts.outbox.rows(DeliveryState.WAITING)} == {SEG, SR}
+    with accepting(port, SC) as peer:
+        parts.outbox.retry(now=datetime.now(UTC))
+        deliver(there, study)
+        assert [dataset.Modality for dataset in peer.received] == ["US"]
+        # once it was asked again nothing is tried in vain
+        ask(there)
+        late = received(there, CINE)
+        before = peer.associations
+        analyse_study(there, late, "1")
+        deliver(there, late)
+        assert peer.associations == before + 1
+    assert parts.outbox.rows(DeliveryState.DEAD) == []
+
+
+def test_without_a_ladder_the_refused_object_is_a_dead_letter(
+    parts: Parts, free_port: Callable[[], int]
+) -> None:
+    with accepting(free_port(), SR, PR, SC) as peer:
+        destination = peer.destination.model_copy(update={"fallback": ()})
+        there = with_destination(parts, destination)
+        study = received(there, STILL)
+        analyse_study(there, study, "1")
+        deliver(there, study)
+    [dead] = parts.outbox.rows(DeliveryState.DEAD)
+    assert dead.kind is SEG
+    assert [dataset.Modality for dataset in peer.received] == ["SR"]
+    assert len(list(parts.results.glob("*.dcm"))) == 2
+
+
+def test_a_destination_that_accepts_all_costs_no_further_object(
+    parts: Parts, free_port: Callable[[], int]
+) -> None:
+    with accepting(free_port(), *ResultKind) as peer:
+        there = with_destination(parts, peer.destination)
+        ask(there)
+        analyse_study(there, received(there, CINE), "1")
+    assert len(list(parts.results.glob("*.dcm"))) == 2
+
+
+def test_a_destination_may_want_the_rungs_themselves(
+    parts: Parts, free_port: Callable[[], int]
+) -> None:
+    with accepting(free_port(), *ResultKind) as peer:
+        there = with_destination(
+            parts, peer.destination.model_copy(update={"send": ("sr", "pr", "sc")})
+        )
+        ask(there)
+        study = received(there, STILL)
+        analyse_study(there, study, "1")
+        deliver(there, study)
+    assert {dataset.Modality for dataset in peer.received} == {"SR", "PR", "US"}
+
+
+@pytest.mark.peers
+def test_a_real_orthanc_takes_every_kind_and_says_so(
+    parts: Parts,
+    tmp_path: Path,
+    free_port: Callable[[], int],
+    needs_program: Callable[[str], str],
+) -> None:
+    program = needs_program("Orthanc")
+    with orthanc(program, tmp_path / "orthanc", free_port, node_port=free_port()) as peer:
+        wanted = peer.destination.model_copy(update={"send": ("seg", "sr", "pr", "sc")})
+        there = with_destination(parts, wanted)
+        ask(there)
+        assert all(row.accepted for row in parts.outbox.capabilities.rows())
+        for path in (STILL, CINE):
+            study = received(there, path)
+            analyse_study(there, study, "1")
+            deliver(there, study)
+        stored = {uid for study in peer.studies() for uid in study}
+    assert {row.state for row in parts.outbox.rows()} == {DeliveryState.DELIVERED}
+    written = {path.stem: path for path in parts.results.glob("*.dcm")}
+    assert stored == set(written)
+    assert len(stored) == 8
+    errors = {uid: dciodvfy_errors(path) for uid, path in written.items()}
+    assert {uid: found for uid, found in errors.items() if found} == {}
