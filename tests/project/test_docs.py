@@ -21,7 +21,6 @@ from dicom_node.node.health import looks
 from dicom_node.node.readings import READINGS
 from dicom_node.receive.notice_statuses import NOT_AUTHORIZED, NOTICE_STATUSES
 from dicom_node.receive.statuses import STATUSES, Status
-from dicom_node.records import ResultKind
 from dicom_node.results.overlay import WARNING
 from dicom_node.sop_classes import RESULTS
 from dicom_node.web import exposed_name
