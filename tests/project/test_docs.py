@@ -1,12 +1,13 @@
 import re
 from multiprocessing import get_context
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
 from typer.main import get_command
 
-from dicom_node import config
+from dicom_node import codes, config
 from dicom_node.cli.app import app
 from dicom_node.deliver.commitment import (
     CLASS_INSTANCE_CONFLICT,
@@ -20,6 +21,7 @@ from dicom_node.node.health import looks
 from dicom_node.node.readings import READINGS
 from dicom_node.receive.notice_statuses import NOT_AUTHORIZED, NOTICE_STATUSES
 from dicom_node.receive.statuses import STATUSES, Status
+from dicom_node.results.forms import ReportForm, SegmentationForm
 from dicom_node.web import exposed_name
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -82,6 +84,24 @@ def test_the_page_for_operators_has_every_check_of_healthz(tmp_path: Path) -> No
     inbox = Inbox(tmp_path / "inbox", min_free_bytes=0)
     names = [look.name for look in looks(settings, inbox, child, [child])]
     assert ", ".join(named).split(", ") == names
+
+
+def test_the_page_of_objects_has_every_form_and_how_a_report_ends() -> None:
+    text = (REPOSITORY / "docs" / "objects.md").read_text("utf-8")
+    named = re.findall(r"^\| `([a-z_0-9]+)` \|", text, re.MULTILINE)
+    assert named == [*SegmentationForm, *ReportForm]
+    for field, forms in (("segmentation", SegmentationForm), ("report", ReportForm)):
+        assert f"| `{field}:` |" in text
+        assert get_args(config.Destination.model_fields[field].annotation) == tuple(forms)
+        assert config.Destination.model_fields[field].default == next(iter(forms))
+    ends = [
+        codes.ALL_SUCCEEDED_WITHOUT_FINDINGS,
+        codes.ALL_SUCCEEDED_WITH_FINDINGS,
+        codes.SOME_SUCCEEDED_WITHOUT_FINDINGS,
+        codes.SOME_SUCCEEDED_WITH_FINDINGS,
+        codes.NONE_SUCCEEDED,
+    ]
+    assert re.findall(r"\b1112\d\d\b", text) == [code.value for code in ends]
 
 
 def test_every_command_that_the_readme_names_exists() -> None:
