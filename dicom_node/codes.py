@@ -50,6 +50,14 @@ COMMENT: Final = _dcm("121106", "Comment")
 
 PROBABILITY: Final = _dcm("122157", "Probability")
 
+# CID 42: why a number is missing
+MEASUREMENT_FAILURE: Final = _dcm("114006", "Measurement failure")
+
+# IHE AIR: what each model is to the object, in Contributing Equipment Sequence (0018,A001)
+PROCESSING_ALGORITHM: Final = CodedConcept(
+    value="1630", scheme="99IHE", meaning="Processing Algorithm"
+)
+
 VIEW_QUALITY: Final = CodedConcept(
     value="VIEWQ", scheme=PRIVATE_SCHEME, meaning="View quality score"
 )

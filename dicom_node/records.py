@@ -165,10 +165,10 @@ class FrameScore:
     """The view quality of one frame."""
 
     frame: int
-    #: 0 (not usable) to 4 (best view)
-    score: int
-    #: probability of that score, 0 to 1
-    probability: float
+    #: 0 (not usable) to 4 (best view); None where the model gave no number
+    score: int | None
+    #: probability of that score, 0 to 1; None without a score
+    probability: float | None
 
 
 @dataclass(frozen=True, kw_only=True)

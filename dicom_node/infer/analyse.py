@@ -131,8 +131,11 @@ def ordinal_score(frame: int, probabilities: NDArray[np.float32]) -> FrameScore:
     Returns
     -------
     FrameScore
-        The score is the number of leading probabilities above one half.
+        The score is the number of leading probabilities above one half; none when one of them is
+        no number.
     """
+    if not np.isfinite(probabilities).all():
+        return FrameScore(frame=frame, score=None, probability=None)
     above = np.minimum.accumulate(np.clip(probabilities.astype(np.float64), 0.0, 1.0))
     score = int((above > 0.5).sum())
     at_least = np.concatenate([[1.0], above, [0.0]])

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import highdicom as hd
+from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.sr.codedict import codes as dicom_codes
@@ -19,10 +20,11 @@ from dicom_node.records import FIRST_EDITION, Analysis, Edition, Segmentation
 from dicom_node.results.described import segment_faults, statement_faults
 from dicom_node.results.frames import frame_faults, image_of, reference_of
 from dicom_node.results.groups import (
-    PROBABILITY_DECIMALS,
     algorithm_parameter,
     frames_of,
+    rounded,
     status_of,
+    unscored,
 )
 from dicom_node.results.report import (
     outcome,
@@ -35,8 +37,10 @@ from dicom_node.results.rules import rule_faults
 from dicom_node.results.segmentation import segmentation_uid
 from dicom_node.results.source import Source
 
+#: a value, or the code of CID 42 that says why there is none
+_Number = float | str | None
 #: what a measurement group says: algorithm, frames, score, probability, CID 6047 code
-_Said = tuple[str, tuple[int, ...], float | None, float | None, str | None]
+_Said = tuple[str, tuple[int, ...], _Number, _Number, str | None]
 
 
 def segmentation_faults(
@@ -114,13 +118,12 @@ def report_faults(
         Empty when it may leave.
     """
     try:
-        report = hd.sr.srread(path)
+        report = _read_report(path, analysis)
         uid = report_uid(analysis, edition, form)
         identity = Identity("SR", SOP_CLASSES[form], uid, edition.version)
         faults = identity_faults(report, source, identity)
-        evidence = [(str(e[0]), str(e[1]), str(e[3]), str(e[2])) for e in report.get_evidence()]
         instance = source.instance
-        if evidence != [
+        if _evidence(report) != [
             (instance.study_instance_uid, instance.series_instance_uid, *image_of(source))
         ]:
             faults.append("CurrentRequestedProcedureEvidenceSequence")
@@ -138,6 +141,26 @@ def report_faults(
         return faults + [what for what, good in checks.items() if not good]
     except BROKEN_BYTES as exc:
         return [f"not readable by highdicom ({type(exc).__name__})"]
+
+
+def _read_report(path: Path, analysis: Analysis) -> Dataset:
+    """Read an SR as its readers do; highdicom reads none in which a number is missing."""
+    if any(unscored(quality) for quality in analysis.qualities):
+        return dcmread(path)
+    return hd.sr.srread(path)
+
+
+def _evidence(report: Dataset) -> list[tuple[str, ...]]:
+    return [
+        (str(study.StudyInstanceUID), str(series.SeriesInstanceUID), *reference_of(item)[:2])
+        for keyword in (
+            "CurrentRequestedProcedureEvidenceSequence",
+            "PertinentOtherEvidenceSequence",
+        )
+        for study in report.get(keyword, ())
+        for series in study.ReferencedSeriesSequence
+        for item in series.ReferencedSOPSequence
+    ]
 
 
 class Identity(NamedTuple):
@@ -226,8 +249,12 @@ def _code(item: Dataset | None) -> str | None:
     return str(item.ConceptCodeSequence[0].CodeValue) if item is not None else None
 
 
-def _number(item: Dataset | None) -> float | None:
-    return float(item.MeasuredValueSequence[0].NumericValue) if item is not None else None
+def _number(item: Dataset | None) -> _Number:
+    if item is None:
+        return None
+    if not item.MeasuredValueSequence:
+        return str(item.NumericValueQualifierCodeSequence[0].CodeValue)
+    return float(item.MeasuredValueSequence[0].NumericValue)
 
 
 def _many(value: object) -> Iterable[int]:
@@ -237,14 +264,18 @@ def _many(value: object) -> Iterable[int]:
     return value if isinstance(value, MultiValue) else (int(str(value)),)
 
 
+def _expected_number(value: float | None) -> _Number:
+    return codes.MEASUREMENT_FAILURE.value if value is None else float(value)
+
+
 def _expected_groups(analysis: Analysis) -> list[_Said]:
     facts = analysis.facts
     said: list[_Said] = [
         (
             algorithm_parameter(quality.algorithm),
             frames_of((score.frame,), facts),
-            float(score.score),
-            round(score.probability, PROBABILITY_DECIMALS),
+            _expected_number(score.score),
+            _expected_number(rounded(score.probability)),
             None,
         )
         for quality in analysis.qualities

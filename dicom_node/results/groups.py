@@ -10,7 +10,9 @@ from typing import Any, Final
 
 import numpy as np
 from highdicom import sr
+from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes as dicom_codes
+from pydicom.sr.coding import Code
 
 from dicom_node import codes
 from dicom_node.records import (
@@ -19,6 +21,7 @@ from dicom_node.records import (
     CodedConcept,
     FrameScore,
     ImageFacts,
+    QualityScores,
     Segmentation,
 )
 from dicom_node.results.parts import check_frames, concept, stand_in
@@ -70,6 +73,27 @@ def measurement_groups(source: Source, analysis: Analysis, uid: str) -> list[Gro
     return groups
 
 
+def empty_failed_values(parent: Dataset) -> None:
+    """Take the numbers out of the content items that say why they have none (PS3.3 C.18.1).
+
+    highdicom can neither make nor read such an item.
+    """
+    for item in parent.get("ContentSequence", ()):
+        if "NumericValueQualifierCodeSequence" in item:
+            item.MeasuredValueSequence = []
+        empty_failed_values(item)
+
+
+def rounded(probability: float | None) -> float | None:
+    """Return a probability as it is written."""
+    return None if probability is None else round(probability, PROBABILITY_DECIMALS)
+
+
+def unscored(quality: QualityScores) -> list[int]:
+    """Return the frames for which the model gave no number."""
+    return [score.frame for score in quality.scores if score.score is None]
+
+
 def algorithm_parameter(algorithm: Algorithm) -> str:
     """Return the text of (111002,DCM,"Algorithm Parameters"): which weights spoke."""
     return f"model sha256={algorithm.digest}"
@@ -95,14 +119,18 @@ def _score_group(maker: "_GroupMaker", score: FrameScore, sites: Sequence[CodedC
         finding_type=codes.VIEW_QUALITY,
         sites=sites,
         measurements=[
-            sr.Measurement(concept(codes.VIEW_QUALITY), score.score, concept(SCORE_UNIT)),
-            sr.Measurement(
-                concept(codes.PROBABILITY),
-                round(score.probability, PROBABILITY_DECIMALS),
-                dicom_codes.UCUM.NoUnits,
-            ),
+            _measurement(codes.VIEW_QUALITY, score.score, concept(SCORE_UNIT)),
+            _measurement(codes.PROBABILITY, rounded(score.probability), dicom_codes.UCUM.NoUnits),
         ],
     )
+
+
+def _measurement(
+    name: CodedConcept, value: float | None, unit: sr.CodedConcept | Code
+) -> sr.Measurement:
+    """Make a NUM; one without a value holds 0 until `empty_failed_values`."""
+    failed = concept(codes.MEASUREMENT_FAILURE) if value is None else None
+    return sr.Measurement(concept(name), 0 if value is None else value, unit, qualifier=failed)
 
 
 def _segmentation_group(maker: "_GroupMaker", segmentation: Segmentation) -> Group:

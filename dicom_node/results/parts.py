@@ -8,6 +8,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sr.codedict import codes as dicom_codes
 from pydicom.uid import UID
 
+from dicom_node.codes import PROCESSING_ALGORITHM
 from dicom_node.errors import ResultError
 from dicom_node.records import Algorithm, CodedConcept, ImageFacts
 from dicom_node.results.installation import Installation
@@ -91,6 +92,8 @@ def equipment(algorithms: Iterable[Algorithm]) -> list[hd.ContributingEquipment]
             software_versions=shortened(algorithm.version),
             contribution_description=f"Model sha256={algorithm.digest}",
         )
+        # highdicom takes no purpose but those of CID 7005, which may be extended
+        item.PurposeOfReferenceCodeSequence = [concept(PROCESSING_ALGORITHM)]
         item.DeviceUID = derived_uid("device", algorithm.digest)
         items.append(item)
     return items

@@ -26,11 +26,12 @@ from dicom_node.records import (
     CodedConcept,
     Edition,
     FailedAnalysis,
+    QualityScores,
     Result,
     ResultKind,
     Segmentation,
 )
-from dicom_node.results.groups import measurement_groups
+from dicom_node.results.groups import empty_failed_values, measurement_groups, unscored
 from dicom_node.results.installation import Installation
 from dicom_node.results.parts import (
     UNICODE,
@@ -76,11 +77,16 @@ def report_uid(analysis: Analysis, edition: Edition, form: ReportForm) -> str:
     ends = [
         f"{s.algorithm.digest} {'empty' if s.is_empty else 'found'}" for s in analysis.segmentations
     ]
-    ends += [f"{q.algorithm.digest} scored" for q in analysis.qualities]
+    ends += [_how_scored(quality) for quality in analysis.qualities]
     ends += [f"{f.algorithm.digest} failed" for f in analysis.failures]
     image, version = analysis.instance, str(edition.version)
     kind = kind_in_uids("sr", form)
     return derived_uid(kind, image.sop_instance_uid, image.sha256, version, *sorted(ends))
+
+
+def _how_scored(quality: QualityScores) -> str:
+    without = unscored(quality)
+    return f"{quality.algorithm.digest} scored{f' but for {without}' if without else ''}"
 
 
 def report_series_uid(analysis: Analysis, form: ReportForm) -> str:
@@ -96,10 +102,11 @@ def predecessors(edition: Edition, form: ReportForm) -> list[Result]:
 
 def outcome(analysis: Analysis) -> CodedConcept:
     """Return how the analysis ended, a code of CID 6047; a quality score is no finding."""
-    if not analysis.segmentations and not analysis.qualities:
+    scored = [score.score is not None for q in analysis.qualities for score in q.scores]
+    if not analysis.segmentations and not any(scored):
         return codes.NONE_SUCCEEDED
     found = any(not segmentation.is_empty for segmentation in analysis.segmentations)
-    return _OUTCOMES[bool(analysis.failures), found]
+    return _OUTCOMES[bool(analysis.failures) or not all(scored), found]
 
 
 def build_report(
@@ -158,6 +165,7 @@ def build_report(
         **writer(installation),
     )
     finish(report, source)
+    empty_failed_values(report)
     return report
 
 
@@ -213,11 +221,18 @@ def _summary(analysis: Analysis, edition: Edition) -> sr.ContainerContentItem:
 
 
 def sentences(analysis: Analysis, edition: Edition) -> list[str]:
-    """Say in words what is new, what each segmentation found and why each failure failed."""
+    """Say in words what is new, what each model found or could not score, and why one failed."""
     said = [_NEW_REVISION.format(edition.study_revision)] if edition.study_revision > 1 else []
     said += [_NEW_VERSION.format(edition.version)] if edition.version > 1 else []
+    said += [_not_scored(quality) for quality in analysis.qualities if unscored(quality)]
     said += [_found(segmentation) for segmentation in analysis.segmentations]
     return said + [_failed(failure) for failure in analysis.failures]
+
+
+def _not_scored(quality: QualityScores) -> str:
+    model = f"{quality.algorithm.name} {quality.algorithm.version}"
+    frames = ", ".join(map(str, unscored(quality)))
+    return shortened(f"{model}: the model gave no number for frames {frames}", _COMMENT_LENGTH)
 
 
 def _found(segmentation: Segmentation) -> str:

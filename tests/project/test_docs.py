@@ -1,18 +1,20 @@
 import re
 from multiprocessing import get_context
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
 from typer.main import get_command
 
-from dicom_node import config
+from dicom_node import codes, config
 from dicom_node.cli.app import app
 from dicom_node.deliver.commitment import (
     CLASS_INSTANCE_CONFLICT,
     NO_SUCH_OBJECT_INSTANCE,
     PROCESSING_FAILURE,
 )
+from dicom_node.forms import ReportForm, SegmentationForm
 from dicom_node.inbox import Inbox
 from dicom_node.ladder import classes_of_kinds
 from dicom_node.metrics import METRICS
@@ -102,6 +104,24 @@ def test_what_is_said_of_destinations_names_every_kind_class_and_default() -> No
         assert tuple(found["send"]) == defaults.send
         assert tuple(found["fallback"]) == defaults.fallback == ("pr", "sc")
     assert WARNING in text
+
+
+def test_the_page_of_objects_has_every_form_and_how_a_report_ends() -> None:
+    text = (REPOSITORY / "docs" / "objects.md").read_text("utf-8")
+    named = re.findall(r"^\| `([a-z_0-9]+)` \|", text, re.MULTILINE)
+    assert named == [*SegmentationForm, *ReportForm]
+    for field, forms in (("segmentation", SegmentationForm), ("report", ReportForm)):
+        assert f"| `{field}:` |" in text
+        assert get_args(config.Destination.model_fields[field].annotation) == tuple(forms)
+        assert config.Destination.model_fields[field].default == next(iter(forms))
+    ends = [
+        codes.ALL_SUCCEEDED_WITHOUT_FINDINGS,
+        codes.ALL_SUCCEEDED_WITH_FINDINGS,
+        codes.SOME_SUCCEEDED_WITHOUT_FINDINGS,
+        codes.SOME_SUCCEEDED_WITH_FINDINGS,
+        codes.NONE_SUCCEEDED,
+    ]
+    assert re.findall(r"\b1112\d\d\b", text) == [code.value for code in ends]
 
 
 def test_every_command_that_the_readme_names_exists() -> None:

@@ -122,6 +122,15 @@ def quality_of(frames: tuple[int, ...]) -> QualityScores:
     )
 
 
+def without_scores(quality: QualityScores, *frames: int) -> QualityScores:
+    """Return the scores, those of some frames missing."""
+    scores = tuple(
+        replace(score, score=None, probability=None) if score.frame in frames else score
+        for score in quality.scores
+    )
+    return replace(quality, scores=scores)
+
+
 def failure(name: str = "broken-model") -> FailedAnalysis:
     """Return a model that could not speak."""
     return FailedAnalysis(

@@ -178,3 +178,9 @@ def test_the_score_counts_leading_probabilities_above_one_half(
     found = ordinal_score(7, np.array(probabilities, np.float32))
     assert (found.frame, found.score) == (7, score)
     assert found.probability == pytest.approx(probability)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_no_number_gives_no_score(value: float) -> None:
+    found = ordinal_score(7, np.array([0.9, value, 0.1, 0.1], np.float32))
+    assert (found.frame, found.score, found.probability) == (7, None, None)

@@ -20,6 +20,7 @@ from tests.support.analyses import (
     failure,
     named,
     pydicom_file,
+    without_scores,
 )
 from tests.support.validators import dciodvfy_errors, pixelmed_errors, without_illegal_uids
 
@@ -38,6 +39,7 @@ def kinds_of_reports() -> Iterator[Analysis]:
     yield replace(still, segmentations=(emptied(still.segmentations[0]),))
     yield replace(cine, failures=(failure(),))
     yield replace(cine, qualities=())
+    yield replace(cine, qualities=(without_scores(cine.qualities[0], 1, 13),))
     yield replace(
         cine, facts=unreadable, segmentations=(), qualities=(), failures=(failure(), failure("b"))
     )

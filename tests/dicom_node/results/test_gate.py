@@ -91,6 +91,10 @@ def other_score(report: Dataset) -> None:
     number.MeasuredValueSequence[0].FloatingPointValue = 4.0
 
 
+def lost_score(report: Dataset) -> None:
+    named(report, codes.VIEW_QUALITY)[-1].MeasuredValueSequence = []
+
+
 def other_outcome(report: Dataset) -> None:
     for item in named(report, codes.FINDINGS_SUMMARY):
         item.ConceptCodeSequence[0].CodeValue = "111241"
@@ -121,6 +125,7 @@ def other_evidence(report: Dataset) -> None:
     ("change", "fault"),
     [
         (other_score, "measurement groups"),
+        (lost_score, "not readable"),
         (other_outcome, "measurement groups"),
         (other_outcome, "summary"),
         (other_frame, "measurement groups"),

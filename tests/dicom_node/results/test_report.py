@@ -20,6 +20,7 @@ from tests.support.analyses import (
     items,
     named,
     pydicom_file,
+    without_scores,
 )
 
 
@@ -36,6 +37,63 @@ def summary(report: Dataset) -> str:
 
 def comments(report: Dataset) -> list[str]:
     return [item.TextValue for item in named(report, codes.COMMENT)]
+
+
+def test_a_frame_without_a_score_says_that_the_measurement_failed(tmp_path: Path) -> None:
+    analysis = analysis_of(pydicom_file(CINE), every_nth=4)
+    report = report_of(
+        replace(analysis, qualities=(without_scores(analysis.qualities[0], 5, 9),)), tmp_path
+    )
+    for name in (codes.VIEW_QUALITY, codes.PROBABILITY):
+        numbers = [item for item in named(report, name) if item.ValueType == "NUM"]
+        assert len(numbers) == len(analysis.qualities[0].scores)
+        failed = [item for item in numbers if not item.MeasuredValueSequence]
+        assert numbers[1:3] == failed
+        for item in failed:
+            [reason] = item.NumericValueQualifierCodeSequence
+            assert (reason.CodeValue, reason.CodingSchemeDesignator) == ("114006", "DCM")
+        for item in numbers[:1] + numbers[3:]:
+            assert "NumericValueQualifierCodeSequence" not in item
+    assert "gave no number for frames 5, 9" in comments(report)[0]
+
+
+def test_a_score_that_comes_later_after_all_gives_another_report(tmp_path: Path) -> None:
+    analysis = analysis_of(pydicom_file(STILL))
+    failed = replace(analysis, qualities=(without_scores(analysis.qualities[0], 1),))
+    uids = {report_of(each, tmp_path).SOPInstanceUID for each in (failed, analysis)}
+    assert len(uids) == 2
+
+
+def test_the_observer_is_the_installation_and_each_group_names_its_algorithm(
+    tmp_path: Path,
+) -> None:
+    report = report_of(analysis_of(pydicom_file(STILL)), tmp_path)
+    by_name = {item.ConceptNameCodeSequence[0].CodeMeaning: item for item in items(report)}
+    assert by_name["Observer Type"].ConceptCodeSequence[0].CodeMeaning == "Device"
+    uid, serial = by_name["Device Observer UID"], by_name["Device Observer Serial Number"]
+    assert (uid.UID, serial.TextValue) == (INSTALLATION.uid, INSTALLATION.serial)
+    names = [i for i in items(report) if i.ConceptNameCodeSequence[0].CodeValue == "111001"]
+    assert [item.TextValue for item in names] == ["view-quality", "liver-kidney"]
+
+
+def test_each_model_is_contributing_equipment_whose_device_changes_with_every_training(
+    tmp_path: Path,
+) -> None:
+    analysis = analysis_of(pydicom_file(STILL))
+    [quality] = analysis.qualities
+    retrained = replace(quality, algorithm=replace(quality.algorithm, digest="f" * 64))
+    devices = []
+    for each in (analysis, replace(analysis, qualities=(retrained,))):
+        equipment = report_of(each, tmp_path).ContributingEquipmentSequence
+        # highdicom names itself after the models
+        models = equipment[:2]
+        purposes = [item.PurposeOfReferenceCodeSequence[0] for item in models]
+        assert {(p.CodeValue, p.CodingSchemeDesignator, p.CodeMeaning) for p in purposes} == {
+            ("1630", "99IHE", "Processing Algorithm")
+        }
+        devices.append([item.DeviceUID for item in models])
+    assert devices[0][0] != devices[1][0]
+    assert devices[0][1] == devices[1][1]
 
 
 @pytest.mark.parametrize("name", [STILL, CINE])
@@ -98,6 +156,11 @@ def test_a_still_is_referred_to_without_a_frame_number(tmp_path: Path) -> None:
         ),
         (lambda a: replace(a, failures=(failure(),)), "111244"),
         (lambda a: replace(a, segmentations=(), qualities=(), failures=(failure(),)), "111245"),
+        (lambda a: replace(a, qualities=(without_scores(a.qualities[0], 1),)), "111244"),
+        (
+            lambda a: replace(a, segmentations=(), qualities=(without_scores(a.qualities[0], 1),)),
+            "111245",
+        ),
     ],
 )
 def test_the_summary_is_the_code_of_cid_6047_that_fits(
@@ -136,13 +199,27 @@ def test_the_report_is_complete_and_unverified_and_names_its_coding_scheme(tmp_p
     assert models[:2] == ["view-quality", "liver-kidney"]
 
 
+def dumped(report: Path, program: str) -> str:
+    done = subprocess.run([program, "+Pc", str(report)], capture_output=True, text=True, check=True)
+    assert "E:" not in done.stderr
+    return done.stdout
+
+
 @pytest.mark.peers
 def test_dsrdump_reads_the_report(needs_program: Callable[[str], str], tmp_path: Path) -> None:
     program = needs_program("dsrdump")
     analysis = analysis_of(pydicom_file(CINE), every_nth=9)
     written = write_results(analysis, tmp_path, installation=INSTALLATION)
-    done = subprocess.run(
-        [program, "+Pc", str(written[-1].path)], capture_output=True, text=True, check=True
-    )
-    assert done.stdout.count('(122157,DCM,"Probability")=') == 4
-    assert "E:" not in done.stderr
+    assert dumped(written[-1].path, program).count('(122157,DCM,"Probability")=') == 4
+
+
+@pytest.mark.peers
+def test_dsrdump_reads_why_a_number_is_missing(
+    needs_program: Callable[[str], str], tmp_path: Path
+) -> None:
+    program = needs_program("dsrdump")
+    analysis = analysis_of(pydicom_file(CINE), every_nth=9)
+    analysis = replace(analysis, qualities=(without_scores(analysis.qualities[0], 10),))
+    written = write_results(analysis, tmp_path, installation=INSTALLATION)
+    said = dumped(written[-1].path, program)
+    assert said.count('114006,DCM,"Measurement failure"') == 2
