@@ -1,13 +1,9 @@
 """What destinations accept, for ``check`` and ``status``."""
 
-from typing import Any
-
 from dicom_node.cli.listening import Finding
 from dicom_node.config import Destination
 from dicom_node.deliver import probe
 from dicom_node.ladder import classes_of_kinds, missing
-from dicom_node.outbox import CapabilityRow
-from dicom_node.sop_classes import RESULTS
 
 
 def probed(destination: Destination, calling_ae_title: str) -> Finding:
@@ -18,19 +14,6 @@ def probed(destination: Destination, calling_ae_title: str) -> Finding:
         _fault(destination, found),
         _accepts(destination, found),
     )
-
-
-def answers(rows: list[CapabilityRow]) -> list[dict[str, Any]]:
-    """Return what is known of each destination, for a script and for a table."""
-    return [
-        {
-            "destination": row.destination,
-            "sop_class": RESULTS.get(row.sop_class_uid, row.sop_class_uid),
-            "accepted": row.accepted,
-            "asked_at": row.asked_at.isoformat(timespec="seconds"),
-        }
-        for row in rows
-    ]
 
 
 def _accepts(destination: Destination, answers: dict[str, bool]) -> str:

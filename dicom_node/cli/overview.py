@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dicom_node.cli.accepting import answers
 from dicom_node.cli.queue import open_jobs, open_outbox
 from dicom_node.cli.where import clock, facts_of, many, place_of
 from dicom_node.config import Config, WebSettings
@@ -22,6 +21,7 @@ from dicom_node.index import CommitmentState, Index
 from dicom_node.jobs import Dispatcher, JobRow
 from dicom_node.node.layout import Layout, open_inbox
 from dicom_node.outbox import DeliveryState, Outbox
+from dicom_node.sop_classes import RESULTS
 
 #: How many of each kind --json names, and the screen shows.
 LATEST: Final = 20
@@ -84,7 +84,7 @@ def collect(config: Config) -> dict[str, Any]:
                 for file_id, reason in books.inbox.quarantined(LATEST)
             ],
             "destinations_down": _down(books),
-            "destinations": answers(books.outbox.capabilities.rows()),
+            "destinations": _accepted(books.outbox),
             "commitments": _commitments(books.index),
             "failed_jobs": [{"job": job.job_id, "error": job.error} for job in books.failed],
             "studies": [_study(books, row) for row in books.index.studies(LATEST)],
@@ -195,6 +195,19 @@ def _counts(books: Opened) -> dict[str, int]:
         **{f"commitments_{state.value.replace(' ', '_')}": n for state, n in commitments},
         "disk_free_bytes": shutil.disk_usage(books.config.node.data).free,
     }
+
+
+def _accepted(outbox: Outbox) -> list[dict[str, Any]]:
+    """Return what is known of what each destination accepts."""
+    return [
+        {
+            "destination": row.destination,
+            "sop_class": RESULTS.get(row.sop_class_uid, row.sop_class_uid),
+            "accepted": row.accepted,
+            "asked_at": row.asked_at.isoformat(timespec="seconds"),
+        }
+        for row in outbox.capabilities.rows()
+    ]
 
 
 def _commitments(index: Index) -> list[dict[str, Any]]:

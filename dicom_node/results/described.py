@@ -41,6 +41,8 @@ def segment_faults(seg: Dataset, segmentation: Segmentation, facts: ImageFacts) 
         Of the image.
     """
     algorithm = segmentation.algorithm
+    # a label map names its background, which no model found
+    segments = [item for item in seg.SegmentSequence if int(item.SegmentNumber)]
     faults = list(equipment_faults(seg, [algorithm]))
     found = [
         (
@@ -49,7 +51,7 @@ def segment_faults(seg: Dataset, segmentation: Segmentation, facts: ImageFacts) 
             _code(item.SegmentedPropertyTypeCodeSequence),
             str(item.SegmentLabel),
         )
-        for item in seg.SegmentSequence
+        for item in segments
     ]
     wanted = [
         (number, _of(segment.category), _of(segment.type), shortened(segment.type.meaning))
@@ -57,7 +59,7 @@ def segment_faults(seg: Dataset, segmentation: Segmentation, facts: ImageFacts) 
     ]
     models = [
         (identity.AlgorithmName, identity.AlgorithmVersion, algorithm.digest in str(parameters))
-        for item in seg.SegmentSequence
+        for item in segments
         for identity in item.SegmentationAlgorithmIdentificationSequence
         for parameters in [identity.get("AlgorithmParameters")]
     ]
@@ -157,7 +159,9 @@ def _expected(algorithm: Algorithm, sites: Iterable[CodedConcept]) -> _Model:
 
 
 def _unit_is_right(item: Dataset) -> bool:
-    """Whether unit and both forms of the number are those of the concept."""
+    """Whether unit and both forms of the number are those of the concept, if there is a number."""
+    if not item.MeasuredValueSequence:
+        return "NumericValueQualifierCodeSequence" in item
     value = item.MeasuredValueSequence[0]
     as_float = value.get("FloatingPointValue")
     same = as_float is None or abs(float(as_float) - float(value.NumericValue)) < 1e-9

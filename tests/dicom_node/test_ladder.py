@@ -1,20 +1,24 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from dicom_node.config import Destination
-from dicom_node.ladder import CLASSES_OF_KIND, missing, route
+from dicom_node.forms import ReportForm, SegmentationForm
+from dicom_node.ladder import classes_of_kinds, missing, route
 from dicom_node.records import Result, ResultKind
 from dicom_node.sop_classes import RESULTS
 
 SEG, SR, PR, SC = ResultKind
+
+
+def destination(*send: str, fallback: tuple[str, ...] = ("pr", "sc"), **forms: Any) -> Destination:
+    address = {"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": 1}
+    return Destination(**address, send=send, fallback=fallback, **forms)
+
+
+CLASSES_OF_KIND = classes_of_kinds(destination())
 CLASSES = {kind: classes[0] for kind, classes in CLASSES_OF_KIND.items()}
-
-
-def destination(*send: str, fallback: tuple[str, ...] = ("pr", "sc")) -> Destination:
-    return Destination(
-        name="pacs", ae_title="PACS", host="127.0.0.1", port=1, send=send, fallback=fallback
-    )
 
 
 def accepting(*kinds: ResultKind) -> dict[str, bool]:
@@ -81,12 +85,29 @@ def test_what_could_not_be_written_leaves_the_wanted_owed() -> None:
         study_instance_uid="1.2",
         source_sop_instance_uid="1.3",
         path=Path("1.1.dcm"),
+        form="hybrid",
     )
     assert found.owed([seg]) == [seg]
 
 
+def test_a_destination_gets_no_other_form_than_the_one_that_it_takes() -> None:
+    wants = destination("seg", "sr", segmentation="labelmap", report="enhanced")
+    label_map, enhanced = (classes_of_kinds(wants)[kind][0] for kind in (SEG, SR))
+    found = route(wants, CLASSES, accepting(SEG, SR, PR) | {label_map: False, enhanced: True})
+    assert found.choices == ((SEG, PR), (SR, SR))
+
+
 def test_every_class_of_the_ladder_is_one_that_destinations_are_asked_about() -> None:
-    assert {one for classes in CLASSES_OF_KIND.values() for one in classes} == set(RESULTS)
+    wanted = {
+        one
+        for segmentation in SegmentationForm
+        for report in ReportForm
+        for classes in classes_of_kinds(
+            destination(segmentation=segmentation.value, report=report.value)
+        ).values()
+        for one in classes
+    }
+    assert wanted == set(RESULTS)
 
 
 def test_check_misses_only_what_no_rung_replaces() -> None:

@@ -258,8 +258,7 @@ def test_pixels_that_cannot_be_decoded_are_answered_with_a_report(
     assert analyse_study(parts, study, "1") == {"images": 1, "results": 1, "failures": 2}
     [report] = parts.results.glob("*.dcm")
     assert "111245" in str(dcmread(report))
-    [rejection] = parts.outbox.trail.rejections(study)
-    assert rejection.reason.startswith("the SEG ")
+    assert parts.outbox.trail.rejections(study) == []
 
 
 def test_a_result_that_fails_the_gate_is_answered_with_a_report_of_failure(

@@ -13,7 +13,7 @@ from pydicom.uid import ExplicitVRLittleEndian, JPEGBaseline8Bit
 
 from dicom_node.config import Config, Destination, InferSettings, NodeSettings
 from dicom_node.deliver import probe
-from dicom_node.ladder import CLASSES_OF_KIND
+from dicom_node.ladder import classes_of_kinds
 from dicom_node.node.worker import open_parts
 from dicom_node.outbox import DeliveryState
 from dicom_node.pipeline import Parts, analyse_study, deliver_errand
@@ -30,6 +30,9 @@ from tests.support.validators import dciodvfy_errors
 STILL = Path(str(get_testdata_file("examples_palette.dcm")))
 CINE = Path(str(get_testdata_file("examples_ybr_color.dcm")))
 SYNTAXES = (ExplicitVRLittleEndian, JPEGBaseline8Bit)
+CLASSES_OF_KIND = classes_of_kinds(
+    Destination(name="pacs", ae_title="PACS", host="127.0.0.1", port=1)
+)
 
 pytestmark = pytest.mark.dimse
 #: pynetdicom 3.0.4 shuts a refused socket down and leaves closing it to the garbage collector

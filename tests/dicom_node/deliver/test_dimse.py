@@ -95,5 +95,6 @@ def test_a_refused_class_is_named_alone_or_beside_others_by_context_or_by_status
         beside, _ = send([seg, sr], peer.destination, calling_ae_title="NODE")
         peer.answer = lambda _: 0x0122
         [by_status] = send([sr], peer.destination, calling_ae_title="NODE")
-    found = [(one.verdict, one.refused_class_uid) for one in (alone, beside, by_status)]
-    assert found == [(Verdict.PERMANENT, uid) for uid in (SEG, SEG, SR)]
+    found = [(one.is_class_refused, one.sop_class_uid) for one in (alone, beside, by_status)]
+    assert found == [(True, uid) for uid in (SEG, SEG, SR)]
+    assert {one.verdict for one in (alone, beside, by_status)} == {Verdict.PERMANENT}

@@ -118,7 +118,7 @@ def test_check_says_how_long_the_certificates_are_good(
     def look(ends: datetime) -> tuple[str, str]:
         with pacs(free_port(), SEG, ssl_context=serving(made, asks=True)) as peer:
             tls = made.with_client(ends=ends)
-            asked = peer.destination.model_copy(update={"tls": tls})
+            asked = peer.destination.model_copy(update={"tls": tls, "send": ("seg",)})
             [(_, fault, found)] = destinations(Config(destinations=(asked,)))
             until(peer.is_idle)
         return fault, found
