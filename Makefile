@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 KILLS ?= 200
 SEED ?= 0
 
-.PHONY: demo test torture check format clean bench-ingest bench-growth bench-train bench-docs results
+.PHONY: demo test torture torture-delivery check format clean bench-ingest bench-growth bench-train bench-docs results
 
 demo: $(READY) ## receive, harvest, train, serve and deliver, in demo/
 	$(BIN)/dicom-node demo --folder demo
@@ -16,6 +16,9 @@ test: $(READY) ## every test that this machine can run
 
 torture: $(READY) ## kill the node KILLS times while it works; prints what was lost, and build/bench/torture.json
 	$(BIN)/python -m tests.torture --kills $(KILLS) --seed $(SEED)
+
+torture-delivery: $(READY) ## kill the node KILLS times while it delivers to a PACS that fails and restarts, too
+	$(BIN)/python -m tests.torture.delivery --kills $(KILLS) --seed $(SEED)
 
 check: $(READY) ## format, lint, types, floors
 	$(BIN)/ruff format --check .

@@ -25,6 +25,8 @@ from types import ModuleType
 from typing import Any, Final
 
 VARIABLE: Final = "DICOM_NODE_TEST_FAULTS"
+#: the longest pause before something is tried again, in seconds
+HASTE: Final = "DICOM_NODE_TEST_HASTE"
 SUPERVISOR, WORKER, RECEIVER = "supervisor", "worker", "receiver"
 MOMENTS: Final = ("before", "after")
 _REPOSITORY: Final = Path(__file__).resolve().parents[2]
@@ -95,6 +97,19 @@ POINTS: Final = (
     Point(WORKER, "dicom_node.jobs", "database_url", at_start=True),
     Point(WORKER, "dicom_node.jobs", "Worker.__init__", at_start=True),
 )
+#: What happens only where a destination fails: more points, of the delivery torture.
+DELIVERY_POINTS: Final = (
+    Point(WORKER, "dicom_node.outbox.outbox", "Outbox.lease"),
+    Point(WORKER, "dicom_node.pipeline", "deliver_errand"),
+    Point(WORKER, "dicom_node.deliver.dimse", "_store"),
+    Point(WORKER, "dicom_node.outbox.outbox", "Outbox.delivered"),
+    Point(WORKER, "dicom_node.outbox.outbox", "Outbox.postpone"),
+    Point(WORKER, "dicom_node.outbox.outbox", "Outbox.bury"),
+    Point(WORKER, "dicom_node.outbox.outages", "Outages.let_through"),
+    Point(WORKER, "dicom_node.outbox.outages", "Outages.failed"),
+    Point(WORKER, "dicom_node.outbox.outages", "Outages.ended"),
+)
+_ALL: Final = tuple(dict.fromkeys((*POINTS, *DELIVERY_POINTS)))
 #: What tells a process's role: the function that it runs in.
 ROLES: Final = (
     Point(SUPERVISOR, "dicom_node.node.serve", "serve"),
@@ -182,6 +197,15 @@ def install() -> "Trap":
     return trap
 
 
+def hurry(longest_s: float) -> None:
+    """Let this process try again what failed after so many seconds instead of minutes."""
+    backoff = importlib.import_module("dicom_node.backoff")
+    outages = importlib.import_module("dicom_node.outbox.outages")
+    for module, name in ((backoff, "FIRST_RETRY_S"), (backoff, "LONGEST_RETRY_S")):
+        setattr(module, name, longest_s)
+    outages.PROBE_S = 4 * longest_s  # type: ignore[attr-defined]
+
+
 class Trap:
     """What a process of the node knows of the faults."""
 
@@ -225,7 +249,7 @@ class _Finder(MetaPathFinder):
 
     def __init__(self, trap: Trap) -> None:
         self._trap = trap
-        self._modules = {point.module for point in (*POINTS, *ROLES)}
+        self._modules = {point.module for point in (*_ALL, *ROLES)}
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -246,7 +270,7 @@ class _Finder(MetaPathFinder):
 
 
 def _wrap(module: ModuleType, trap: Trap) -> None:
-    for point in POINTS:
+    for point in _ALL:
         if point.module == module.__name__:
             owner, name = _owner(module, point)
             setattr(owner, name, _trapped(getattr(owner, name), point, trap))

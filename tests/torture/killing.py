@@ -7,13 +7,13 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import psutil
 
 from tests.support.faults import RECEIVER, WORKER, Fault, Faults
 from tests.support.nodes import Node
 from tests.torture.schedule import GROUP, PointKill, RandomKill
-from tests.torture.traffic import Traffic
 
 #: a fault point must be reached within this time
 POINT_DEADLINE_S = 30.0
@@ -43,6 +43,13 @@ class Tally:
     def kills(self) -> int:
         """How many processes or groups were killed."""
         return self.random.total() + self.points.total()
+
+
+class Traffic(Protocol):
+    """What the node works on."""
+
+    def feed(self) -> None:
+        """Keep it busy."""
 
 
 class Killer:

@@ -1,6 +1,7 @@
 """Which kills, in which order: all of it follows from the seed."""
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -42,16 +43,18 @@ def name_of(point: Point, moment: str) -> str:
     return f"{moment} {point.name}"
 
 
-def every_stop() -> list[tuple[Point, str]]:
+def every_stop(points: Sequence[Point] = POINTS) -> list[tuple[Point, str]]:
     """Return each point with each of its two sides."""
-    return [(point, moment) for point in POINTS for moment in MOMENTS]
+    return [(point, moment) for point in points for moment in MOMENTS]
 
 
-def schedule(kills: int, rng: random.Random) -> list[RandomKill | PointKill]:
+def schedule(
+    kills: int, rng: random.Random, points: Sequence[Point] = POINTS
+) -> list[RandomKill | PointKill]:
     """Plan `kills` kills, half of them at points; from twice the points on, each at least once."""
     stops: list[tuple[Point, str]] = []
     while len(stops) < (kills + 1) // 2:
-        lap = every_stop()
+        lap = every_stop(points)
         rng.shuffle(lap)
         stops += lap
     planned: list[RandomKill | PointKill] = [

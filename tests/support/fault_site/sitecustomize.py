@@ -2,7 +2,9 @@
 
 import os
 
-from tests.support.faults import VARIABLE, install
+from tests.support.faults import HASTE, VARIABLE, hurry, install
 
 if VARIABLE in os.environ:
     install()
+if HASTE in os.environ:
+    hurry(float(os.environ[HASTE]))
