@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 KILLS ?= 200
 SEED ?= 0
 
-.PHONY: demo test torture torture-delivery check format clean bench-ingest bench-growth bench-train bench-docs results
+.PHONY: demo test torture torture-delivery check format clean bench-ingest bench-growth bench-train bench-serve bench-docs results
 
 demo: $(READY) ## receive, harvest, train, serve and deliver, in demo/
 	$(BIN)/dicom-node demo --folder demo
@@ -34,6 +34,9 @@ bench-growth: $(READY) ## a node with a million instances beside an empty one; B
 
 bench-train: $(READY) ## pretraining from the store beside synthetic tensors and a plain loop; BENCH="--rounds 1" is quicker
 	$(BIN)/python -m tests.benchmarks.train $(BENCH)
+
+bench-serve: $(READY) ## what the node adds to a model's time, its memory, its rate; BENCH="--quick" takes a small network
+	$(BIN)/python -m tests.benchmarks.serve $(BENCH)
 
 bench-docs: $(READY) ## docs/performance.md out of what the benchmarks wrote last
 	$(BIN)/python -m tests.benchmarks.docs

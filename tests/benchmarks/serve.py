@@ -1,0 +1,204 @@
+"""Serving, measured: ``python -m tests.benchmarks.serve``, or ``make bench-serve``.
+
+Three questions. What the node costs around a VGG16-BN U-Net at 256 x 384 with random weights:
+decoding, pre- and post-processing, SEG, SR, the gate and sending, against onnxruntime alone on the
+same frames, in turns. Whether the worker's memory stays flat over a thousand small studies. How
+long a study takes from completion into the PACS at one study a second, and what rate a node takes
+at most, with a small model.
+"""
+
+import argparse
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from statistics import median
+
+from rich.console import Console
+
+from dicom_node import log
+from dicom_node.demo.ports import free_port
+from tests.benchmarks import streaming
+from tests.benchmarks.report import BUILD, Row, number, show_goals, write
+from tests.benchmarks.serving import Spent, Work, one_study, random_bundle, serving
+from tests.benchmarks.streaming import Memory, Stream
+
+#: Share of the bare call that the node may add.
+MOST_OVERHEAD = 0.15
+#: How much the worker may have grown from the first mark to the last.
+MOST_GROWTH = 0.05
+BARE = "onnxruntime alone"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print, write ``build/bench/serve.json``."""
+    chosen = _arguments(arguments)
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    log.configure(level=logging.WARNING)
+    work = _work(chosen)
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        if "overhead" in chosen.only:
+            spent = overhead(folder / "overhead", work, chosen.rounds, chosen.threads)
+            for frames, rounds in spent.items():
+                for one in rounds:
+                    told = f"{shown(frames)}: overhead {one.overhead:.1%}: {one}"
+                    console.print(told, highlight=False)
+                rows += overhead_rows(rounds, frames)
+        if "memory" in chosen.only:
+            memory = streaming.memory(folder / "memory", chosen.marks)
+            rows += memory_rows(memory)
+        if "rate" in chosen.only:
+            stream = streaming.stream(folder / "rate", chosen.seconds, chosen.burst)
+            rows += rate_rows(stream)
+    words = sys.argv[1:] if arguments is None else arguments
+    command = " ".join(["python -m tests.benchmarks.serve", *words])
+    note = (
+        f"U-Net on {work.encoder}, {work.height}x{work.width}, random weights, cines of "
+        f"{work.frames} frames and stills, {chosen.rounds} rounds; "
+        f"load average {os.getloadavg()[0]:.1f} after"
+    )
+    path = write("serve", rows, command=command, note=note, folder=chosen.folder)
+    console.print(note, highlight=False)
+    show_goals(rows, console)
+    for row in rows:
+        if row.against is None:
+            console.print(f"{row.row}: {number(row.value)} {row.unit} {row.why or ''}")
+    console.print(f"written to {path}")
+    return 0
+
+
+def overhead(folder: Path, work: Work, rounds: int, threads: int | None) -> dict[int, list[Spent]]:
+    """Serve a cine and a still a round; the model alone goes first in every second one.
+
+    Returns
+    -------
+    dict of int to list of Spent
+        The rounds, by the number of frames.
+    """
+    (folder / "bundles").mkdir(parents=True)
+    random_bundle(folder / "bundles" / "random.onnx", work)
+    with serving(folder, free_port(), threads) as parts:
+        spent: dict[int, list[Spent]] = {work.frames: [], 1: []}
+        for turn in range(rounds + 1):
+            for frames, found in spent.items():
+                sent = folder / f"sent-{frames}"
+                found.append(one_study(parts, sent, turn, frames, bare_first=bool(turn % 2)))
+    # in the first one pages and caches warmed up
+    return {frames: found[1:] for frames, found in spent.items()}
+
+
+def shown(frames: int) -> str:
+    """Return what an image of so many frames is called."""
+    return "a still" if frames == 1 else f"a cine of {frames} frames"
+
+
+def overhead_rows(spent: Sequence[Spent], frames: int) -> Iterator[Row]:
+    """Yield the share that the node adds, and where its seconds go."""
+    shares = [one.overhead for one in spent]
+    share = median(shares)
+    yield Row(
+        row=f"what the node adds to the model's time, {shown(frames)}",
+        value=100 * share,
+        unit="%",
+        against=f"{BARE}, at most {100 * MOST_OVERHEAD:g} %",
+        ratio=MOST_OVERHEAD / max(share, 1e-9),
+        goal=1.0,
+        met=share <= MOST_OVERHEAD,
+        low=MOST_OVERHEAD / max(*shares, 1e-9),
+        high=MOST_OVERHEAD / max(min(shares), 1e-9),
+        why="decoding, pre- and post-processing, SEG, SR, gate, outbox and C-STORE on loopback",
+    )
+    parts = {
+        BARE: [one.bare_s for one in spent],
+        "decode, model and label maps": [one.analyse_s for one in spent],
+        "SEG, SR, gate, outbox": [one.write_s for one in spent],
+        "C-STORE": [one.send_s for one in spent],
+    }
+    for name, seconds in parts.items():
+        each = [1000 * value / frames for value in seconds]
+        yield Row(
+            row=f"{shown(frames)} | {name} | time a frame",
+            value=median(each),
+            unit="ms",
+            low=min(each),
+            high=max(each),
+        )
+
+
+def memory_rows(memory: Memory) -> Iterator[Row]:
+    """Yield the worker's resident memory at each mark, and whether it grew."""
+    for studies, rss_bytes in memory.worker_rss_bytes.items():
+        yield Row(
+            row=f"memory of the worker | after {studies} studies | resident",
+            value=rss_bytes / 2**20,
+            unit="MiB",
+        )
+    first, last = min(memory.worker_rss_bytes), max(memory.worker_rss_bytes)
+    before, after = memory.worker_rss_bytes[first], memory.worker_rss_bytes[last]
+    yield Row(
+        row=f"resident memory of the worker after {last} studies",
+        value=after / 2**20,
+        unit="MiB",
+        against=f"after {first} studies, at most {100 * MOST_GROWTH:g} % more",
+        ratio=before * (1 + MOST_GROWTH) / after,
+        goal=1.0,
+        met=after <= before * (1 + MOST_GROWTH),
+    )
+
+
+def rate_rows(stream: Stream) -> Iterator[Row]:
+    """Yield the time into the PACS at one study a second, and the highest rate."""
+    for name, share in (("p50", 0.5), ("p95", 0.95)):
+        yield Row(
+            row=f"from completion into the PACS, {name}",
+            value=streaming.quantile(stream.waited_s, share),
+            unit="s",
+            why=f"one study a second for {len(stream.waited_s)} studies, the last of its results",
+        )
+    yield Row(
+        row="studies a second that one node takes at most",
+        value=stream.most_per_s,
+        unit="1/s",
+        why=f"{stream.burst} studies sent at once, from the first completion to the last delivery",
+    )
+
+
+def _work(chosen: argparse.Namespace) -> Work:
+    encoder = "resnet18" if chosen.quick else "vgg16_bn"
+    return Work(
+        encoder=chosen.encoder or encoder,
+        height=chosen.height,
+        width=chosen.width,
+        frames=chosen.frames,
+    )
+
+
+def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.serve", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a small network, few studies")
+    parser.add_argument("--only", nargs="+", default=["overhead", "memory", "rate"])
+    parser.add_argument("--encoder", help="of the U-Net whose overhead is measured")
+    parser.add_argument("--height", type=int, default=256)
+    parser.add_argument("--width", type=int, default=384)
+    parser.add_argument("--frames", type=int, default=20, help="of the cine")
+    parser.add_argument("--rounds", type=int, help="5, or 2 when quick")
+    parser.add_argument("--threads", type=int, help="of onnxruntime")
+    parser.add_argument("--marks", type=int, nargs="+", help="studies after which memory is read")
+    parser.add_argument("--seconds", type=int, help="of one study a second")
+    parser.add_argument("--burst", type=int, help="studies sent at once")
+    parser.add_argument("--folder", type=Path, default=BUILD, help="where serve.json goes")
+    chosen = parser.parse_args(arguments)
+    quick = chosen.quick
+    chosen.rounds = chosen.rounds or (2 if quick else 5)
+    chosen.marks = chosen.marks or ([10, 50, 100] if quick else [100, 500, 1000])
+    chosen.seconds = chosen.seconds or (20 if quick else 120)
+    chosen.burst = chosen.burst or (20 if quick else 100)
+    return chosen
+
+
+if __name__ == "__main__":
+    sys.exit(main())
