@@ -26,7 +26,7 @@ def test_the_long_form_kills_at_every_side_of_every_point_of_delivery() -> None:
 
 @pytest.mark.slow
 @pytest.mark.dimse
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 # pynetdicom 3.0.4 leaves sockets that were cut to the garbage collector
 @pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 def test_each_object_is_at_the_destination_once_or_a_dead_letter_with_a_reason(
