@@ -19,7 +19,7 @@ from dicom_node.deliver import Verdict, report_commitments, run_errand
 from dicom_node.harvest import Harvester
 from dicom_node.inbox import Inbox, began_at
 from dicom_node.index import CommitmentRow, Index, StudyRow
-from dicom_node.infer import Models, analyse, fingerprint
+from dicom_node.infer import Model, Models, analyse, fingerprint
 from dicom_node.jobs import Dispatcher, Kind, Stage
 from dicom_node.notices import open_notices
 from dicom_node.outbox import Errand, Outbox
@@ -267,25 +267,41 @@ class Dispatch:
 def _analyse_instance(
     parts: Parts, instance: Instance, revision: int
 ) -> tuple[tuple[Result, ...], int]:
-    labels = parts.harvester.labels(instance)
-    bundles = parts.models.fitting(labels.groups, labels.geometry)
+    chosen = parts.models.for_image(instance, parts.harvester.labels(instance))
+    found = _speak(parts, instance, revision, chosen.serving)
+    # what is owed is owed before the shadow may be slow, or fall over
+    _speak(parts, instance, revision, chosen.shadow, shadow=True)
+    return found
+
+
+def _speak(
+    parts: Parts,
+    instance: Instance,
+    revision: int,
+    models: Sequence[Model],
+    *,
+    shadow: bool = False,
+) -> tuple[tuple[Result, ...], int]:
     # a whole copy may have displaced a damaged one: what was said of other bytes does not count
-    models = f"{fingerprint(bundles)}:{instance.sha256}"
-    if not bundles or parts.outbox.is_analysed(instance.sop_instance_uid, models):
+    name = f"{fingerprint(models)}:{instance.sha256}"
+    uid, outbox = instance.sop_instance_uid, parts.outbox
+    if not models or outbox.is_analysed(uid, name, shadow=shadow):
         return (), 0
-    analysis = analyse(instance, bundles, sandbox=parts.sandbox)
-    uid = instance.sop_instance_uid
-    edition = parts.outbox.next_edition(uid, study_revision=revision)
+    analysis = analyse(instance, models, sandbox=parts.sandbox)
+    edition = outbox.next_edition(uid, study_revision=revision, shadow=shadow)
     written = write_results_or_failure(
         analysis, parts.results, installation=parts.installation, edition=edition
     )
+    if shadow:
+        outbox.add_shadow(written, analysed=uid, models=name, now=_now())
+        return (), 0
     owed = [
         (result, destination.name)
         for destination in parts.config.destinations
         for result in written
         if result.kind.value in destination.send
     ]
-    parts.outbox.add(written, owed, analysed=uid, models=models, now=_now())
+    outbox.add(written, owed, analysed=uid, models=name, now=_now())
     return written, len(analysis.failures)
 
 

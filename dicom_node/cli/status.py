@@ -75,6 +75,7 @@ def _collect(config: Config) -> dict[str, Any]:
             "jobs_unfinished": len(jobs.unfinished()),
             "jobs_failed": len(failed),
             **{f"deliveries_{state.value}": n for state, n in outbox.counts().items()},
+            "results_in_the_shadow": outbox.shadow_count(),
             **{
                 f"commitments_{state.value.replace(' ', '_')}": n
                 for state, n in index.commitments.counts().items()
@@ -132,6 +133,12 @@ def _show_study(found: dict[str, Any], as_json: bool) -> None:
         empty="it was not complete yet",
     )
     print_table(
+        "Results in the shadow, sent to nobody",
+        ["kind", "version", "file"],
+        [[str(value) for value in row.values()] for row in found["shadow"]],
+        empty="no model in the shadow spoke of it",
+    )
+    print_table(
         "Results",
         ["kind", "version", "destination", "state", "why"],
         [[str(value) for value in row.values()][:5] for row in found["results"]],
@@ -180,5 +187,9 @@ def _collect_study(config: Config, uid: str) -> dict[str, Any]:
                     "supersedes": delivery.supersedes or "",
                 }
                 for delivery in outbox.rows(study=uid)
+            ],
+            "shadow": [
+                {"kind": kept.kind.value, "version": kept.version, "file": kept.path.name}
+                for kept in outbox.shadow_results(uid)
             ],
         }

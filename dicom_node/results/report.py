@@ -71,7 +71,7 @@ def report_uid(analysis: Analysis, edition: Edition) -> str:
     ]
     ends += [f"{q.algorithm.digest} scored" for q in analysis.qualities]
     ends += [f"{f.algorithm.digest} failed" for f in analysis.failures]
-    image, version = analysis.instance, str(edition.version)
+    image, version = analysis.instance, edition.word
     return derived_uid("sr", image.sop_instance_uid, image.sha256, version, *sorted(ends))
 
 

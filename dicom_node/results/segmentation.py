@@ -54,7 +54,7 @@ def segmentation_uid(source: Source, segmentation: Segmentation, edition: Editio
     It follows from the image and its bytes, the model, and the version.
     """
     image, digest = source.instance, segmentation.algorithm.digest
-    return derived_uid("seg", image.sop_instance_uid, image.sha256, digest, str(edition.version))
+    return derived_uid("seg", image.sop_instance_uid, image.sha256, digest, edition.word)
 
 
 def segmentation_series_uid(source: Source, model: str) -> str:

@@ -2,6 +2,7 @@ import json
 import subprocess
 import sys
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -97,3 +98,18 @@ def test_a_study_that_never_came_is_named_with_the_cure(site: Path) -> None:
     assert found.returncode == 1
     assert "no study '9.9' is registered" in found.stderr
     assert "Traceback" not in found.stderr
+
+
+def test_what_a_model_in_the_shadow_said_is_counted_and_named_and_owed_to_nobody(
+    site: Path,
+) -> None:
+    kept = replace(result(STUDY, 1), sop_instance_uid="1.2.3.9.7", path=Path("1.2.3.9.7.dcm"))
+    with closing(Outbox(site / "data" / "outbox.db", site / "data")) as outbox:
+        owed = outbox.rows()
+        outbox.add_shadow([kept], analysed=f"{STUDY}.5", models="m", now=NOON)
+        assert outbox.rows() == owed
+        assert outbox.next_edition(f"{STUDY}.5", study_revision=1).version == 3
+        assert outbox.next_edition(f"{STUDY}.5", study_revision=1, shadow=True).version == 2
+    found = json.loads(status(site, "--study", STUDY, "--json").stdout)
+    assert found["shadow"] == [{"kind": "sr", "version": 1, "file": "1.2.3.9.7.dcm"}]
+    assert "1.2.3.9.7.dcm" in status(site, "--study", STUDY).stdout
