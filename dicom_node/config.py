@@ -5,7 +5,7 @@ cure. Relative paths are relative to the file they stand in.
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError
@@ -135,6 +135,16 @@ class InferSettings(Section):
     """How models run."""
 
     threads: Annotated[int, Field(ge=1)] | None = None
+    #: longest wait for a model's answer to a few frames
+    timeout_s: Annotated[float, Field(gt=0)] = 60.0
+    #: limit of the process that runs the models
+    memory_mib: Annotated[int, Field(ge=512)] = 4096
+    #: model name -> the version that serves; of others the newest does
+    versions: dict[str, str] = Field(default_factory=dict)
+    #: model name -> routing rule in place of the manifest's; `dicom_node.infer` knows its keys
+    routes: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    #: NAME or NAME@VERSION: runs, and its results are kept and sent to nobody
+    shadow: tuple[str, ...] = Field(default=(), strict=False)
     #: limit of the process that decodes pixels
     decode_memory_mib: Annotated[int, Field(ge=256)] = 768
     decode_timeout_s: Annotated[float, Field(gt=0)] = 60.0

@@ -13,6 +13,7 @@
         +-- UnreadableError    bytes that are not the DICOM they claim to be
         +-- PixelError         pixels that cannot be decoded
         +-- BundleError        an .onnx file that is no valid model bundle
+        +-- InferenceError     a model that gave no answer to an image
         +-- ResultError        a SEG or SR that did not pass the gate before sending
         +-- StoreError         the weak-label store cannot do what was asked
 
@@ -75,6 +76,22 @@ class PixelError(PermanentError):
 
 class BundleError(PermanentError):
     """The file is not a valid model bundle."""
+
+
+class InferenceError(PermanentError):
+    """A model gave no answer to an image.
+
+    Parameters
+    ----------
+    reason : str
+        For the reader of the report, without a patient's data.
+    out_of_memory : bool
+        Whether it wanted more memory than it may have.
+    """
+
+    def __init__(self, reason: str, *, out_of_memory: bool = False) -> None:
+        super().__init__(reason)
+        self.out_of_memory = out_of_memory
 
 
 class ResultError(PermanentError):

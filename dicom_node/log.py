@@ -36,6 +36,7 @@ ALLOWED = frozenset(
         "pid",
         "port",
         "process",
+        "provider",
         "reason",
         "revision",
         "rule",

@@ -16,11 +16,11 @@ from dicom_node.backoff import Patience
 from dicom_node.completion import Completions, take_notices
 from dicom_node.config import Config
 from dicom_node.deliver import Verdict, report_commitments, run_errand
-from dicom_node.forms import asked_forms
+from dicom_node.forms import DEFAULT_FORMS, asked_forms
 from dicom_node.harvest import Harvester
 from dicom_node.inbox import Inbox, began_at
 from dicom_node.index import CommitmentRow, Index, StudyRow
-from dicom_node.infer import Models, analyse, fingerprint
+from dicom_node.infer import Model, Models, analyse, fingerprint
 from dicom_node.jobs import Dispatcher, Kind, Stage, study_job
 from dicom_node.ladder import routes_of
 from dicom_node.notices import open_notices
@@ -277,29 +277,45 @@ class Dispatch:
 def _analyse_instance(
     parts: Parts, instance: Instance, revision: int
 ) -> tuple[tuple[Result, ...], int]:
-    labels = parts.harvester.labels(instance)
-    bundles = parts.models.fitting(labels.groups, labels.geometry)
+    chosen = parts.models.for_image(instance, parts.harvester.labels(instance))
+    found = _speak(parts, instance, revision, chosen.serving)
+    # what is owed is owed before the shadow may be slow, or fall over
+    _speak(parts, instance, revision, chosen.shadow, shadow=True)
+    return found
+
+
+def _speak(
+    parts: Parts,
+    instance: Instance,
+    revision: int,
+    models: Sequence[Model],
+    *,
+    shadow: bool = False,
+) -> tuple[tuple[Result, ...], int]:
     # a whole copy may have displaced a damaged one: what was said of other bytes does not count
-    models = f"{fingerprint(bundles)}:{instance.sha256}"
-    if not bundles or parts.outbox.is_analysed(instance.sop_instance_uid, models):
+    name = f"{fingerprint(models)}:{instance.sha256}"
+    uid, outbox = instance.sop_instance_uid, parts.outbox
+    if not models or outbox.is_analysed(uid, name, shadow=shadow):
         return (), 0
-    analysis = analyse(instance, bundles, sandbox=parts.sandbox)
-    uid = instance.sop_instance_uid
-    edition = parts.outbox.next_edition(uid, study_revision=revision)
+    analysis = analyse(instance, models, sandbox=parts.sandbox)
+    edition = outbox.next_edition(uid, study_revision=revision, shadow=shadow)
     destinations = parts.config.destinations
-    routes = routes_of(destinations, classes_of(analysis), parts.outbox)
+    routes = [] if shadow else routes_of(destinations, classes_of(analysis), outbox)
     kinds = frozenset(kind for one in routes for kind in one.kinds)
     written, rejected = write_results_or_failure(
         analysis,
         parts.results,
         installation=parts.installation,
         edition=edition,
-        forms=asked_forms(destinations),
+        forms=DEFAULT_FORMS if shadow else asked_forms(destinations),
         overlays=Overlays(kinds=kinds, sandbox=parts.sandbox),
     )
-    parts.outbox.trail.note(analysis, rejected=rejected, now=_now())
+    outbox.trail.note(analysis, rejected=rejected, now=_now())
+    if shadow:
+        outbox.add_shadow(written, analysed=uid, models=name, now=_now())
+        return (), 0
     owed = [(result, one.destination.name) for one in routes for result in one.owed(written)]
-    parts.outbox.add(written, owed, analysed=uid, models=models, now=_now())
+    outbox.add(written, owed, analysed=uid, models=name, now=_now())
     return written, len(analysis.failures)
 
 

@@ -244,6 +244,13 @@ class Edition:
     study_revision: int = 1
     #: what was said of the image last
     predecessors: tuple[Result, ...] = ()
+    #: of a model that is tried beside those that serve: sent to nobody
+    is_shadow: bool = False
+
+    @property
+    def word(self) -> str:
+        """What tells the UIDs of this edition from those of others."""
+        return f"{self.version} shadow" if self.is_shadow else str(self.version)
 
 
 #: Of an image of which nothing was said before.

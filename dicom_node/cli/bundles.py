@@ -1,14 +1,20 @@
 """``dicom-node bundles``: the models in the folder, as cards."""
 
+import logging
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
-from dicom_node.bundle import Bundle, Manifest
+from dicom_node import log
+from dicom_node.bundle import Bundle
 from dicom_node.cli.card import print_card
 from dicom_node.cli.options import DEFAULT_CONFIG, AsJson, ConfigFile, load, print_json, print_table
-from dicom_node.errors import BundleError, ConfigError
+from dicom_node.config import Config
+from dicom_node.errors import ConfigError
+from dicom_node.infer import Model, Models
 
 app = typer.Typer(
     help="The model bundles that this node serves.\n\n"
@@ -16,6 +22,7 @@ app = typer.Typer(
     add_completion=False,
 )
 
+_COLUMNS: Final = ("file", "name", "version", "task", "digest", "role", "runs on", "fault")
 BundleFile = Annotated[Path, typer.Argument(help="An .onnx bundle.", exists=True, dir_okay=False)]
 
 
@@ -25,29 +32,21 @@ def show_all(config: ConfigFile = DEFAULT_CONFIG, as_json: AsJson = False) -> No
 
     Example: dicom-node bundles list --config node.yaml
     """
-    folder = load(config).bundles
-    if folder is None:
+    settings = load(config)
+    if settings.bundles is None:
         raise ConfigError(f"{config}: bundles: not set, this node only harvests; name a folder")
-    found = [(path, _open(path)) for path in sorted(folder.glob("*.onnx"))]
-    records = [
-        {
-            "file": path.name,
-            "name": "" if isinstance(bundle, str) else bundle.name,
-            "version": "" if isinstance(bundle, str) else bundle.version,
-            "task": "" if isinstance(bundle, str) else bundle.task.value,
-            "digest": "" if isinstance(bundle, str) else bundle.digest[:12],
-            "fault": bundle if isinstance(bundle, str) else "",
-        }
-        for path, bundle in found
-    ]
+    with looked_through(settings) as models:
+        records = [_record(model) for model in models.all()]
+        records += [dict.fromkeys(_COLUMNS, "") | refusal for refusal in _refusals(models)]
+    records.sort(key=lambda record: record["file"])
     if as_json:
         print_json(records)
     else:
         print_table(
             "Bundles",
-            ["file", "name", "version", "task", "digest", "fault"],
+            list(_COLUMNS),
             [list(record.values()) for record in records],
-            empty=f"no .onnx file in {folder}; train one with 'dicom-node train'",
+            empty=f"no .onnx file in {settings.bundles}; train one with 'dicom-node train'",
         )
     if any(record["fault"] for record in records):
         raise typer.Exit(1)
@@ -72,12 +71,37 @@ def check(file: BundleFile) -> None:
 
     Example: dicom-node bundles check bundles/view-quality.onnx
     """
-    manifest = Bundle(file).manifest
-    typer.echo(f"{file.name}: sound, {manifest.name} {manifest.version}, digest {manifest.digest}")
+    bundle = Bundle(file)
+    manifest = bundle.manifest
+    typer.echo(
+        f"{file.name}: sound, {manifest.name} {manifest.version}, digest {manifest.digest}, "
+        f"runs on {bundle.provider.removesuffix('ExecutionProvider')}"
+    )
 
 
-def _open(path: Path) -> Manifest | str:
-    try:
-        return Bundle(path).manifest
-    except BundleError as exc:
-        return str(exc)
+@contextmanager
+def looked_through(config: Config) -> Iterator[Models]:
+    """Load the models as the node does, under its limits; what the log would say is left out."""
+    log.configure(level=logging.CRITICAL)
+    with closing(Models(config.bundles, config.infer)) as models:
+        models.all()
+        yield models
+
+
+def _record(model: Model) -> dict[str, str]:
+    manifest = model.manifest
+    values = (
+        model.path.name,
+        manifest.name,
+        manifest.version,
+        manifest.task.value,
+        manifest.digest[:12],
+        f"{model.role.value}: {model.why}" if model.why else model.role.value,
+        model.provider.removesuffix("ExecutionProvider"),
+        "",
+    )
+    return dict(zip(_COLUMNS, values, strict=True))
+
+
+def _refusals(models: Models) -> list[dict[str, str]]:
+    return [{"file": name, "fault": why} for name, why in models.refused().items()]

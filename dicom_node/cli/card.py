@@ -1,6 +1,6 @@
 """A bundle's manifest as a model card, for the person who decides whether to serve it."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from rich.console import Console
 from rich.table import Table
@@ -47,10 +47,9 @@ def _answers(manifest: Manifest) -> list[tuple[str, str]]:
 
 
 def _routing(manifest: Manifest) -> list[tuple[str, str]]:
-    nth, routing = manifest.every_nth_frame, manifest.routing
+    nth = manifest.every_nth_frame
     return [
-        ("study groups", _any_of(routing.groups)),
-        ("probes", _any_of(routing.geometries)),
+        ("rule", manifest.routing.sentence()),
         ("of a cine", "every frame" if nth == 1 else f"each {nth}. frame"),
         ("input", f"{manifest.input.height} x {manifest.input.width} (rows x columns), grey"),
     ]
@@ -83,10 +82,6 @@ def _file(manifest: Manifest) -> list[tuple[str, str]]:
             f"{parity.frames} frames ({parity.tolerance:.0e} are allowed)",
         ),
     ]
-
-
-def _any_of(values: Iterable[str]) -> str:
-    return ", ".join(values) or "any"
 
 
 def _code(code: Code) -> str:

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import typer
 
-from dicom_node.bundle import Bundle
 from dicom_node.cli import listening
+from dicom_node.cli.bundles import looked_through
 from dicom_node.cli.destinations import destinations
 from dicom_node.cli.listening import Finding
 from dicom_node.cli.options import DEFAULT_CONFIG, AsJson, ConfigFile, load, print_json, print_table
 from dicom_node.config import Config
-from dicom_node.errors import BundleError, ConfigError
+from dicom_node.errors import ConfigError
+from dicom_node.infer import Model
 
 app = typer.Typer(add_completion=False)
 
@@ -89,15 +90,17 @@ def _bundles(config: Config) -> list[Finding]:
         return [("bundles", "", "none configured: harvest only")]
     if not config.bundles.is_dir():
         return [("bundles", f"{config.bundles} is no folder; make it or set bundles: null", "")]
-    findings: list[Finding] = []
-    for path in sorted(config.bundles.glob("*.onnx")):
-        try:
-            manifest = Bundle(path).manifest
-        except BundleError as exc:
-            findings.append((f"bundle {path.name}", str(exc), ""))
-        else:
-            findings.append((f"bundle {path.name}", "", f"{manifest.name} {manifest.version}"))
-    return findings or [("bundles", "", f"{config.bundles} is empty: harvest only")]
+    with looked_through(config) as models:
+        findings = [(f"bundle {name}", why, "") for name, why in models.refused().items()]
+        findings += [(f"bundle {model.path.name}", "", _shown(model)) for model in models.all()]
+        findings += [("models", doubt, "") for doubt in models.doubts()]
+    return sorted(findings) or [("bundles", "", f"{config.bundles} is empty: harvest only")]
+
+
+def _shown(model: Model) -> str:
+    manifest = model.manifest
+    why = f" ({model.why})" if model.why else ""
+    return f"{manifest.name} {manifest.version} {model.role.value}{why}"
 
 
 LOOKS: tuple[Callable[[Config], list[Finding]], ...] = (

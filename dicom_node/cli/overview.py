@@ -192,6 +192,7 @@ def _counts(books: Opened) -> dict[str, int]:
         "jobs_unfinished": len(books.jobs.unfinished()),
         "jobs_failed": len(books.failed),
         **{f"deliveries_{state.value}": n for state, n in books.outbox.counts().items()},
+        "results_in_the_shadow": books.outbox.shadow_count(),
         **{f"commitments_{state.value.replace(' ', '_')}": n for state, n in commitments},
         "disk_free_bytes": shutil.disk_usage(books.config.node.data).free,
     }

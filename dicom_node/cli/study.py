@@ -67,6 +67,10 @@ def collect(config: Config, part: str) -> dict[str, Any]:
             "inferred": _inferred(outbox, uid, images, has_models=config.bundles is not None),
             "validated": _validated(outbox, uid),
             "delivered": [_delivery(row) for row in facts.deliveries],
+            "shadow": [
+                {"kind": kept.kind.value, "version": kept.version, "file": kept.path.name}
+                for kept in outbox.shadow_results(uid)
+            ],
         }
 
 

@@ -114,20 +114,26 @@ def _delivered(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         groups.setdefault(key, []).append(row)
     if not groups:
         yield "", "nothing is owed" if _is_worked_on(found) else "not yet"
+    if found["shadow"]:
+        yield "", f"{_kinds(found['shadow'])} of models in the shadow, sent to nobody"
     for (destination, state, status, reason), rows in sorted(groups.items(), key=repr):
-        tries = max(row["attempts"] for row in rows)
-        told = [f"{destination}: {_kinds(rows)} {_STATES[state]}"]
-        if state in ("waiting", "dead"):
-            told.append(f"{tries} tries" if tries != 1 else "1 try")
-        if state == "waiting":
-            soonest = min(row["next_try_at"] for row in rows)
-            is_due = soonest <= found["study"]["asked_at"]
-            told.append("its turn is now" if is_due else f"next at {_clock(soonest)}")
+        told = [f"{destination}: {_kinds(rows)} {_STATES[state]}", *_tries(found, state, rows)]
         if status is not None:
             told.append(f"answer {status}")
         if reason:
             told.append(reason)
         yield max(row["changed_at"] for row in rows), ", ".join(told)
+
+
+def _tries(found: Mapping[str, Any], state: str, rows: list[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield how often it was tried, and when it will be again."""
+    tries = max(row["attempts"] for row in rows)
+    if state in ("waiting", "dead"):
+        yield f"{tries} tries" if tries != 1 else "1 try"
+    if state == "waiting":
+        soonest = min(row["next_try_at"] for row in rows)
+        is_due = soonest <= found["study"]["asked_at"]
+        yield "its turn is now" if is_due else f"next at {_clock(soonest)}"
 
 
 _STATES: Final = {

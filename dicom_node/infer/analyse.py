@@ -3,12 +3,13 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dicom_node.bundle import INPUT_NAME, ONNXRUNTIME_ERRORS, Bundle
-from dicom_node.errors import PixelError, UnreadableError
+from dicom_node.bundle import Manifest
+from dicom_node.errors import InferenceError, PixelError, UnreadableError
 from dicom_node.pixels.facts import read_facts
 from dicom_node.pixels.geometry import to_network, to_source
 from dicom_node.pixels.sandbox import PixelSandbox
@@ -27,16 +28,29 @@ from dicom_node.records import (
 LABEL_MAP_BUDGET_BYTES = 192 * 2**20
 #: No cine gets more answers than this; a longer one is thinned out evenly.
 MOST_FRAMES = 2000
+#: Frames that a model gets at once: more are no faster on a CPU and take memory.
+BATCH: Final = 4
 
 
-def analyse(instance: Instance, bundles: Sequence[Bundle], *, sandbox: PixelSandbox) -> Analysis:
+class Answering(Protocol):
+    """A model: a `dicom_node.infer.Model`, or a `dicom_node.bundle.Bundle` in this process."""
+
+    @property
+    def manifest(self) -> Manifest:
+        """What it says of itself."""
+
+    def answer(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Run frames through it, as `Bundle.answer` does."""
+
+
+def analyse(instance: Instance, bundles: Sequence[Answering], *, sandbox: PixelSandbox) -> Analysis:
     """Run every bundle over an instance.
 
     Parameters
     ----------
     instance : Instance
         An ultrasound image, still or cine.
-    bundles : sequence of Bundle
+    bundles : sequence of Answering
         Models that fit the instance.
     sandbox : PixelSandbox
         Decodes the frames.
@@ -53,6 +67,8 @@ def analyse(instance: Instance, bundles: Sequence[Bundle], *, sandbox: PixelSand
         for number, frame in sandbox.frames(instance.path, wanted):
             for run in runs:
                 run.see(number, frame, facts)
+        for run in runs:
+            run.flush(facts)
     except (PixelError, UnreadableError) as exc:
         return Analysis(
             instance=instance,
@@ -72,9 +88,10 @@ def analyse(instance: Instance, bundles: Sequence[Bundle], *, sandbox: PixelSand
 class _Run:
     """One bundle on its way through one instance."""
 
-    bundle: Bundle
+    bundle: Answering
     frames: range
     fault: str = ""
+    waiting: list[tuple[int, NDArray[np.uint8]]] = field(default_factory=list)
     label_maps: list[NDArray[np.uint8]] = field(default_factory=list)
     scores: list[FrameScore] = field(default_factory=list)
 
@@ -84,15 +101,29 @@ class _Run:
             return
         size = self.bundle.manifest.input
         image = to_network(frame, facts.region, height=size.height, width=size.width)  # (H, W)
-        try:
-            output = self.bundle.session.run(None, {INPUT_NAME: image[None, None]})[0][0]
-        except ONNXRUNTIME_ERRORS as exc:
-            self.fault = f"the model failed ({type(exc).__name__})"
+        self.waiting.append((number, image))
+        if len(self.waiting) == BATCH:
+            self.flush(facts)
+
+    def flush(self, facts: ImageFacts) -> None:
+        """Ask the model about the frames that wait."""
+        if not self.waiting or self.fault:
             return
+        images = np.stack([image for _, image in self.waiting])[:, None]  # (N, 1, H, W)
+        try:
+            answers = self.bundle.answer(images)
+        except InferenceError as exc:
+            self.fault = str(exc)
+            return
+        for (number, _), answer in zip(self.waiting, answers, strict=True):
+            self._take(number, answer, facts)
+        self.waiting.clear()
+
+    def _take(self, number: int, answer: NDArray[np.float32], facts: ImageFacts) -> None:
         if self.bundle.manifest.task is Task.QUALITY:
-            self.scores.append(ordinal_score(number, output))
+            self.scores.append(ordinal_score(number, answer))
         else:
-            labels = to_source(output, facts.region, rows=facts.rows, columns=facts.columns)
+            labels = to_source(answer, facts.region, rows=facts.rows, columns=facts.columns)
             self.label_maps.append(_without_specks(labels, self.bundle, facts))
 
     def segmentation(self) -> Segmentation | None:
@@ -144,12 +175,12 @@ def ordinal_score(frame: int, probabilities: NDArray[np.float32]) -> FrameScore:
     )
 
 
-def frames_to_analyse(bundle: Bundle, facts: ImageFacts, models: int) -> range:
+def frames_to_analyse(bundle: Answering, facts: ImageFacts, models: int) -> range:
     """Return every n-th frame number, thinned further where answers would be too many.
 
     Parameters
     ----------
-    bundle : Bundle
+    bundle : Answering
         Says which n.
     facts : ImageFacts
         Of the image.
@@ -164,7 +195,7 @@ def frames_to_analyse(bundle: Bundle, facts: ImageFacts, models: int) -> range:
 
 
 def _without_specks(
-    labels: NDArray[np.uint8], bundle: Bundle, facts: ImageFacts
+    labels: NDArray[np.uint8], bundle: Answering, facts: ImageFacts
 ) -> NDArray[np.uint8]:
     """Clear segments of a frame that are smaller than the manifest's least area."""
     scanned = facts.region.width * facts.region.height if facts.region else labels.size
@@ -175,7 +206,7 @@ def _without_specks(
     return labels
 
 
-def _failure(bundle: Bundle, reason: str) -> FailedAnalysis:
+def _failure(bundle: Answering, reason: str) -> FailedAnalysis:
     return FailedAnalysis(
         algorithm=bundle.manifest.algorithm(), task=bundle.manifest.task, reason=reason
     )

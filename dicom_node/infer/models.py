@@ -1,16 +1,54 @@
 """The folder of bundles: loaded when used, re-read when it changes."""
 
 import hashlib
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from dicom_node import log
-from dicom_node.bundle import Bundle
-from dicom_node.errors import BundleError
-from dicom_node.records import Geometry
+from dicom_node.bundle import Candidate, Manifest, Routing
+from dicom_node.config import InferSettings
+from dicom_node.errors import BundleError, PixelError, UnreadableError
+from dicom_node.header import read_header, text
+from dicom_node.infer.choice import Role, roles, routes, strangers
+from dicom_node.infer.host import Host, Loaded
+from dicom_node.pixels.facts import read_facts
+from dicom_node.records import Instance, WeakLabels
 
 #: What tells whether a file is still the one that was loaded: name, size, time of change.
 _Stamp = tuple[str, int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """A sound bundle of the folder; `answer` is that of `dicom_node.bundle.Bundle`."""
+
+    path: Path
+    manifest: Manifest
+    host: Host
+    #: the manifest's, or the site's in its place
+    routing: Routing
+    role: Role
+    #: why it rests
+    why: str
+    #: which execution provider of onnxruntime was found for it
+    provider: str
+
+    def answer(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Run frames through the model, as `Host.answer` does."""
+        return self.host.answer(self.path, self.manifest.digest, frames)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """The models for one image."""
+
+    serving: tuple[Model, ...]
+    shadow: tuple[Model, ...]
 
 
 class Models:
@@ -23,51 +61,153 @@ class Models:
     ----------
     folder : Path or None
         Folder of ``.onnx`` files; None serves no model.
-    threads : int or None
-        onnxruntime's threads for each model.
+    settings : InferSettings, optional
+        Limits, and which models are to run where the site wants it otherwise. A model whose rule in
+        ``infer.routes`` cannot be rests.
     """
 
-    def __init__(self, folder: Path | None, *, threads: int | None = None) -> None:
+    def __init__(self, folder: Path | None, settings: InferSettings | None = None) -> None:
         self._folder = folder
-        self._threads = threads
-        self._loaded: dict[_Stamp, Bundle | None] = {}
+        self._settings = settings or InferSettings()
+        self._routes, self._misrouted = routes(self._settings)
+        self._host = Host(self._settings)
+        self._lock = threading.Lock()
+        #: a sentence in place of one that was refused
+        self._loaded: dict[_Stamp, Loaded | str] = {}
+        self._models: tuple[Model, ...] = ()
 
-    def fitting(self, groups: frozenset[str], geometry: Geometry) -> tuple[Bundle, ...]:
-        """Return the bundles whose routing rule fits these weak labels, by file name."""
-        return tuple(
-            bundle for bundle in self.current() if bundle.manifest.routing.fits(groups, geometry)
+    def close(self) -> None:
+        """End the process that runs the models."""
+        self._host.close()
+
+    @property
+    def pid(self) -> int | None:
+        """Id of the process that runs the models, None while there is none."""
+        return self._host.pid
+
+    def for_image(self, instance: Instance, labels: WeakLabels) -> Chosen:
+        """Return the models whose routing rule takes an image, by file name."""
+        keywords = {keyword for model in self.all() for keyword in model.routing.header}
+        return self.chosen(_look_at(instance, labels, sorted(keywords)))
+
+    def chosen(self, image: Candidate) -> Chosen:
+        """Return the models whose routing rule takes an image, by file name."""
+        fitting = [model for model in self.all() if model.routing.takes(image)]
+        return Chosen(
+            serving=tuple(model for model in fitting if model.role is Role.SERVES),
+            shadow=tuple(model for model in fitting if model.role is Role.SHADOW),
         )
 
-    def current(self) -> tuple[Bundle, ...]:
-        """Return all sound bundles that stand in the folder now, by file name."""
+    def current(self) -> tuple[Model, ...]:
+        """Return the models that serve now, by file name."""
+        return tuple(model for model in self.all() if model.role is Role.SERVES)
+
+    def all(self) -> tuple[Model, ...]:
+        """Return every sound bundle that stands in the folder now, by file name."""
+        with self._lock:
+            stamps = self._stamps()
+            if stamps != list(self._loaded):
+                self._reload(stamps)
+            return self._models
+
+    def refused(self) -> dict[str, str]:
+        """Return, by file name, the sentence with which a bundle in the folder was refused."""
+        self.all()
+        return {
+            Path(path).name: found
+            for (path, _, _), found in self._loaded.items()
+            if isinstance(found, str)
+        }
+
+    def doubts(self) -> list[str]:
+        """Say which settings cannot be, or speak of no bundle in the folder."""
+        manifests = [model.manifest for model in self.all()]
+        return [*self._misrouted.values(), *strangers(manifests, self._settings)]
+
+    def _stamps(self) -> list[_Stamp]:
         if self._folder is None or not self._folder.is_dir():
-            return ()
-        stamps = [_stamp(path) for path in sorted(self._folder.glob("*.onnx"))]
+            return []
+        return [_stamp(path) for path in sorted(self._folder.glob("*.onnx"))]
+
+    def _reload(self, stamps: list[_Stamp]) -> None:
+        for path in {stamp[0] for stamp in self._loaded} - {stamp[0] for stamp in stamps}:
+            self._host.forget(Path(path))
         self._loaded = {
-            stamp: self._loaded[stamp] if stamp in self._loaded else self._load(stamp[0])
+            stamp: self._loaded[stamp] if stamp in self._loaded else self._load(Path(stamp[0]))
             for stamp in stamps
         }
-        return tuple(bundle for bundle in self._loaded.values() if bundle is not None)
+        before = {(model.path, model.manifest.digest): model for model in self._models}
+        self._models = tuple(self._decided())
+        for model in self._models:
+            former = before.get((model.path, model.manifest.digest))
+            if former is None or former.role is not model.role:
+                _announce(model)
+            if model.role is Role.RESTS:
+                self._host.forget(model.path)
 
-    def _load(self, path: str) -> Bundle | None:
+    def _decided(self) -> Iterator[Model]:
+        found = [
+            (Path(path), loaded)
+            for (path, _, _), loaded in self._loaded.items()
+            if isinstance(loaded, Loaded)
+        ]
+        decided = roles([loaded.manifest for _, loaded in found], self._settings)
+        for (path, loaded), (role, why) in zip(found, decided, strict=True):
+            name = loaded.manifest.name
+            misrouted = self._misrouted.get(name)
+            yield Model(
+                path=path,
+                manifest=loaded.manifest,
+                host=self._host,
+                routing=self._routes.get(name, loaded.manifest.routing),
+                role=Role.RESTS if misrouted else role,
+                why=misrouted or why,
+                provider=loaded.provider,
+            )
+
+    def _load(self, path: Path) -> Loaded | str:
         try:
-            bundle = Bundle(Path(path), self._threads)
+            loaded = self._host.load(path)
         except BundleError as exc:
-            log.get("infer").error("bundle refused", bundle=Path(path).name, reason=str(exc))
-            return None
-        log.get("infer").info(
-            "bundle loaded",
-            bundle=Path(path).name,
-            version=bundle.manifest.version,
-            digest=bundle.manifest.digest,
-        )
-        return bundle
+            log.get("infer").error("bundle refused", bundle=path.name, reason=str(exc))
+            return str(exc)
+        if loaded.provider != loaded.wanted:
+            log.get("infer").warning(
+                "provider not available",
+                bundle=path.name,
+                provider=loaded.wanted,
+                reason=f"{loaded.provider} runs it; 'dicom-node bundles check' prints why",
+            )
+        return loaded
 
 
-def fingerprint(bundles: Sequence[Bundle]) -> str:
+def fingerprint(models: Sequence[Model]) -> str:
     """Return a name for "analysed by exactly these models", 64 hexadecimal characters."""
-    digests = sorted(bundle.manifest.digest for bundle in bundles)
+    digests = sorted(model.manifest.digest for model in models)
     return hashlib.sha256("\n".join(digests).encode()).hexdigest()
+
+
+def _announce(model: Model) -> None:
+    log.get("infer").info(
+        "bundle loaded",
+        bundle=model.path.name,
+        version=model.manifest.version,
+        digest=model.manifest.digest,
+        state=model.role.value,
+        reason=model.why,
+        provider=model.provider,
+    )
+
+
+def _look_at(instance: Instance, labels: WeakLabels, keywords: Sequence[str]) -> Candidate:
+    groups, geometry = labels.groups, labels.geometry
+    try:
+        facts = read_facts(instance.path)
+        header = read_header(instance.path, keywords)
+        words = {keyword: text(header, keyword) for keyword in keywords}
+    except (PixelError, UnreadableError):
+        return Candidate(groups=groups, geometry=geometry)
+    return Candidate(groups=groups, geometry=geometry, facts=facts, header=words)
 
 
 def _stamp(path: Path) -> _Stamp:

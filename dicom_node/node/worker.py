@@ -113,13 +113,15 @@ def open_parts(config: Config) -> Iterator[Parts]:
                 memory_mib=config.infer.decode_memory_mib, timeout_s=config.infer.decode_timeout_s
             )
         )
+        models = Models(config.bundles, config.infer)
+        stack.callback(models.close)
         yield Parts(
             config=config,
             inbox=open_inbox(config),
             index=index,
             outbox=outbox,
             harvester=stack.enter_context(open_harvester(config.harvest, layout.data, sandbox)),
-            models=Models(config.bundles, threads=config.infer.threads),
+            models=models,
             sandbox=sandbox,
             installation=open_installation(layout.data / "installation.json"),
             results=layout.results,

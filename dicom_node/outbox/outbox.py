@@ -23,6 +23,13 @@ from dicom_node.outbox.rows import (
     to_delivery,
     to_result,
 )
+from dicom_node.outbox.shadow import (
+    IS_SHADOW,
+    SHADOW,
+    note_shadow,
+    shadow_models,
+    shadow_results,
+)
 from dicom_node.outbox.tables import ANALYSED, DELIVERY, ERRAND, METADATA, RESULT, VERSION
 from dicom_node.outbox.tally import TALLY
 from dicom_node.outbox.trail import Trail
@@ -117,8 +124,35 @@ class Outbox:
             withdraw_before(connection, analysed, version, at)
             note_analysed(connection, analysed, models, at)
 
-    def is_analysed(self, sop_instance_uid: str, models: str) -> bool:
+    def add_shadow(
+        self, results: Sequence[Result], *, analysed: str, models: str, now: datetime
+    ) -> None:
+        """Record what models in the shadow said; as `add`, owed to nobody."""
+        with self._engine.begin() as connection:
+            for result in results:
+                for table, values in (
+                    (RESULT, result_values(result, now.timestamp())),
+                    (VERSION, version_values(result)),
+                ):
+                    connection.execute(insert(table).values(values).on_conflict_do_nothing())
+            note_shadow(connection, results, analysed, models)
+
+    def shadow_results(self, study_instance_uid: str) -> list[Result]:
+        """Return what models in the shadow said of a study."""
+        with self._reads.connect() as connection:
+            rows = connection.execute(shadow_results(study_instance_uid))
+            return [to_result(row, self._results) for row in rows]
+
+    def shadow_count(self) -> int:
+        """Return how many results are kept for nobody."""
+        with self._reads.connect() as connection:
+            return connection.scalar(sa.select(sa.func.count()).select_from(SHADOW)) or 0
+
+    def is_analysed(self, sop_instance_uid: str, models: str, *, shadow: bool = False) -> bool:
         """Whether these models spoke of this image last; `models` as in `add`."""
+        if shadow:
+            with self._reads.connect() as connection:
+                return shadow_models(connection, sop_instance_uid) == models
         latest = (
             sa.select(ANALYSED.c.models)
             .where(ANALYSED.c.sop_instance_uid == sop_instance_uid)
@@ -128,9 +162,14 @@ class Outbox:
         with self._reads.connect() as connection:
             return connection.scalar(latest) == models
 
-    def next_edition(self, sop_instance_uid: str, *, study_revision: int) -> Edition:
+    def next_edition(
+        self, sop_instance_uid: str, *, study_revision: int, shadow: bool = False
+    ) -> Edition:
         """Return which results of an image come next; the same until they are added."""
-        query = results_with_versions().where(RESULT.c.source_sop_instance_uid == sop_instance_uid)
+        query = results_with_versions().where(
+            RESULT.c.source_sop_instance_uid == sop_instance_uid,
+            IS_SHADOW if shadow else sa.not_(IS_SHADOW),
+        )
         with self._reads.connect() as connection:
             earlier = [to_result(row, self._results) for row in connection.execute(query)]
         version = max((result.version for result in earlier), default=0)
@@ -143,6 +182,7 @@ class Outbox:
                 for result in earlier
                 if result.version == version and result.series_instance_uid
             ),
+            is_shadow=shadow,
         )
 
     def due(self, now: datetime) -> list[Errand]:

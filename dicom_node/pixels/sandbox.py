@@ -5,12 +5,9 @@ pair: one JSON request a file, then one JSON line and one block of bytes a frame
 pickled, and at most one frame waits in between: the child stops writing until it is fetched.
 """
 
-import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
-from multiprocessing.connection import Connection, Pipe
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,9 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicom_node.errors import PixelError
+from dicom_node.helper_process import (
+    FAREWELL_S,
+    HelperGoneError,
+    HelperProcess,
+    HelperSilentError,
+)
 
-#: A child that was told to go gets so long before it is killed.
-FAREWELL_S = 2.0
 #: Each thread of a numeric library costs memory that the limit counts.
 ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"
@@ -61,7 +62,7 @@ class PixelSandbox:
         """End the decoder process."""
         child, self._child = self._child, None
         if child is not None:
-            child.stop(patience_s=FAREWELL_S)
+            child.process.stop(FAREWELL_S)
 
     def frames(self, path: Path, numbers: Sequence[int]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
         """Decode frames of a file, streamed one by one.
@@ -89,7 +90,7 @@ class PixelSandbox:
         finished = False
         try:
             child = self._running()
-            child.ask(path, numbers)
+            child.ask(path, numbers, self._timeout_s)
             while (reply := child.reply(self._timeout_s)).get("frame") is not None:
                 yield int(reply["frame"]), child.picture(reply, self._timeout_s)
             finished = not reply.get("fatal")
@@ -99,10 +100,10 @@ class PixelSandbox:
             # in the middle of something, or no longer to be trusted
             if not finished and self._child is not None:
                 stopped, self._child = self._child, None
-                stopped.stop(patience_s=0)
+                stopped.process.stop()
 
     def _running(self) -> "_Child":
-        if self._child is None or self._child.process.poll() is not None:
+        if self._child is None or not self._child.process.is_running:
             self.close()
             self._child = _Child(self._memory_mib)
         return self._child
@@ -112,67 +113,45 @@ class _Child:
     """A running decoder process."""
 
     def __init__(self, memory_mib: int) -> None:
-        ours, theirs = Pipe(duplex=True)
-        # the search path of this process: a checkout that is not installed works, too
-        environment = (
-            os.environ | ONE_THREAD | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        self.process = HelperProcess(
+            "dicom_node.pixels.worker", str(memory_mib), environment=ONE_THREAD
         )
-        command = [sys.executable, "-P", "-m", "dicom_node.pixels.worker"]
-        self.connection: Connection[Any, Any] = ours
-        self.process = subprocess.Popen(
-            [*command, str(theirs.fileno()), str(memory_mib)],
-            pass_fds=[theirs.fileno()],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            # what a decoder prints may quote the file
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        theirs.close()
 
-    def ask(self, path: Path, numbers: Sequence[int]) -> None:
+    def ask(self, path: Path, numbers: Sequence[int], timeout_s: float) -> None:
         """Send a request."""
         request = {"path": os.fspath(path.absolute()), "numbers": [int(n) for n in numbers]}
-        try:
-            self.connection.send_bytes(json.dumps(request).encode())
-        except OSError:
-            raise self._death() from None
+        with _in_words(timeout_s):
+            self.process.say(request, timeout_s=timeout_s)
 
     def reply(self, timeout_s: float) -> dict[str, Any]:
         """Return the next reply."""
-        reply = json.loads(self._receive(timeout_s))
-        if not isinstance(reply, dict):
+        with _in_words(timeout_s):
+            reply = self.process.words(timeout_s)
+        if not reply:
             raise PixelError("the decoder process answered nonsense")
         return reply
 
     def picture(self, reply: dict[str, Any], timeout_s: float) -> NDArray[np.uint8]:
         """Return the picture that follows a reply."""
-        content = self._receive(timeout_s)
+        with _in_words(timeout_s):
+            content = self.process.hear(timeout_s)
         return np.frombuffer(content, np.uint8).reshape(int(reply["rows"]), int(reply["columns"]))
 
-    def stop(self, patience_s: float) -> None:
-        """End the process: asked by the closed connection, then killed."""
-        self.connection.close()
-        try:
-            self.process.wait(patience_s)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
 
-    def _receive(self, timeout_s: float) -> bytes:
-        try:
-            if not self.connection.poll(timeout_s):
-                raise PixelError(
-                    f"no frame within {timeout_s:g} s; the decoder was stopped. "
-                    "Raise infer.decode_timeout_s if the machine is slow"
-                )
-            return self.connection.recv_bytes()
-        except (EOFError, OSError):
-            raise self._death() from None
-
-    def _death(self) -> PixelError:
-        try:
-            status = self.process.wait(FAREWELL_S)
-        except subprocess.TimeoutExpired:
-            return PixelError("the decoder process closed its connection over these pixels")
-        return PixelError(f"the decoder process died over these pixels (status {status})")
+@contextmanager
+def _in_words(timeout_s: float) -> Iterator[None]:
+    try:
+        yield
+    except HelperSilentError:
+        raise PixelError(
+            f"no frame within {timeout_s:g} s; the decoder was stopped. "
+            "Raise infer.decode_timeout_s if the machine is slow"
+        ) from None
+    except HelperGoneError as exc:
+        if exc.status is None:
+            raise PixelError(
+                "the decoder process closed its connection over these pixels"
+            ) from None
+        raise PixelError(
+            f"the decoder process died over these pixels (status {exc.status})"
+        ) from None

@@ -9,7 +9,6 @@ It must stay small: neither onnxruntime nor torch is imported here.
 
 import json
 import logging
-import resource
 import sys
 import warnings
 from multiprocessing.connection import Connection
@@ -17,18 +16,16 @@ from pathlib import Path
 from typing import Any
 
 from dicom_node.errors import PixelError
+from dicom_node.helper_process import connected
 from dicom_node.pixels.decode import decode
-
-MEBIBYTE = 2**20
 
 
 def main(descriptor: int, memory_mib: int) -> None:
     """Answer requests until the other side hangs up."""
-    _limit(memory_mib * MEBIBYTE)
     # library messages quote data sets
     warnings.simplefilter("ignore")
     logging.disable()
-    connection: Connection[Any, Any] = Connection(descriptor)
+    connection = connected(descriptor, memory_mib=memory_mib)
     while True:
         try:
             request = json.loads(connection.recv_bytes())
@@ -55,14 +52,6 @@ def _answer(connection: "Connection[Any, Any]", request: dict[str, Any]) -> None
 
 def _say(connection: "Connection[Any, Any]", **words: object) -> None:
     connection.send_bytes(json.dumps(words).encode())
-
-
-def _limit(size_bytes: int) -> None:
-    """Bound what this process may allocate, and keep pixels out of core files."""
-    for limit, value in ((resource.RLIMIT_DATA, size_bytes), (resource.RLIMIT_CORE, 0)):
-        _, hard = resource.getrlimit(limit)
-        bound = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(limit, (bound, bound))
 
 
 if __name__ == "__main__":

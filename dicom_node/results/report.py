@@ -79,7 +79,7 @@ def report_uid(analysis: Analysis, edition: Edition, form: ReportForm) -> str:
     ]
     ends += [_how_scored(quality) for quality in analysis.qualities]
     ends += [f"{f.algorithm.digest} failed" for f in analysis.failures]
-    image, version = analysis.instance, str(edition.version)
+    image, version = analysis.instance, edition.word
     kind = kind_in_uids("sr", form)
     return derived_uid(kind, image.sop_instance_uid, image.sha256, version, *sorted(ends))
 

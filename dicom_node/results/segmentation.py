@@ -51,7 +51,7 @@ def segmentation_uid(
     It follows from the image and its bytes, the model, the version, and the form.
     """
     image, digest = source.instance, segmentation.algorithm.digest
-    kind, version = kind_in_uids("seg", form), str(edition.version)
+    kind, version = kind_in_uids("seg", form), edition.word
     return derived_uid(kind, image.sop_instance_uid, image.sha256, digest, version)
 
 

@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,13 +15,16 @@ from dicom_node.config import Config, Destination, InferSettings, NodeSettings, 
 from dicom_node.node.worker import open_parts
 from dicom_node.outbox import DeliveryState, Said
 from dicom_node.pipeline import Parts, analyse_study, deliver_errand, finish_study, harvest_study
-from dicom_node.records import ResultKind, Task
+from dicom_node.records import CodedConcept, ResultKind, Task
 from dicom_node.register import RegisterCounts, register_waiting
 
 pytest.importorskip("onnx", reason="needs the train group: make test installs it")
 from tests.support.analyses import named
-from tests.support.bundles import write_bundle
+from tests.support.bundles import HEIGHT, WIDTH, write_bundle
+from tests.support.graphs import hangs
 
+#: (111001,DCM,"Algorithm Name")
+ALGORITHM_NAME = CodedConcept(value="111001", scheme="DCM", meaning="Algorithm Name")
 STILL = Path(str(get_testdata_file("examples_palette.dcm")))
 
 
@@ -264,7 +268,7 @@ def test_pixels_that_cannot_be_decoded_are_answered_with_a_report(
 def test_a_result_that_fails_the_gate_is_answered_with_a_report_of_failure(
     parts: Parts, tmp_path: Path
 ) -> None:
-    # two segments of one value: highdicom refuses what the manifest claims
+    # a meaning of 80 characters: highdicom refuses what the manifest claims
     assert parts.config.bundles is not None
     label = {
         "category": {"value": "91723000", "scheme": "SCT", "meaning": "Anatomical structure"},
@@ -273,7 +277,7 @@ def test_a_result_that_fails_the_gate_is_answered_with_a_report_of_failure(
     write_bundle(
         parts.config.bundles / "segmentation.onnx",
         Task.SEGMENTATION,
-        labels=[label | {"value": 1}, label | {"value": 1}],
+        labels=[label | {"value": 1}],
     )
     study = received(parts, STILL)
     analyse_study(parts, study, "1")
@@ -298,3 +302,132 @@ def test_an_object_that_is_no_ultrasound_is_kept_and_left_alone(
     study = received(parts, Path(str(get_testdata_file("CT_small.dcm"))))
     assert harvest_study(parts, study, "1") == {}
     assert analyse_study(parts, study, "1")["images"] == 0
+
+
+def with_settings(parts: Parts, **settings: object) -> AbstractContextManager[Parts]:
+    """Open the same node with other settings of ``infer``."""
+    infer = parts.config.infer.model_copy(update=settings)
+    return open_parts(parts.config.model_copy(update={"infer": infer}))
+
+
+def models_in(report: FileDataset) -> set[str]:
+    return {str(item.TextValue) for item in named(report, ALGORITHM_NAME)}
+
+
+def test_what_a_model_in_the_shadow_says_is_kept_and_owed_to_nobody(parts: Parts) -> None:
+    study = received(parts, STILL)
+    with with_settings(parts, shadow=("test-quality",)) as shaded:
+        assert analyse_study(shaded, study, "1") == {"images": 1, "results": 2, "failures": 0}
+        kept = shaded.outbox.shadow_results(study)
+        assert [result.kind for result in kept] == [ResultKind.SR]
+        assert models_in(dcmread(kept[0].path)) == {"test-quality"}
+        sent = {row.sop_instance_uid for row in shaded.outbox.rows()}
+        assert kept[0].sop_instance_uid not in sent
+        [report] = [
+            dcmread(shaded.results / f"{uid}.dcm") for uid in sent if is_report(shaded, uid)
+        ]
+        assert models_in(report) == {"test-segmentation"}
+
+
+def is_report(parts: Parts, uid: str) -> bool:
+    return str(dcmread(parts.results / f"{uid}.dcm").Modality) == "SR"
+
+
+def test_the_shadow_runs_once_for_each_image(parts: Parts) -> None:
+    study = received(parts, STILL)
+    with with_settings(parts, shadow=("test-quality",)) as shaded:
+        analyse_study(shaded, study, "1")
+        files = sorted(shaded.results.iterdir())
+        analyse_study(shaded, study, "1")
+        assert sorted(shaded.results.iterdir()) == files
+
+
+def test_what_was_said_in_the_shadow_is_not_sent_when_it_is_switched_off(parts: Parts) -> None:
+    study = received(parts, STILL)
+    with with_settings(parts, shadow=("test-quality", "test-segmentation")) as shaded:
+        analyse_study(shaded, study, "1")
+        in_shadow = {result.sop_instance_uid for result in shaded.outbox.shadow_results(study)}
+        assert len(in_shadow) == 2
+        assert owed(shaded) == set()
+    assert owed(parts) == set()
+    # the study opens again: now the models serve, and what they say is another object
+    analyse_study(parts, study, "2")
+    rows = parts.outbox.rows()
+    assert len(rows) == 3
+    assert not in_shadow & {row.sop_instance_uid for row in rows}
+    assert {row.version for row in rows} == {1}
+    assert all(row.supersedes is None for row in rows)
+
+
+def test_a_second_version_in_the_shadow_changes_nothing_that_is_sent(parts: Parts) -> None:
+    study = received(parts, STILL)
+    analyse_study(parts, study, "1")
+    before = parts.outbox.rows()
+    assert parts.config.bundles is not None
+    write_bundle(parts.config.bundles / "quality-2.onnx", Task.QUALITY, version="2")
+    with with_settings(parts, shadow=("test-quality@2",)) as shaded:
+        assert analyse_study(shaded, study, "1")["results"] == 0
+        assert shaded.outbox.shadow_count() == 1
+        assert shaded.outbox.rows() == before
+
+
+def test_a_model_that_hangs_in_the_shadow_holds_back_nothing_that_is_owed(parts: Parts) -> None:
+    study = received(parts, STILL)
+    assert parts.config.bundles is not None
+    write_bundle(
+        parts.config.bundles / "slow.onnx", Task.QUALITY, name="slow", graph=hangs(HEIGHT, WIDTH)
+    )
+    with with_settings(parts, shadow=("slow",), timeout_s=5.0) as shaded:
+        assert analyse_study(shaded, study, "1") == {"images": 1, "results": 2, "failures": 0}
+        [kept] = shaded.outbox.shadow_results(study)
+        assert "no answer within 5 s" in words(dcmread(kept.path))
+
+
+def test_a_model_that_hangs_fails_in_the_report_and_the_others_answer(parts: Parts) -> None:
+    study = received(parts, STILL)
+    assert parts.config.bundles is not None
+    write_bundle(
+        parts.config.bundles / "slow.onnx", Task.QUALITY, name="slow", graph=hangs(HEIGHT, WIDTH)
+    )
+    with with_settings(parts, timeout_s=5.0) as limited:
+        assert analyse_study(limited, study, "1") == {"images": 1, "results": 2, "failures": 1}
+        [report] = reports(limited)
+        assert "slow 1: quality failed: the model gave no answer within 5 s" in words(report)
+        assert models_in(report) == {"slow", "test-quality", "test-segmentation"}
+
+
+def test_the_header_decides_which_models_see_an_image(parts: Parts) -> None:
+    study = received(parts, STILL)
+    maker = str(dcmread(STILL).Manufacturer)
+    assert parts.config.bundles is not None
+    fitting = {"frames": {"max": 1}, "region": "present", "header": {"Manufacturer": [maker]}}
+    write_bundle(parts.config.bundles / "quality.onnx", Task.QUALITY, routing=fitting)
+    for name, rule in (
+        ("cine", {"frames": {"min": 2}}),
+        ("other", {"header": {"Manufacturer": ["nobody*"]}}),
+    ):
+        write_bundle(parts.config.bundles / f"{name}.onnx", Task.QUALITY, name=name, routing=rule)
+    analyse_study(parts, study, "1")
+    [report] = reports(parts)
+    assert models_in(report) == {"test-quality", "test-segmentation"}
+
+
+def test_the_rule_of_the_site_takes_the_place_of_the_manifests(parts: Parts) -> None:
+    study = received(parts, STILL)
+    with with_settings(parts, routes={"test-quality": {"frames": {"min": 2}}}) as rerouted:
+        analyse_study(rerouted, study, "1")
+        [report] = reports(rerouted)
+        assert models_in(report) == {"test-segmentation"}
+
+
+def test_a_refused_bundle_is_told_once_and_harms_no_other(
+    parts: Parts, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert parts.config.bundles is not None
+    write_bundle(parts.config.bundles / "future.onnx", Task.QUALITY, name="future", opset=99)
+    study = received(parts, STILL)
+    assert analyse_study(parts, study, "1")["results"] == 2
+    analyse_study(parts, study, "1")
+    said = [line for line in capsys.readouterr().out.splitlines() if "bundle refused" in line]
+    assert len(said) == 1
+    assert "future.onnx: is of opset 99" in said[0]

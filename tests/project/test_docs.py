@@ -8,6 +8,7 @@ import yaml
 from typer.main import get_command
 
 from dicom_node import codes, config
+from dicom_node.bundle import Routing
 from dicom_node.cli.app import app
 from dicom_node.deliver.commitment import (
     CLASS_INSTANCE_CONFLICT,
@@ -16,6 +17,8 @@ from dicom_node.deliver.commitment import (
 )
 from dicom_node.forms import ReportForm, SegmentationForm
 from dicom_node.inbox import Inbox
+from dicom_node.infer.analyse import BATCH
+from dicom_node.infer.host import LOAD_TIMEOUT_S
 from dicom_node.ladder import classes_of_kinds
 from dicom_node.metrics import METRICS
 from dicom_node.node.children import Child
@@ -153,3 +156,15 @@ def test_what_is_said_of_completion_names_settings_and_reasons_that_exist() -> N
     assert set(re.findall(r"0x0[0-9A-F]{3}", text)) == {
         f"0x{code:04X}" for code in (*reasons, NOT_AUTHORIZED.code)
     }
+
+
+def test_the_page_on_models_names_conditions_settings_and_lines_that_exist() -> None:
+    text = (REPOSITORY / "docs" / "models.md").read_text("utf-8")
+    assert re.findall(r"^\| `([a-z_]+)` \|", text, re.MULTILINE) == list(Routing.model_fields)
+    assert set(re.findall(r"infer\.([a-z_]+)", text)) <= set(config.InferSettings.model_fields)
+    code = "".join(path.read_text("utf-8") for path in (REPOSITORY / "dicom_node").rglob("*.py"))
+    for words in ("bundle refused", "bundle loaded", "provider not available", "provider failed"):
+        assert f"`{words}`" in text
+        assert f'"{words}' in code
+    assert f"{LOAD_TIMEOUT_S:g} s" in text
+    assert f"to {BATCH} frames" in text

@@ -12,6 +12,7 @@ from dicom_node.codes import ANATOMICAL_STRUCTURE, LIVER
 from dicom_node.records import CodedConcept, Task
 
 HEIGHT, WIDTH = 64, 96
+OPSET = 18
 PROVENANCE = {
     "created_at": "2026-01-01T00:00:00+00:00",
     "code_version": "0",
@@ -28,23 +29,31 @@ def write_bundle(
     *,
     height: int = HEIGHT,
     width: int = WIDTH,
+    graph: onnx.GraphProto | None = None,
+    opset: int = OPSET,
     **manifest: object,
 ) -> Path:
-    """Write a bundle that calls bright pixels liver, or scores a frame by its mean grey."""
-    graph = _bright_is_liver if task is Task.SEGMENTATION else _mean_is_quality
+    """Write a bundle that calls bright pixels liver, or scores a frame by its mean grey.
+
+    Another `graph` or `opset` takes the place of the right one and is not checked.
+    """
+    usual = bright_is_liver if task is Task.SEGMENTATION else mean_is_quality
     model = helper.make_model(
-        graph(height, width), opset_imports=[helper.make_opsetid("", 18)], ir_version=10
+        graph or usual(height, width),
+        opset_imports=[helper.make_opsetid("", opset)],
+        ir_version=10,
     )
-    text = json.dumps(_manifest(task, height, width) | manifest)
+    text = json.dumps(manifest_values(task, height, width) | manifest)
     helper.set_model_props(model, {MANIFEST_KEY: text})
-    onnx.checker.check_model(model)
+    if graph is None and opset == OPSET:
+        onnx.checker.check_model(model)
     content = model.SerializeToString()
     found = digest(content, NO_DIGEST)
     path.write_bytes(content.replace(NO_DIGEST.encode(), found.encode(), 1))
     return path
 
 
-def _bright_is_liver(height: int, width: int) -> onnx.GraphProto:
+def bright_is_liver(height: int, width: int) -> onnx.GraphProto:
     """P(liver) = grey / 255, P(background) = 1 - P(liver)."""
     nodes = [
         *_grey(),
@@ -64,7 +73,7 @@ def _bright_is_liver(height: int, width: int) -> onnx.GraphProto:
     )
 
 
-def _mean_is_quality(height: int, width: int) -> onnx.GraphProto:
+def mean_is_quality(height: int, width: int) -> onnx.GraphProto:
     """P(score > k) = sigmoid(100 (mean grey - threshold k)); thresholds 0.05, 0.1, 0.2, 0.4."""
     nodes = [
         *_grey(),
@@ -102,7 +111,7 @@ def _constants() -> list[onnx.TensorProto]:
     return [numpy_helper.from_array(np.asarray(value), name) for name, value in values.items()]
 
 
-def _manifest(task: Task, height: int, width: int) -> dict[str, object]:
+def manifest_values(task: Task, height: int = HEIGHT, width: int = WIDTH) -> dict[str, object]:
     labels = [{"value": 1, "category": _code(ANATOMICAL_STRUCTURE), "type": _code(LIVER)}]
     return {
         "name": f"test-{task.value}",

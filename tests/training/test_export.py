@@ -74,6 +74,10 @@ def describe(parity: Parity) -> Manifest:
     )
 
 
+def describe_quality(parity: Parity) -> Manifest:
+    return describe(parity).model_copy(update={"task": Task.QUALITY, "labels": ()})
+
+
 def frames(count: int) -> NDArray[np.uint8]:
     rng = np.random.default_rng(count)
     return rng.integers(0, 256, (count, 1, 64, 96), dtype=np.uint8)
@@ -103,7 +107,7 @@ def test_a_bundle_opens_and_answers_what_torch_answers_for_any_batch(tmp_path: P
 def test_a_quality_bundle_gives_four_probabilities(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = QualityNetwork(SmallEncoder(4)).eval()
-    write_bundle(tmp_path / "q.onnx", network, frames(1), describe)
+    write_bundle(tmp_path / "q.onnx", network, frames(1), describe_quality)
     session = Bundle(tmp_path / "q.onnx").session
     assert session.run(None, {INPUT_NAME: frames(2)})[0].shape == (2, 4)
 

@@ -99,18 +99,55 @@ def test_bundles_list_marks_a_damaged_bundle(site: Path) -> None:
     assert (good["name"], good["fault"]) == ("test-quality", "")
 
 
+def test_bundles_list_tells_what_each_bundle_does(site: Path) -> None:
+    pytest.importorskip("onnx", reason="needs the train group: make test installs it")
+    from tests.support.bundles import write_bundle  # noqa: PLC0415
+
+    for version in ("1.9", "1.10", "2"):
+        path = site / "bundles" / f"quality-{version}.onnx"
+        write_bundle(path, Task.QUALITY, version=version)
+    infer = "infer: {shadow: [test-quality@2], versions: {view: '1'}}\n"
+    (site / "node.yaml").write_text(CONFIG + infer)
+    listed = json.loads(run(site, "bundles", "list", "--json").stdout)
+    assert {row["version"]: (row["role"], row["runs on"]) for row in listed} == {
+        "1.9": ("rests: version 1.10 is newer", "CPU"),
+        "1.10": ("serves", "CPU"),
+        "2": ("shadow", "CPU"),
+    }
+    checked = json.loads(run(site, "check", "--json").stdout)
+    [doubt] = [row["fault"] for row in checked if row["what"] == "models"]
+    assert doubt.startswith("infer.versions: view@1 is not in the folder of bundles")
+
+
+def test_every_command_refuses_a_bundle_in_the_same_words(site: Path) -> None:
+    pytest.importorskip("onnx", reason="needs the train group: make test installs it")
+    from tests.support.bundles import write_bundle  # noqa: PLC0415
+
+    write_bundle(site / "bundles" / "future.onnx", Task.QUALITY, opset=99)
+    single = run(site, "bundles", "check", "bundles/future.onnx")
+    assert single.returncode == 1
+    [listed] = json.loads(run(site, "bundles", "list", "--json").stdout)
+    checked = json.loads(run(site, "check", "--json").stdout)
+    [found] = [row["fault"] for row in checked if row["what"] == "bundle future.onnx"]
+    assert found == listed["fault"]
+    assert found.startswith("future.onnx: is of opset 99, onnxruntime ")
+    assert found in " ".join(single.stderr.split())
+
+
 def test_bundles_show_is_a_card_to_read_and_json_for_a_script(site: Path) -> None:
     pytest.importorskip("onnx", reason="needs the train group: make test installs it")
     from tests.support.bundles import PROVENANCE, write_bundle  # noqa: PLC0415
 
     metrics = {"validation_accuracy": 0.5, "test_accuracy": 0.25}
     origin = PROVENANCE | {"code_version": "1.2+g0abc", "exported_with": "1.3+g1def.dirty"}
-    write_bundle(site / "bundles" / "good.onnx", Task.QUALITY, metrics=metrics, provenance=origin)
+    more = {"metrics": metrics, "provenance": origin, "routing": {"header": {"Modality": ["US"]}}}
+    write_bundle(site / "bundles" / "good.onnx", Task.QUALITY, **more)
     card = run(site, "bundles", "show", "bundles/good.onnx").stdout
     for said in (
         "test-quality 1",
         "0 (not usable) to 4 (best)",
         "Liver (10200004, SCT)",
+        "images whose Modality is US",
         "by hand",
         "dicom-node 1.2+g0abc, exported with 1.3+g1def.dirty",
     ):

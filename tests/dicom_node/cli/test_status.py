@@ -329,3 +329,29 @@ def test_a_node_that_does_not_answer_needs_a_look(
 def test_frames_that_the_store_has_are_counted_by_the_harvests_own_names() -> None:
     names = {*HarvestCount(skipped=dict.fromkeys(Skip, 1)).as_dict()}
     assert set(HELD) < names
+
+
+def test_what_a_model_in_the_shadow_said_is_counted_and_named_and_owed_to_nobody(
+    site: Path,
+) -> None:
+    image = f"{DONE}.5.1"
+    kept = Result(
+        kind=ResultKind.SR,
+        sop_instance_uid=f"{DONE}.9.7",
+        sop_class_uid="1.2.840.10008.5.1.4.1.1.88.34",
+        study_instance_uid=DONE,
+        source_sop_instance_uid=image,
+        path=Path(f"{DONE}.9.7.dcm"),
+        series_instance_uid=f"{DONE}.8.7",
+    )
+    with closing(Outbox(site / "data" / "outbox.db", site / "data")) as outbox:
+        owed = outbox.rows()
+        editions = outbox.next_edition(image, study_revision=1)
+        outbox.add_shadow([kept], analysed=image, models="m", now=NOON)
+        assert outbox.rows() == owed
+        assert outbox.next_edition(image, study_revision=1) == editions
+        assert outbox.next_edition(image, study_revision=1, shadow=True).version == 2
+    assert json.loads(status(site, "--json").stdout)["counts"]["results_in_the_shadow"] == 1
+    found = json.loads(status(site, DONE, "--json").stdout)
+    assert found["shadow"] == [{"kind": "sr", "version": 1, "file": f"{DONE}.9.7.dcm"}]
+    assert "1 SR of models in the shadow, sent to nobody" in words(status(site, DONE).stdout)

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from dicom_node.bundle import Candidate
 from dicom_node.infer import Models, fingerprint
 from dicom_node.records import Geometry, Task
 
@@ -13,8 +14,8 @@ LIVER = frozenset({"liver"})
 
 
 def names(models: Models, groups: frozenset[str] = LIVER) -> list[str]:
-    fitting = models.fitting(groups, Geometry.CURVILINEAR)
-    return [bundle.path.name for bundle in fitting]
+    image = Candidate(groups=groups, geometry=Geometry.CURVILINEAR)
+    return [model.path.name for model in models.chosen(image).serving]
 
 
 def test_a_bundle_dropped_into_the_folder_is_served(tmp_path: Path) -> None:
@@ -44,8 +45,8 @@ def test_a_damaged_bundle_harms_no_other(tmp_path: Path) -> None:
 
 
 def test_the_routing_rule_decides(tmp_path: Path) -> None:
-    write_bundle(tmp_path / "a.onnx", Task.QUALITY, routing={"groups": ["liver"]})
-    write_bundle(tmp_path / "b.onnx", Task.QUALITY, routing={"geometries": ["linear"]})
+    write_bundle(tmp_path / "a.onnx", Task.QUALITY, name="a", routing={"groups": ["liver"]})
+    write_bundle(tmp_path / "b.onnx", Task.QUALITY, name="b", routing={"geometries": ["linear"]})
     assert names(Models(tmp_path)) == ["a.onnx"]
     assert names(Models(tmp_path), frozenset()) == []
 
