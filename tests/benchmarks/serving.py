@@ -22,7 +22,7 @@ from dicom_node.pixels.facts import read_facts
 from dicom_node.pixels.geometry import to_network
 from dicom_node.records import CodedConcept, Instance, Task
 from dicom_node.register import register_waiting
-from dicom_node.results import write_results_or_failure
+from dicom_node.results import Overlays, write_results_or_failure
 from models.encoders import build
 from models.unet import UNet
 from tests.support.pacs import pacs
@@ -95,7 +95,11 @@ def one_study(parts: Parts, folder: Path, seed: int, frames: int, *, bare_first:
     uid = image.sop_instance_uid
     edition = parts.outbox.next_edition(uid, study_revision=1)
     written, rejected = write_results_or_failure(
-        analysis, parts.results, installation=parts.installation, edition=edition
+        analysis,
+        parts.results,
+        installation=parts.installation,
+        edition=edition,
+        overlays=Overlays(kinds=frozenset(), sandbox=parts.sandbox),
     )
     assert not rejected, rejected
     now = datetime.now(UTC)
