@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dicom_node.bundle import INPUT_NAME, Code, Input, Label, Manifest, Parity, Provenance
+from dicom_node.bundle import INPUT_NAME, Bundle, Code, Input, Label, Manifest, Parity, Provenance
 from dicom_node.codes import ANATOMICAL_STRUCTURE, KIDNEY, LIVER
 from dicom_node.config import Config, Destination, InferSettings, NodeSettings, StudySettings
 from dicom_node.infer import analyse
@@ -122,7 +122,9 @@ def one_study(parts: Parts, folder: Path, seed: int, frames: int, *, bare_first:
 
 def run_bare(parts: Parts, image: Instance) -> float:
     """Run the model on the frames of an image, one at a time; return the seconds of that alone."""
-    [bundle] = parts.models.current()
+    [model] = parts.models.current()
+    # in this process, as whoever has nothing but onnxruntime would
+    bundle = Bundle(model.path, parts.config.infer.threads)
     size, facts = bundle.manifest.input, read_facts(image.path)
     numbers = range(1, facts.number_of_frames + 1)
     inputs = [
