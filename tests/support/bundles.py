@@ -21,6 +21,15 @@ PROVENANCE = {
     "training_frames": 0,
 }
 
+#: What a manifest says whatever the model.
+_ANY = {
+    "version": "1",
+    "manufacturer": "dicom-node tests",
+    "provenance": PROVENANCE,
+    "parity": {"max_abs_difference": 0.0, "tolerance": 1e-4, "frames": 1},
+    "digest": NO_DIGEST,
+}
+
 
 def write_bundle(
     path: Path,
@@ -32,10 +41,15 @@ def write_bundle(
 ) -> Path:
     """Write a bundle that calls bright pixels liver, or scores a frame by its mean grey."""
     graph = _bright_is_liver if task is Task.SEGMENTATION else _mean_is_quality
-    model = helper.make_model(
-        graph(height, width), opset_imports=[helper.make_opsetid("", 18)], ir_version=10
+    return save_bundle(
+        path, graph(height, width), task, **_manifest(task, height, width) | manifest
     )
-    text = json.dumps(_manifest(task, height, width) | manifest)
+
+
+def save_bundle(path: Path, graph: onnx.GraphProto, task: Task, **manifest: object) -> Path:
+    """Write a graph and its manifest under a true digest."""
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    text = json.dumps(_ANY | {"name": f"test-{task.value}", "task": task.value} | manifest)
     helper.set_model_props(model, {MANIFEST_KEY: text})
     onnx.checker.check_model(model)
     content = model.SerializeToString()
@@ -103,19 +117,17 @@ def _constants() -> list[onnx.TensorProto]:
 
 
 def _manifest(task: Task, height: int, width: int) -> dict[str, object]:
-    labels = [{"value": 1, "category": _code(ANATOMICAL_STRUCTURE), "type": _code(LIVER)}]
+    is_segmentation = task is Task.SEGMENTATION
     return {
-        "name": f"test-{task.value}",
-        "version": "1",
-        "manufacturer": "dicom-node tests",
-        "task": task.value,
-        "labels": labels if task is Task.SEGMENTATION else [],
-        "finding_sites": [_code(LIVER)] if task is Task.QUALITY else [],
+        "labels": [coded(1, ANATOMICAL_STRUCTURE, LIVER)] if is_segmentation else [],
+        "finding_sites": [] if is_segmentation else [_code(LIVER)],
         "input": {"height": height, "width": width},
-        "provenance": PROVENANCE,
-        "parity": {"max_abs_difference": 0.0, "tolerance": 1e-4, "frames": 1},
-        "digest": NO_DIGEST,
     }
+
+
+def coded(value: int, category: CodedConcept, meaning: CodedConcept) -> dict[str, object]:
+    """Return a label of a manifest."""
+    return {"value": value, "category": _code(category), "type": _code(meaning)}
 
 
 def _code(concept: CodedConcept) -> dict[str, str]:

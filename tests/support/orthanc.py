@@ -83,7 +83,12 @@ class Orthanc:
 
 @contextmanager
 def orthanc(
-    program: str, folder: Path, free_port: Callable[[], int], *, node_port: int
+    program: str,
+    folder: Path,
+    free_port: Callable[[], int],
+    *,
+    node_port: int,
+    plugins: Sequence[Path] = (),
 ) -> Iterator[Orthanc]:
     """Run Orthanc with its data under `folder`."""
     running = Orthanc(dicom_port=free_port(), http_port=free_port())
@@ -103,6 +108,7 @@ def orthanc(
         "StorageCompression": False,
         "OverwriteInstances": True,
         "SaveJobs": False,
+        "Plugins": [str(plugin) for plugin in plugins],
         "DicomModalities": {
             "NODE": {
                 "AET": "NODE",
