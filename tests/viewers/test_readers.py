@@ -37,7 +37,7 @@ def test_dcmqi_reads_every_score_of_a_report(name: str, tmp_path: Path) -> None:
     groups = {
         group["TrackingIdentifier"]: [item["value"] for item in group["measurementItems"]]
         for group in measurements_by_dcmqi(report, tmp_path)["Measurements"]
-        if "measurementItems" in group
+        if group.get("measurementItems")
     }
     assert groups == {
         f"view quality, frame {score.frame}": [
