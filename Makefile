@@ -6,13 +6,17 @@ READY := $(VENV)/.ready
 KILLS ?= 200
 SEED ?= 0
 
-.PHONY: demo test torture torture-delivery check format clean bench-ingest bench-growth bench-train bench-serve bench-docs results
+.PHONY: demo test viewers torture torture-delivery check format clean bench-ingest bench-growth bench-train bench-serve bench-docs results
 
 demo: $(READY) ## receive, harvest, train, serve and deliver, in demo/
 	$(BIN)/dicom-node demo --folder demo
 
 test: $(READY) ## every test that this machine can run
 	$(BIN)/python -m pytest
+
+viewers: $(READY) ## results in OHIF (fetched by npm, 50 MB), dcmqi and DCMTK; pictures in build/viewers
+	$(BIN)/python -m tests.support.ohif
+	$(BIN)/python -m pytest -m viewers
 
 torture: $(READY) ## kill the node KILLS times while it works; prints what was lost, and build/bench/torture.json
 	$(BIN)/python -m tests.torture --kills $(KILLS) --seed $(SEED)

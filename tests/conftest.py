@@ -20,7 +20,9 @@ PACKAGE_OF = {
     "storescp": "dcmtk",
     "echoscu": "dcmtk",
     "dsrdump": "dcmtk",
+    "dsr2html": "dcmtk",
     "dciodvfy": "dicom3tools",
+    "chromium": "chromium",
     "strace": "strace",
     "openssl": "openssl",
 }

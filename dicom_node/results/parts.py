@@ -100,10 +100,13 @@ def equipment(algorithms: Iterable[Algorithm]) -> list[hd.ContributingEquipment]
 
 
 def series_description(what: str, algorithms: Iterable[Algorithm], source: Source) -> str:
-    """Say that it is AI, of which model, and of which image of the series."""
+    """Say that it is AI, of which image of the series, and of which model.
+
+    The image comes first: a viewer's list shows some 20 characters, and there may be many images.
+    """
     names = ", ".join(dict.fromkeys(f"{a.name} {a.version}" for a in algorithms))
-    image = f" of image {source.number}" if source.number else ""
-    return shortened(f"AI {what}{image}: {names}")
+    image = f"image {source.number}, " if source.number else ""
+    return shortened(f"AI {image}{what}: {names}")
 
 
 def writer(installation: Installation) -> dict[str, Any]:

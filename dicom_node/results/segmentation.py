@@ -34,6 +34,11 @@ from dicom_node.results.uids import derived_uid
 
 _SERIES_NUMBER: Final = 9001
 _NO_SEGMENT: Final = -1
+#: In the order of the segments, far apart and readable on grey; OHIF warns where there are none.
+_COLORS: Final = tuple(
+    hd.color.CIELabColor.from_rgb(*rgb)
+    for rgb in ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (204, 121, 167))
+)
 _LOSSY: Final = {
     "1.2.840.10008.1.2.4.50": "ISO_10918_1",
     "1.2.840.10008.1.2.4.51": "ISO_10918_1",
@@ -167,6 +172,7 @@ def _descriptions(segmentation: Segmentation) -> list[hd.seg.SegmentDescription]
 def _description(number: int, segment: Segment, algorithm: Algorithm) -> hd.seg.SegmentDescription:
     return hd.seg.SegmentDescription(
         segment_number=number,
+        display_color=_COLORS[(number - 1) % len(_COLORS)],
         segment_label=shortened(segment.type.meaning),
         segmented_property_category=concept(segment.category),
         segmented_property_type=concept(segment.type),

@@ -22,6 +22,15 @@ PROVENANCE = {
     "training_frames": 0,
 }
 
+#: What a manifest says whatever the model.
+_ANY = {
+    "version": "1",
+    "manufacturer": "dicom-node tests",
+    "provenance": PROVENANCE,
+    "parity": {"max_abs_difference": 0.0, "tolerance": 1e-4, "frames": 1},
+    "digest": NO_DIGEST,
+}
+
 
 def write_bundle(
     path: Path,
@@ -38,14 +47,28 @@ def write_bundle(
     Another `graph` or `opset` takes the place of the right one and is not checked.
     """
     usual = bright_is_liver if task is Task.SEGMENTATION else mean_is_quality
-    model = helper.make_model(
-        graph or usual(height, width),
-        opset_imports=[helper.make_opsetid("", opset)],
-        ir_version=10,
+    values = manifest_values(task, height, width) | manifest
+    del values["task"]
+    is_usual = graph is None and opset == OPSET
+    return save_bundle(
+        path, graph or usual(height, width), task, opset=opset, is_checked=is_usual, **values
     )
-    text = json.dumps(manifest_values(task, height, width) | manifest)
+
+
+def save_bundle(
+    path: Path,
+    graph: onnx.GraphProto,
+    task: Task,
+    *,
+    opset: int = OPSET,
+    is_checked: bool = True,
+    **manifest: object,
+) -> Path:
+    """Write a graph and its manifest under a true digest."""
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
+    text = json.dumps(_ANY | {"name": f"test-{task.value}"} | manifest | {"task": task.value})
     helper.set_model_props(model, {MANIFEST_KEY: text})
-    if graph is None and opset == OPSET:
+    if is_checked:
         onnx.checker.check_model(model)
     content = model.SerializeToString()
     found = digest(content, NO_DIGEST)
@@ -112,19 +135,20 @@ def _constants() -> list[onnx.TensorProto]:
 
 
 def manifest_values(task: Task, height: int = HEIGHT, width: int = WIDTH) -> dict[str, object]:
-    labels = [{"value": 1, "category": _code(ANATOMICAL_STRUCTURE), "type": _code(LIVER)}]
+    is_segmentation = task is Task.SEGMENTATION
     return {
+        **_ANY,
         "name": f"test-{task.value}",
-        "version": "1",
-        "manufacturer": "dicom-node tests",
         "task": task.value,
-        "labels": labels if task is Task.SEGMENTATION else [],
-        "finding_sites": [_code(LIVER)] if task is Task.QUALITY else [],
+        "labels": [coded(1, ANATOMICAL_STRUCTURE, LIVER)] if is_segmentation else [],
+        "finding_sites": [] if is_segmentation else [_code(LIVER)],
         "input": {"height": height, "width": width},
-        "provenance": PROVENANCE,
-        "parity": {"max_abs_difference": 0.0, "tolerance": 1e-4, "frames": 1},
-        "digest": NO_DIGEST,
     }
+
+
+def coded(value: int, category: CodedConcept, meaning: CodedConcept) -> dict[str, object]:
+    """Return a label of a manifest."""
+    return {"value": value, "category": _code(category), "type": _code(meaning)}
 
 
 def _code(concept: CodedConcept) -> dict[str, str]:

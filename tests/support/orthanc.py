@@ -98,6 +98,7 @@ def orthanc(
     *,
     node_port: int,
     web_user: str = "",
+    plugins: Sequence[Path] = (),
 ) -> Iterator[Orthanc]:
     """Run Orthanc with its data under `folder`; with DICOMweb for `web_user` (name:password)."""
     running = Orthanc(dicom_port=free_port(), http_port=free_port(), credentials=web_user)
@@ -117,6 +118,7 @@ def orthanc(
         "StorageCompression": False,
         "OverwriteInstances": True,
         "SaveJobs": False,
+        "Plugins": [str(plugin) for plugin in plugins],
         "DicomModalities": {
             "NODE": {
                 "AET": "NODE",

@@ -4,6 +4,7 @@ from pathlib import Path
 import highdicom as hd
 import numpy as np
 import pytest
+from pydicom import dcmread
 
 from dicom_node.errors import ResultError
 from dicom_node.records import Analysis, ResultKind, Segmentation
@@ -111,6 +112,19 @@ def test_an_image_without_calibration_says_so(tmp_path: Path) -> None:
     analysis = analysis_of(pydicom_file(STILL))
     analysis = replace(analysis, facts=replace(analysis.facts, spacing_mm=None))
     assert "not calibrated" in seg_of(analysis, tmp_path).ContentDescription
+
+
+def test_the_series_says_of_which_image_it_is_before_a_viewers_list_cuts_it(tmp_path: Path) -> None:
+    analysis = analysis_of(pydicom_file(CINE))
+    number = dcmread(pydicom_file(CINE), stop_before_pixels=True).InstanceNumber
+    seg = seg_of(analysis, tmp_path)
+    assert f"image {number}," in seg.SeriesDescription[:20]
+
+
+def test_segments_have_colours_that_differ(tmp_path: Path) -> None:
+    seg = seg_of(analysis_of(pydicom_file(STILL)), tmp_path)
+    colours = [tuple(item.RecommendedDisplayCIELabValue) for item in seg.SegmentSequence]
+    assert len({*colours}) == 2
 
 
 def test_the_series_says_ai_and_the_model_which_is_contributing_equipment(tmp_path: Path) -> None:
