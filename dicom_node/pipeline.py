@@ -7,6 +7,7 @@ survive is kept in memory: after kill -9 the same calls find the same work.
 
 import random
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,14 +21,15 @@ from dicom_node.harvest import Harvester
 from dicom_node.inbox import Inbox, began_at
 from dicom_node.index import CommitmentRow, Index, StudyRow
 from dicom_node.infer import Models, analyse, fingerprint
-from dicom_node.jobs import Dispatcher, Kind, Stage
+from dicom_node.jobs import Dispatcher, Kind, Stage, stop_if_cancelled
 from dicom_node.notices import open_notices
 from dicom_node.outbox import Errand, Outbox
 from dicom_node.pixels.sandbox import PixelSandbox
-from dicom_node.pull import Lull, count_study
+from dicom_node.pull import Lull, count_study, take_over_study
 from dicom_node.records import Instance, Result
 from dicom_node.register import register_waiting
 from dicom_node.results import Installation, write_results_or_failure
+from dicom_node.roster import OwedStudy, Roster
 from dicom_node.sop_classes import ULTRASOUND_IMAGES
 
 #: What peers said of instances is evidence for so long; reports that are owed stay.
@@ -50,11 +52,14 @@ class Parts:
     results: Path
     #: with the PACS that counts
     patience: Patience = field(default_factory=Patience)
+    #: of the nodes that share the jobs' database; None when it is this node's alone
+    roster: Roster | None = None
 
 
 def job_kinds(parts: Parts) -> dict[str, Kind]:
     """Return the kinds of jobs with their stages in order."""
-    return {
+    fetch = Kind(stages=(("move", _with(parts, fetch_study)),), at_once=1)
+    return ({"fetch": fetch} if parts.roster is not None else {}) | {
         "study": Kind(
             stages=(
                 ("harvest", _with(parts, harvest_study)),
@@ -86,6 +91,7 @@ def harvest_study(parts: Parts, study_instance_uid: str, _: str) -> dict[str, in
         return {}
     total: dict[str, int] = {}
     for instance in _images(parts, study_instance_uid):
+        stop_if_cancelled()
         for what, count in parts.harvester.harvest(instance).items():
             total[what] = total.get(what, 0) + count
     log.get("harvest").info("harvested", study_instance_uid=study_instance_uid, counts=total)
@@ -96,6 +102,7 @@ def analyse_study(parts: Parts, study_instance_uid: str, revision: str) -> dict[
     """Run the models that fit, write SEG and SR, and owe them to the destinations."""
     total = {"images": 0, "results": 0, "failures": 0}
     for instance in _images(parts, study_instance_uid):
+        stop_if_cancelled()
         written, failures = _analyse_instance(parts, instance, int(revision))
         total["images"] += 1
         total["results"] += len(written)
@@ -136,6 +143,17 @@ def ask_for_count(parts: Parts, study_instance_uid: str, last_received_at: str) 
     """Ask the PACS how many instances a study has."""
     lull = Lull(study_instance_uid=study_instance_uid, last_received_at=last_received_at)
     return count_study(parts.index, parts.outbox, parts.config, lull, patience=parts.patience)
+
+
+def fetch_study(parts: Parts, study_instance_uid: str, name: str) -> dict[str, int]:
+    """Take a study over from a node that died."""
+    roster = parts.roster
+    study = None if roster is None else roster.find(name, study_instance_uid)
+    if roster is None or study is None:  # finished, or taken over meanwhile
+        return {}
+    return take_over_study(
+        parts.index, parts.inbox, parts.config, roster, study, cancel=_canceller(parts)
+    )
 
 
 class Dispatch:
@@ -276,6 +294,8 @@ def _analyse_instance(
     analysis = analyse(instance, bundles, sandbox=parts.sandbox)
     uid = instance.sop_instance_uid
     edition = parts.outbox.next_edition(uid, study_revision=revision)
+    if parts.roster is not None:
+        edition = parts.roster.editions.agree(uid, models, edition)
     written = write_results_or_failure(
         analysis, parts.results, installation=parts.installation, edition=edition
     )
@@ -285,6 +305,8 @@ def _analyse_instance(
         for result in written
         if result.kind.value in destination.send
     ]
+    if parts.roster is not None:
+        parts.roster.editions.note(uid, models, edition, written)
     parts.outbox.add(written, owed, analysed=uid, models=models, now=_now())
     return written, len(analysis.failures)
 
@@ -307,6 +329,18 @@ def _errand_job(errand: Errand) -> str:
 
 def _with(parts: Parts, stage: Callable[..., dict[str, int]]) -> Stage:
     return lambda arguments: stage(parts, *arguments)
+
+
+def _canceller(parts: Parts) -> Callable[[OwedStudy], int]:
+    def cancel(study: OwedStudy) -> int:
+        with closing(Dispatcher(parts.config.database or "", parts.config.node.name)) as dispatcher:
+            jobs = dispatcher.unfinished_of(study.name)
+            about = [job for job in jobs if job.is_about(study.study_instance_uid)]
+            for job in about:
+                dispatcher.cancel(job)
+        return len(about)
+
+    return cancel
 
 
 def _jitter() -> random.Random:

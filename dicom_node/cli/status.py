@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from dicom_node.cli.fellows import other_nodes
 from dicom_node.cli.options import DEFAULT_CONFIG, AsJson, ConfigFile, load, print_json, print_table
 from dicom_node.cli.queue import open_jobs, open_outbox
 from dicom_node.config import Config
@@ -40,8 +41,16 @@ def status(
     if as_json:
         print_json(found)
         return
+    for node in found["other_nodes"]:
+        typer.echo(node["line"])
     counts = [[key.replace("_", " "), str(value)] for key, value in found["counts"].items()]
     print_table("Counts", ["what", "count"], counts, empty="")
+    print_table(
+        "Failed jobs",
+        ["job", "error", "what to do"],
+        [list(row.values()) for row in found["failed_jobs"]],
+        empty="no job failed",
+    )
     print_table(
         "Quarantine",
         ["file", "reason"],
@@ -74,6 +83,7 @@ def _collect(config: Config) -> dict[str, Any]:
             "waiting_to_be_registered": len(inbox.waiting()),
             "jobs_unfinished": len(jobs.unfinished()),
             "jobs_failed": len(failed),
+            "jobs_cancelled": len(jobs.cancelled()),
             **{f"deliveries_{state.value}": n for state, n in outbox.counts().items()},
             **{
                 f"commitments_{state.value.replace(' ', '_')}": n
@@ -98,7 +108,11 @@ def _collect(config: Config) -> dict[str, Any]:
                 LATEST, CommitmentState.WAITING, CommitmentState.GIVEN_UP
             )
         ],
-        "failed_jobs": [{"job": job.job_id, "error": job.error} for job in failed],
+        # those that share this node's database
+        "other_nodes": other_nodes(config, jobs),
+        "failed_jobs": [
+            {"job": job.job_id, "error": job.error, "cure": job.cure} for job in failed
+        ],
         "studies": [
             {
                 "study_instance_uid": row.study_instance_uid,

@@ -6,7 +6,13 @@ the last of several.
 """
 
 from dicom_node.results.failure import write_results_or_failure
-from dicom_node.results.installation import Installation, open_installation
+from dicom_node.results.installation import Installation, installation_of, open_installation
 from dicom_node.results.write import write_results
 
-__all__ = ["Installation", "open_installation", "write_results", "write_results_or_failure"]
+__all__ = [
+    "Installation",
+    "installation_of",
+    "open_installation",
+    "write_results",
+    "write_results_or_failure",
+]
