@@ -145,7 +145,7 @@ class Roster:
         mine = sa.and_(UNFINISHED.c.name == self.name, UNFINISHED.c.taken_by.is_not(None))
         # who took it may still be about to cancel its jobs
         settled = UNFINISHED.c.tried_at < _before(SETTLED_S)
-        back = sa.update(UNFINISHED).where(mine, settled).values(taken_by=None)
+        back = sa.update(UNFINISHED).where(mine, settled).values(taken_by=None, tried_at=None)
         with self._engine.begin() as connection:
             found = connection.execute(back.returning(UNFINISHED.c.study_instance_uid))
             studies = sorted(found.scalars())

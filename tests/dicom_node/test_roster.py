@@ -130,6 +130,8 @@ def test_what_was_taken_over_is_owed_no_more_and_named_to_its_node_once(
     assert a.returned() == [], "who took it may not have cancelled the jobs yet"
     settle(a)
     assert a.returned() == ["1.2"]
+    again = {owed.study_instance_uid for owed in b.owed("a", again_after_s=3600)}
+    assert again == {"1.2", "1.3"}, "when it dies once more, nobody waits"
     assert a.returned() == []
     a.list_unfinished({"1.3": 1})
     row = only(b.nodes(), "a")
