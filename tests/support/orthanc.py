@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,14 +35,17 @@ class Orthanc:
     def post(self, path: str, body: bytes) -> Any:
         return json.loads(self._call(urllib.request.Request(self._url(path), data=body)))
 
+    def delete(self, path: str) -> None:
+        self._call(urllib.request.Request(self._url(path), method="DELETE"))
+
     def upload(self, path: Path) -> str:
         """Store a file; return Orthanc's name of the instance."""
         return str(self.post("/instances", path.read_bytes())["ID"])
 
-    def push(self, *instances: str) -> dict[str, Any]:
-        """Send instances to the node by C-STORE, as they are."""
+    def push(self, *instances: str, to: str = "NODE") -> dict[str, Any]:
+        """Send instances to a node by C-STORE, as they are."""
         body = {"Resources": instances, "Synchronous": True, "Permissive": True}
-        found: dict[str, Any] = self.post("/modalities/NODE/store", json.dumps(body).encode())
+        found: dict[str, Any] = self.post(f"/modalities/{to}/store", json.dumps(body).encode())
         return found
 
     def commit(self, instances: Sequence[Dataset]) -> str:
@@ -83,9 +86,14 @@ class Orthanc:
 
 @contextmanager
 def orthanc(
-    program: str, folder: Path, free_port: Callable[[], int], *, node_port: int
+    program: str,
+    folder: Path,
+    free_port: Callable[[], int],
+    *,
+    node_port: int,
+    others: Mapping[str, int] | None = None,
 ) -> Iterator[Orthanc]:
-    """Run Orthanc with its data under `folder`."""
+    """Run Orthanc with its data under `folder`; `others` are more nodes, by AE title."""
     running = Orthanc(dicom_port=free_port(), http_port=free_port())
     folder.mkdir(parents=True, exist_ok=True)
     settings = {
@@ -104,12 +112,13 @@ def orthanc(
         "OverwriteInstances": True,
         "SaveJobs": False,
         "DicomModalities": {
-            "NODE": {
-                "AET": "NODE",
+            ae_title: {
+                "AET": ae_title,
                 "Host": "127.0.0.1",
-                "Port": node_port,
+                "Port": port,
                 "AllowTranscoding": False,
             }
+            for ae_title, port in {"NODE": node_port, **(others or {})}.items()
         },
     }
     (folder / "orthanc.json").write_text(json.dumps(settings))
