@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, StringConstraints, ValidationError
 
 from dicom_node.destinations import (
     KINDS,
@@ -38,6 +38,9 @@ __all__ = [
     "WebSettings",
     "load",
 ]
+
+#: Name of a node that the site gave none.
+FIRST_NODE = "node-0"
 
 #: Folder of the weak-label store under ``node.data``.
 STORE = "store"
@@ -70,6 +73,8 @@ class NodeSettings(Section):
     """The Application Entity and its place on disk."""
 
     ae_title: AETitle = "DICOM_NODE"
+    #: among the nodes of one `database`; it never changes
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,15}$")] = FIRST_NODE
     bind: str = "127.0.0.1"
     port: Port = 11112
     tls: TlsSettings | None = None
@@ -89,6 +94,8 @@ class NodeSettings(Section):
     max_connections_per_host: Annotated[int, Field(ge=1)] = 20
     #: on stop, running associations get so long to finish
     drain_s: Annotated[float, Field(ge=0)] = 10.0
+    #: a node of the same `database` that was silent for so long is dead
+    dead_after_s: Annotated[float, Field(gt=0)] = 60.0
 
     @property
     def ports(self) -> list[tuple[int, bool]]:
@@ -106,6 +113,13 @@ class CountAt(Section):
     timeout_s: Annotated[float, Field(gt=0)] = 10.0
 
 
+class FetchFrom(CountAt):
+    """A PACS that sends a study here when it is asked to (C-MOVE, study root)."""
+
+    #: longest silence: it says something after each instance
+    timeout_s: Annotated[float, Field(gt=0)] = 60.0
+
+
 class StudySettings(Section):
     """When a study counts as complete."""
 
@@ -117,6 +131,9 @@ class StudySettings(Section):
     longest_s: Annotated[float, Field(gt=0)] = 3600.0
     #: a PACS that knows the number of instances; null = none is asked
     count_at: CountAt | None = None
+    #: a PACS that knows this node as a C-MOVE destination, and has the studies of a node that
+    #: died; null = nothing is taken over
+    fetch_from: FetchFrom | None = None
 
 
 class HarvestSettings(Section):
@@ -282,6 +299,7 @@ def _known_keys(loc: tuple[int | str, ...]) -> list[str]:
         "callers": Caller,
         "tls": TlsSettings,
         "count_at": CountAt,
+        "fetch_from": FetchFrom,
         "web": WebSettings,
     }
     for part in loc:

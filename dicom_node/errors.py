@@ -16,6 +16,7 @@
         +-- InferenceError     a model that gave no answer to an image
         +-- ResultError        a SEG or SR that did not pass the gate before sending
         +-- StoreError         the weak-label store cannot do what was asked
+        +-- JobCancelledError  somebody cancelled the job that runs
 
 Temporary or permanent is decided where the error is raised, never guessed by the caller.
 Messages name the value and the cure, and never a patient.
@@ -100,3 +101,7 @@ class ResultError(PermanentError):
 
 class StoreError(PermanentError):
     """The weak-label store cannot do what was asked."""
+
+
+class JobCancelledError(PermanentError):
+    """Somebody cancelled the job that runs."""

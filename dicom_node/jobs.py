@@ -3,6 +3,9 @@
 A job is a named chain of stages. Each finished stage is a checkpoint: after kill -9 a job goes on
 with the stage that was running. Stages run at least once, so every stage is idempotent. A job's id
 is derived from what it is about, so handing the same job out twice runs it once.
+
+Nodes that share a PostgreSQL server each have their own application in it, in DBOS's sense, and
+their own queues: a node runs its own jobs only, as it alone has the images.
 """
 
 import sqlite3
@@ -12,12 +15,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
-from dbos import DBOS, DBOSClient, DBOSConfig, WorkflowStatus
+from dbos import DBOS, DBOSClient, DBOSConfig
+from dbos import error as dbos_error
 
 from dicom_node import log
-from dicom_node.errors import DatabaseDownError, TemporaryError
+from dicom_node.config import FIRST_NODE
+from dicom_node.errors import DatabaseDownError, JobCancelledError, TemporaryError
 
 #: Rows of another version would be stranded by an upgrade: it moves only with incompatible stages.
 APPLICATION_VERSION = "1"
@@ -27,6 +33,11 @@ APPLICATION_NAME = "dicom-node"
 #: many. With the pauses before a child is started again, poison disturbs the worker ten minutes.
 MAX_RECOVERY_ATTEMPTS = 20
 POLL_S = 0.25
+#: DBOS's states, by what they mean for a person.
+_UNFINISHED = ("ENQUEUED", "PENDING", "DELAYED")
+_POISON = "MAX_RECOVERY_ATTEMPTS_EXCEEDED"
+_FAILED = ("ERROR", _POISON)
+_CANCELLED = "CANCELLED"
 
 Stage = Callable[[Sequence[str]], dict[str, int]]
 
@@ -50,6 +61,52 @@ class JobRow:
     status: str
     #: name of the error that ended it, "" when none
     error: str
+    #: what it waits in line with, None where its kind has one line
+    partition: str | None = None
+
+    def is_about(self, study_instance_uid: str) -> bool:
+        """Whether the job is about a study; its id names it."""
+        return f":{study_instance_uid}:" in self.job_id
+
+    @property
+    def cure(self) -> str:
+        """What a person does about a job that is not worked on any more."""
+        again = f"dicom-node queue retry {self.job_id}"
+        if self.status == _POISON:
+            return (
+                "its process was killed again and again in the middle of it: look in the log and "
+                f"in the system's for what did it (memory?), mend it, then {again}"
+            )
+        if self.status == _CANCELLED:
+            return (
+                "cancelled by hand, or by a node that took the study over; "
+                f"{again} runs it from its first stage"
+            )
+        if self.error:
+            return f"mend what the line 'job failed' of the log names, then {again}"
+        return ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Names:
+    """What DBOS calls the jobs of one node."""
+
+    application: str
+    #: added to each queue
+    suffix: str
+
+    def queue(self, kind: str) -> str:
+        return f"{kind}{self.suffix}"
+
+    @property
+    def version(self) -> str:
+        return f"{APPLICATION_VERSION}{self.suffix}"
+
+
+def _names_of(node: str, url: str) -> _Names:
+    # a SQLite file has one node, whatever its name; and the first keeps the names it always had
+    suffix = "" if node == FIRST_NODE or url.startswith("sqlite") else f"-{node}"
+    return _Names(application=f"{APPLICATION_NAME}{suffix}", suffix=suffix)
 
 
 def study_job(study_instance_uid: str, revision: int, completed_at: datetime | None) -> str:
@@ -87,7 +144,7 @@ class Worker:
     kinds : mapping of str to Kind
         Every kind of job that may be found in the database.
     executor_id : str
-        Stable over restarts: a process takes up the unfinished jobs of its own id.
+        The node's name, stable over restarts: a process takes up the unfinished jobs of its own.
     max_recovery_attempts : int, optional
         How often a job is begun again after a kill before it is parked as failed.
     """
@@ -100,10 +157,11 @@ class Worker:
         executor_id: str,
         max_recovery_attempts: int = MAX_RECOVERY_ATTEMPTS,
     ) -> None:
+        names = _names_of(executor_id, url)
         config = DBOSConfig(
-            name=APPLICATION_NAME,
+            name=names.application,
             system_database_url=url,
-            application_version=APPLICATION_VERSION,
+            application_version=names.version,
             executor_id=executor_id,
             log_level="CRITICAL",  # its messages can quote arguments; ours are in the stages
         )
@@ -112,11 +170,11 @@ class Worker:
         self.lost_a_job = threading.Event()
         for name, kind in kinds.items():
             _register(name, kind, self.lost_a_job, max_recovery_attempts)
-        DBOS.listen_queues(list(kinds))
+        DBOS.listen_queues([names.queue(kind) for kind in kinds])
         DBOS.launch()
         for name, kind in kinds.items():
             DBOS.register_queue(
-                name,
+                names.queue(name),
                 worker_concurrency=kind.at_once,
                 partition_concurrency=1 if kind.partitioned else None,
                 polling_interval_sec=POLL_S,
@@ -135,10 +193,14 @@ class Dispatcher:
     ----------
     url : str
         The same database as the worker's; the worker must have made it.
+    node : str, optional
+        Whose jobs they are: the worker's `executor_id`.
     """
 
-    def __init__(self, url: str) -> None:
-        self._client = DBOSClient(system_database_url=url)
+    def __init__(self, url: str, node: str = FIRST_NODE) -> None:
+        self._url = url
+        self._names = _names_of(node, url)
+        self._client = DBOSClient(system_database_url=url, application_name=self._names.application)
 
     def close(self) -> None:
         """Close the database."""
@@ -149,10 +211,10 @@ class Dispatcher:
     ) -> None:
         """Hand out a job; an id that is known already changes nothing."""
         options = {
-            "queue_name": kind,
+            "queue_name": self._names.queue(kind),
             "workflow_name": kind,
-            "workflow_id": job_id,
-            "app_version": APPLICATION_VERSION,
+            "workflow_id": self._id(job_id),
+            "app_version": self._names.version,
         }
         if partition is not None:
             options["queue_partition_key"] = partition
@@ -161,51 +223,90 @@ class Dispatcher:
 
     def knows(self, job_id: str) -> bool:
         """Whether a job of this id was handed out before, whatever became of it."""
-        with _database_errors():
-            return bool(
-                self._client.list_workflows(
-                    workflow_ids=[job_id], load_input=False, load_output=False
-                )
-            )
+        return self.find(job_id) is not None
 
     def find(self, job_id: str) -> JobRow | None:
-        """Return the job of this id, None when it was not handed out."""
-        with _database_errors():
-            found = self._client.list_workflows(workflow_ids=[job_id], load_input=False)
-        return next((_to_job(row) for row in found), None)
+        """Return a job of this node, None when there is none of this id."""
+        found = self._rows(self._names, workflow_ids=[self._id(job_id)])
+        return found[0] if found else None
 
     def unfinished(self, limit: int | None = None) -> list[JobRow]:
         """Return jobs that wait or run, at most `limit`."""
-        return self._rows(["ENQUEUED", "PENDING", "DELAYED"], limit)
+        return self._rows(self._names, status=list(_UNFINISHED), limit=limit)
 
     def failed(self, limit: int | None = None) -> list[JobRow]:
         """Return jobs that ended with an error or were parked as poison, at most `limit`."""
-        return self._rows(["ERROR", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"], limit)
+        return self._rows(self._names, status=list(_FAILED), limit=limit)
+
+    def cancelled(self, limit: int | None = None) -> list[JobRow]:
+        """Return jobs that were cancelled, at most `limit`."""
+        return self._rows(self._names, status=[_CANCELLED], limit=limit)
+
+    def unfinished_of(self, node: str, limit: int | None = None) -> list[JobRow]:
+        """Return jobs of another node in the same database that wait or run, at most `limit`."""
+        names = _names_of(node, self._url)
+        return self._rows(names, status=list(_UNFINISHED), limit=limit)
+
+    def cancel(self, job: JobRow) -> None:
+        """Let a job that waits never start, and one that runs stop before its next step."""
+        with _database_errors():
+            self._client.cancel_workflow(job.job_id)
 
     def retry(self, job: JobRow) -> None:
-        """Run a failed job again from its first stage; the failed row goes."""
-        self._client.fork_workflow(job.job_id, 1, queue_name=job.kind)
-        self._client.delete_workflow(job.job_id)
-
-    def _rows(self, status: list[str], limit: int | None) -> list[JobRow]:
+        """Run a job that failed or was cancelled again from its first stage."""
         with _database_errors():
-            found = self._client.list_workflows(status=status, load_input=False, limit=limit)
-        return [_to_job(row) for row in found]
+            self._client.rewind_workflow(
+                job.job_id,
+                application_version=self._names.version,
+                queue_name=self._names.queue(job.kind),
+                queue_partition_key=job.partition,
+            )
+
+    def _id(self, job_id: str) -> str:
+        """Name a job among those of all nodes; one that has its full name keeps it."""
+        mark = self._names.suffix and f"@{self._names.suffix[1:]}"
+        return job_id if job_id.endswith(mark) else f"{job_id}{mark}"
+
+    def _rows(self, names: _Names, **which: Any) -> list[JobRow]:
+        with _database_errors():
+            found = self._client.list_workflows(
+                application_name=names.application, load_input=False, **which
+            )
+        return [
+            JobRow(
+                job_id=row.workflow_id,
+                kind=row.name,
+                status=row.status,
+                error=type(row.error).__name__ if row.error else "",
+                partition=row.queue_partition_key,
+            )
+            for row in found
+            if names == self._names or row.application_name == names.application
+        ]
 
 
-def _to_job(row: WorkflowStatus) -> JobRow:
-    return JobRow(
-        job_id=row.workflow_id,
-        kind=row.name,
-        status=row.status,
-        error=type(row.error).__name__ if row.error else "",
-    )
+def stop_if_cancelled() -> None:
+    """End the stage that calls this, when its job was cancelled; for between two images.
+
+    Raises
+    ------
+    JobCancelledError
+    """
+    job_id = DBOS.workflow_id
+    if job_id is None:  # no job runs it
+        return
+    status = DBOS.get_workflow_status(job_id)
+    if status is not None and status.status == _CANCELLED:
+        raise JobCancelledError("the job was cancelled; dicom-node queue retry runs it again")
 
 
 @contextmanager
 def _database_errors() -> Iterator[None]:
     try:
         yield
+    except dbos_error.DBOSException as exc:
+        cause = type(exc).__name__
+        raise TemporaryError(f"the job changed meanwhile ({cause}); try again") from None
     except sa.exc.OperationalError as exc:
         raise DatabaseDownError(
             f"the jobs' database cannot be used now ({type(exc.orig).__name__}): free disk "
@@ -230,6 +331,9 @@ def _register(
     def chain(arguments: Sequence[str]) -> list[dict[str, int]]:
         try:
             return [step(arguments) for step in steps]
+        except JobCancelledError:
+            log.get("jobs").info("job cancelled", what=name)
+            raise
         except Exception as exc:
             # its message may quote a data set: the log gets the kind and the place
             cause, where = type(exc).__name__, log.place_of(exc)

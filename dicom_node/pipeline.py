@@ -7,6 +7,7 @@ survive is kept in memory: after kill -9 the same calls find the same work.
 
 import random
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,12 +22,12 @@ from dicom_node.harvest import Harvester
 from dicom_node.inbox import Inbox, began_at
 from dicom_node.index import CommitmentRow, Index, StudyRow
 from dicom_node.infer import Model, Models, analyse, fingerprint
-from dicom_node.jobs import Dispatcher, Kind, Stage, study_job
+from dicom_node.jobs import Dispatcher, Kind, Stage, stop_if_cancelled, study_job
 from dicom_node.ladder import routes_of
 from dicom_node.notices import open_notices
 from dicom_node.outbox import Errand, Outbox
 from dicom_node.pixels.sandbox import PixelSandbox
-from dicom_node.pull import Lull, count_study
+from dicom_node.pull import Lull, count_study, take_over_study
 from dicom_node.records import Instance, Result
 from dicom_node.register import register_waiting
 from dicom_node.results import (
@@ -35,6 +36,7 @@ from dicom_node.results import (
     classes_of,
     write_results_or_failure,
 )
+from dicom_node.roster import OwedStudy, Roster
 from dicom_node.sop_classes import ULTRASOUND_IMAGES
 
 #: What peers said of instances is evidence for so long; reports that are owed stay.
@@ -57,11 +59,14 @@ class Parts:
     results: Path
     #: with the PACS that counts
     patience: Patience = field(default_factory=Patience)
+    #: of the nodes that share the jobs' database; None when it is this node's alone
+    roster: Roster | None = None
 
 
 def job_kinds(parts: Parts) -> dict[str, Kind]:
     """Return the kinds of jobs with their stages in order."""
-    return {
+    fetch = Kind(stages=(("move", _with(parts, fetch_study)),), at_once=1)
+    return ({"fetch": fetch} if parts.roster is not None else {}) | {
         "study": Kind(
             stages=(
                 ("harvest", _with(parts, harvest_study)),
@@ -93,6 +98,7 @@ def harvest_study(parts: Parts, study_instance_uid: str, _: str) -> dict[str, in
         return {}
     total: dict[str, int] = {}
     for instance in _images(parts, study_instance_uid):
+        stop_if_cancelled()
         counts = parts.harvester.harvest(instance)
         parts.outbox.trail.note_harvest(instance, counts, _now())
         for what, count in counts.items():
@@ -105,6 +111,7 @@ def analyse_study(parts: Parts, study_instance_uid: str, revision: str) -> dict[
     """Run the models that fit, write SEG and SR, and owe them to the destinations."""
     total = {"images": 0, "results": 0, "failures": 0}
     for instance in _images(parts, study_instance_uid):
+        stop_if_cancelled()
         written, failures = _analyse_instance(parts, instance, int(revision))
         total["images"] += 1
         total["results"] += len(written)
@@ -145,6 +152,17 @@ def ask_for_count(parts: Parts, study_instance_uid: str, last_received_at: str) 
     """Ask the PACS how many instances a study has."""
     lull = Lull(study_instance_uid=study_instance_uid, last_received_at=last_received_at)
     return count_study(parts.index, parts.outbox, parts.config, lull, patience=parts.patience)
+
+
+def fetch_study(parts: Parts, study_instance_uid: str, name: str) -> dict[str, int]:
+    """Take a study over from a node that died."""
+    roster = parts.roster
+    study = None if roster is None else roster.find(name, study_instance_uid)
+    if roster is None or study is None:  # finished, or taken over meanwhile
+        return {}
+    return take_over_study(
+        parts.index, parts.inbox, parts.config, roster, study, cancel=_canceller(parts)
+    )
 
 
 class Dispatch:
@@ -299,6 +317,9 @@ def _speak(
         return (), 0
     analysis = analyse(instance, models, sandbox=parts.sandbox)
     edition = outbox.next_edition(uid, study_revision=revision, shadow=shadow)
+    editions = None if shadow or parts.roster is None else parts.roster.editions
+    if editions is not None:
+        edition = editions.agree(uid, name, edition)
     destinations = parts.config.destinations
     routes = [] if shadow else routes_of(destinations, classes_of(analysis), outbox)
     kinds = frozenset(kind for one in routes for kind in one.kinds)
@@ -315,6 +336,8 @@ def _speak(
         outbox.add_shadow(written, analysed=uid, models=name, now=_now())
         return (), 0
     owed = [(result, one.destination.name) for one in routes for result in one.owed(written)]
+    if editions is not None:
+        editions.note(uid, name, edition, written)
     outbox.add(written, owed, analysed=uid, models=name, now=_now())
     return written, len(analysis.failures)
 
@@ -336,6 +359,18 @@ def _errand_job(errand: Errand) -> str:
 
 def _with(parts: Parts, stage: Callable[..., dict[str, int]]) -> Stage:
     return lambda arguments: stage(parts, *arguments)
+
+
+def _canceller(parts: Parts) -> Callable[[OwedStudy], int]:
+    def cancel(study: OwedStudy) -> int:
+        with closing(Dispatcher(parts.config.database or "", parts.config.node.name)) as dispatcher:
+            jobs = dispatcher.unfinished_of(study.name)
+            about = [job for job in jobs if job.is_about(study.study_instance_uid)]
+            for job in about:
+                dispatcher.cancel(job)
+        return len(about)
+
+    return cancel
 
 
 def _jitter() -> random.Random:

@@ -1,5 +1,6 @@
 import os
 import shutil
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from pynetdicom.dimse import DIMSEServiceProvider
 
 from dicom_node import metrics
 from dicom_node.demo.ports import free_port as find_port
+from tests.support.postgres import postgres
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -70,6 +72,18 @@ def needs_program() -> Callable[[str], str]:
         return found
 
     return find
+
+
+@pytest.fixture(scope="session")
+def _postgres_server() -> Iterator[Callable[[str], str]]:
+    with postgres(find_port()) as create:
+        yield create
+
+
+@pytest.fixture
+def postgres_url(_postgres_server: Callable[[str], str]) -> str:
+    """Return the URL of a fresh database in a real PostgreSQL; skips where there is none."""
+    return _postgres_server(f"test-{uuid.uuid4().hex[:12]}")
 
 
 @pytest.fixture

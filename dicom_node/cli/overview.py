@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from dicom_node.cli.fellows import other_nodes
 from dicom_node.cli.queue import open_jobs, open_outbox
 from dicom_node.cli.where import clock, facts_of, many, place_of
 from dicom_node.config import Config, WebSettings
@@ -86,7 +87,11 @@ def collect(config: Config) -> dict[str, Any]:
             "destinations_down": _down(books),
             "destinations": _accepted(books.outbox),
             "commitments": _commitments(books.index),
-            "failed_jobs": [{"job": job.job_id, "error": job.error} for job in books.failed],
+            "failed_jobs": [
+                {"job": job.job_id, "error": job.error, "cure": job.cure} for job in books.failed
+            ],
+            # those that share this node's database
+            "other_nodes": other_nodes(config, jobs),
             "studies": [_study(books, row) for row in books.index.studies(LATEST)],
         }
 
@@ -102,6 +107,8 @@ def show(found: Mapping[str, Any]) -> None:
         for trouble in found["needs_a_look"]:
             troubles.add_row(" *", Text(f"{trouble['what']}\n-> {trouble['cure']}"))
         console.print(troubles)
+    for node in found["other_nodes"]:
+        console.print(Text(node["line"]))
     console.print()
     console.print(_totals(found["node"], found["counts"]))
     console.print()
@@ -191,6 +198,7 @@ def _counts(books: Opened) -> dict[str, int]:
         "waiting_to_be_registered": len(books.inbox.waiting()),
         "jobs_unfinished": len(books.jobs.unfinished()),
         "jobs_failed": len(books.failed),
+        "jobs_cancelled": len(books.jobs.cancelled()),
         **{f"deliveries_{state.value}": n for state, n in books.outbox.counts().items()},
         "results_in_the_shadow": books.outbox.shadow_count(),
         **{f"commitments_{state.value.replace(' ', '_')}": n for state, n in commitments},

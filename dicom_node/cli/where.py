@@ -18,6 +18,7 @@ _JOB_STATES: Final = {
     "DELAYED": ("waiting", "its work waits for its turn"),
     "ERROR": ("failed", "its work failed"),
     "MAX_RECOVERY_ATTEMPTS_EXCEEDED": ("failed", "its work ended the process again and again"),
+    "CANCELLED": ("cancelled", "its work was cancelled"),
 }
 
 
@@ -114,11 +115,9 @@ def _unfinished(facts: Facts) -> Place | None:
             word="waiting", sentence="it is complete, and its work waits to be handed out, or again"
         )
     word, told = _JOB_STATES.get(facts.job.status, ("waiting", "its work is about to end"))
-    if word == "failed":
-        told += (
-            f" ({facts.job.error or 'no error was written down'}); see 'job failed' in the log, "
-            "then 'dicom-node queue retry'"
-        )
+    if facts.job.cure:
+        why = f" ({facts.job.error})" if facts.job.error else ""
+        told += f"{why}; {facts.job.cure}"
     return Place(word=word, sentence=f"it is complete, and {told}")
 
 

@@ -137,9 +137,10 @@ class Index:
                 connection.execute(sa.delete(table).where(table.c.study_instance_uid == study_uid))
             return revision
 
-    def unfinished(self) -> list[StudyRow]:
-        """Return the complete studies whose work has not ended."""
-        query = study_rows().where(sa.text("state = 'complete' AND finished < revision"))
+    def unfinished(self, *, or_open: bool = False) -> list[StudyRow]:
+        """Return the complete studies whose work has not ended, on demand the open ones too."""
+        which = "state = 'complete' AND finished < revision"
+        query = study_rows().where(sa.text(f"state = 'open' OR ({which})" if or_open else which))
         with self._reads.connect() as connection:
             return [to_study(row) for row in connection.execute(query)]
 

@@ -5,10 +5,12 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from functools import partial
 
 from dicom_node import log, metrics
 from dicom_node.config import Config
-from dicom_node.errors import DatabaseDownError, TemporaryError
+from dicom_node.errors import ConfigError, DatabaseDownError, TemporaryError
 from dicom_node.harvest import open_harvester
 from dicom_node.index import Index
 from dicom_node.infer import Models
@@ -17,12 +19,14 @@ from dicom_node.node.asking import keep_asked
 from dicom_node.node.layout import Layout, open_inbox
 from dicom_node.node.locks import locked
 from dicom_node.node.recount import keep_counted
+from dicom_node.node.vigil import Vigil, keep_vigil
 from dicom_node.node.vitals import Vitals, watched
 from dicom_node.outbox import DeliveryState, Outbox
 from dicom_node.pipeline import Dispatch, Parts, job_kinds
 from dicom_node.pixels.sandbox import PixelSandbox
 from dicom_node.register import rebuild
-from dicom_node.results import open_installation
+from dicom_node.results import installation_of, open_installation
+from dicom_node.roster import Roster
 
 #: Added to the worker's niceness, and to that of its decoder: on a small machine nobody who sends
 #: shall wait for a study to be registered or harvested.
@@ -44,20 +48,22 @@ def run_worker(config: Config, ready: threading.Event, stop: threading.Event) ->
         # the worker of a killed supervisor may still be draining
         stack.enter_context(locked(layout.data / "worker.lock", wait_for_it=True))
         parts = stack.enter_context(open_parts(config))
+        parts = _joined(config, parts)
         adopted = rebuild(parts.inbox, parts.index)
         # after the recovery, before the first thread and the decoder: they inherit it
         os.nice(NICENESS)
         url = database_url(layout.jobs, config.database)
-        worker = Worker(url, watched(job_kinds(parts), metrics.page()), executor_id="node-0")
+        name = config.node.name
+        worker = Worker(url, watched(job_kinds(parts), metrics.page()), executor_id=name)
         stack.callback(worker.close, timeout_s=DRAIN_S)
-        dispatcher = Dispatcher(url)
+        dispatcher = Dispatcher(url, name)
         stack.callback(dispatcher.close)
         dispatch = Dispatch(parts, dispatcher)
         vitals = Vitals(metrics.page(), parts.index, parts.outbox, dispatcher)
         _announce(parts, dispatcher, adopted)
-        threading.Thread(target=keep_counted, args=(parts.inbox, stop), daemon=True).start()
-        asking = threading.Thread(target=keep_asked, args=(config, parts.outbox, stop), daemon=True)
-        asking.start()
+        if parts.roster is not None:
+            _look_after_others(parts, parts.roster, dispatcher, stop)
+        _look_around(parts, stop)
         ready.set()
         while not stop.wait(SWEEP_S):
             if worker.lost_a_job.is_set():
@@ -68,6 +74,39 @@ def run_worker(config: Config, ready: threading.Event, stop: threading.Event) ->
                 # what was received is safe; the next sweep finds the same work
                 log.get("node").error("sweep put off", reason=str(exc), seconds=PAUSE_S)
                 stop.wait(PAUSE_S)
+
+
+def _look_around(parts: Parts, stop: threading.Event) -> None:
+    """Keep the inbox counted and the destinations asked, in threads of their own."""
+    for look in (
+        partial(keep_counted, parts.inbox, stop),
+        partial(keep_asked, parts.config, parts.outbox, stop),
+    ):
+        threading.Thread(target=look, daemon=True).start()
+
+
+def _joined(config: Config, parts: Parts) -> Parts:
+    """Enter this node among those that share the jobs' database; in their results they are one."""
+    if parts.roster is None:
+        return parts
+    try:
+        parts.roster.join(
+            installation=parts.installation.uid,
+            ae_title=config.node.ae_title,
+            dead_after_s=config.node.dead_after_s,
+        )
+    except ConfigError as exc:
+        log.get("node").error("cannot join the other nodes", reason=str(exc))
+        raise
+    device = parts.roster.device(parts.installation.uid)
+    return replace(parts, installation=installation_of(device))
+
+
+def _look_after_others(
+    parts: Parts, roster: Roster, dispatcher: Dispatcher, stop: threading.Event
+) -> None:
+    vigil = Vigil(parts, roster, dispatcher)
+    threading.Thread(target=keep_vigil, args=(vigil, stop), daemon=True).start()
 
 
 def _sweep(dispatch: Dispatch, vitals: Vitals, stop: threading.Event) -> None:
@@ -108,6 +147,10 @@ def open_parts(config: Config) -> Iterator[Parts]:
         stack.callback(index.close)
         outbox = Outbox(layout.outbox, layout.results)
         stack.callback(outbox.close)
+        roster = None
+        if (config.database or "").startswith("postgresql"):
+            roster = Roster(str(config.database), config.node.name)
+            stack.callback(roster.close)
         sandbox = stack.enter_context(
             PixelSandbox(
                 memory_mib=config.infer.decode_memory_mib, timeout_s=config.infer.decode_timeout_s
@@ -125,4 +168,5 @@ def open_parts(config: Config) -> Iterator[Parts]:
             sandbox=sandbox,
             installation=open_installation(layout.data / "installation.json"),
             results=layout.results,
+            roster=roster,
         )

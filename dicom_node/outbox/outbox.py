@@ -191,6 +191,11 @@ class Outbox:
             rows = connection.execute(queries.due_errands(now))
             return [Errand(**row._mapping) for row in rows]
 
+    def owed_studies(self) -> set[str]:
+        """Return the studies of which something waits to be delivered."""
+        with self._reads.connect() as connection:
+            return set(connection.scalars(queries.owed_studies()))
+
     def lease(self, errand: Errand, now: datetime) -> None:
         """Note that `errand` was handed out; it is due again only after `LEASE_S`."""
         counted = {

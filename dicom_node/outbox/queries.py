@@ -30,6 +30,16 @@ def due_errands(now: datetime) -> sa.Select[Any]:
     )
 
 
+def owed_studies() -> sa.Select[Any]:
+    """Ask for the studies of which something waits to be delivered."""
+    return (
+        sa.select(RESULT.c.study_instance_uid)
+        .distinct()
+        .select_from(DELIVERY.join(RESULT))
+        .where(DELIVERY.c.state == DeliveryState.WAITING)
+    )
+
+
 def is_owed(errand: Errand) -> sa.ColumnElement[bool]:
     """Tell the rows of ``delivery`` that an errand is about."""
     in_study = sa.select(RESULT.c.sop_instance_uid).where(

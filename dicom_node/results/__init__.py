@@ -7,7 +7,7 @@ Secondary Capture show the same to readers that know neither SEG nor SR.
 """
 
 from dicom_node.results.failure import write_results_or_failure
-from dicom_node.results.installation import Installation, open_installation
+from dicom_node.results.installation import Installation, installation_of, open_installation
 from dicom_node.results.overlays import Overlays, classes_of
 from dicom_node.results.write import write_results
 
@@ -15,6 +15,7 @@ __all__ = [
     "Installation",
     "Overlays",
     "classes_of",
+    "installation_of",
     "open_installation",
     "write_results",
     "write_results_or_failure",

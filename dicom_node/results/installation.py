@@ -44,9 +44,19 @@ def open_installation(path: Path) -> Installation:
             f"{path} does not name an installation; restore it from a backup, or remove it and "
             "this node counts as a new one"
         ) from None
-    return Installation(
-        uid=f"2.25.{known.int}", serial=known.hex[:12].upper(), software_version=__version__
-    )
+    return installation_of(f"2.25.{known.int}")
+
+
+def installation_of(uid: str) -> Installation:
+    """Return a node as one of several that are one device in their results.
+
+    Parameters
+    ----------
+    uid : str
+        `Installation.uid` of one of them.
+    """
+    known = uuid.UUID(int=int(uid.removeprefix("2.25.")))
+    return Installation(uid=uid, serial=known.hex[:12].upper(), software_version=__version__)
 
 
 def _create(path: Path) -> None:

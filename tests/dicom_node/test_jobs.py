@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dicom_node.errors import TemporaryError
-from dicom_node.jobs import Dispatcher, Kind, Worker, database_url
+from dicom_node.jobs import Dispatcher, JobRow, Kind, Worker, database_url, stop_if_cancelled
 
 DEADLINE_S = 30.0
 
@@ -76,6 +77,158 @@ def test_a_failed_job_is_kept_with_its_error_and_can_be_retried(
     before = len(seen)
     dispatcher.retry(job)
     until(lambda: len(seen) == before + 2 and len(dispatcher.failed()) == 1)
+
+
+def test_a_failed_job_runs_once_and_holds_up_no_other(
+    dispatcher: Dispatcher, seen: list[tuple[str, str]]
+) -> None:
+    dispatcher.enqueue("study", "study:broken", ["broken"])
+    dispatcher.enqueue("study", "study:sound", ["sound"])
+    until(lambda: ("second", "sound") in seen and dispatcher.unfinished() == [])
+    assert seen.count(("second", "broken")) == 1
+    [job] = dispatcher.failed()
+    assert "job failed" in job.cure
+    assert job.cure.endswith("dicom-node queue retry study:broken")
+    dispatcher.enqueue("study", "study:broken", ["broken"])
+    assert dispatcher.unfinished() == [], "only a person runs it again"
+
+
+class Halting:
+    """A stage that works on images one by one, as long as its job is not cancelled."""
+
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+        self.goes_on = threading.Event()
+
+    def __call__(self, arguments: Sequence[str]) -> dict[str, int]:
+        for image in arguments:
+            stop_if_cancelled()
+            self.begun.append(image)
+            assert self.goes_on.wait(DEADLINE_S)
+        return {}
+
+
+@pytest.fixture
+def halting() -> Halting:
+    return Halting()
+
+
+@pytest.fixture
+def halted(tmp_path: Path, halting: Halting) -> Iterator[Dispatcher]:
+    url = database_url(tmp_path / "jobs.db", None)
+    kinds = {"study": Kind(stages=(("work", halting), ("finish", lambda _: {})), at_once=1)}
+    worker, handing_out = Worker(url, kinds, executor_id="test"), Dispatcher(url)
+    yield handing_out
+    halting.goes_on.set()
+    handing_out.close()
+    worker.close(timeout_s=5)
+
+
+def find(dispatcher: Dispatcher, job_id: str) -> JobRow:
+    found = dispatcher.find(job_id)
+    assert found is not None
+    return found
+
+
+def test_a_job_that_runs_stops_at_its_next_image_and_can_be_run_again(
+    halted: Dispatcher, halting: Halting
+) -> None:
+    halted.enqueue("study", "running", ["a", "b"])
+    until(lambda: halting.begun == ["a"])
+    halted.cancel(find(halted, "running"))
+    halting.goes_on.set()
+    halted.enqueue("study", "next", ["c"])
+    until(lambda: halted.unfinished() == [])
+    assert halting.begun == ["a", "c"]
+    [job] = halted.cancelled()
+    assert (job.job_id, halted.failed()) == ("running", [])
+    assert "dicom-node queue retry running" in job.cure
+    halted.retry(job)
+    until(lambda: halted.unfinished() == [])
+    assert halting.begun == ["a", "c", "a", "b"]
+    assert halted.cancelled() == []
+
+
+def test_a_job_that_waits_and_is_cancelled_never_starts(
+    halted: Dispatcher, halting: Halting
+) -> None:
+    halted.enqueue("study", "running", ["a"])
+    until(lambda: halting.begun == ["a"])
+    halted.enqueue("study", "waiting", ["b"])
+    halted.cancel(find(halted, "waiting"))
+    halted.enqueue("study", "last", ["c"])
+    halting.goes_on.set()
+    until(lambda: halted.unfinished() == [])
+    assert halting.begun == ["a", "c"]
+
+
+def test_a_job_in_a_line_of_its_own_is_retried_there(tmp_path: Path) -> None:
+    faults = [ValueError("once")]
+
+    def send(_: Sequence[str]) -> dict[str, int]:
+        if faults:
+            raise faults.pop()
+        return {}
+
+    url = database_url(tmp_path / "jobs.db", None)
+    kinds = {"deliver": Kind(stages=(("send", send),), at_once=2, partitioned=True)}
+    worker, dispatcher = Worker(url, kinds, executor_id="test"), Dispatcher(url)
+    try:
+        dispatcher.enqueue("deliver", "deliver:1", ["a"], partition="pacs")
+        until(lambda: len(dispatcher.failed()) == 1)
+        dispatcher.retry(dispatcher.failed()[0])
+        until(lambda: dispatcher.failed() == [] and dispatcher.unfinished() == [])
+    finally:
+        dispatcher.close()
+        worker.close(timeout_s=5)
+
+
+def test_stages_that_no_job_runs_are_never_cancelled() -> None:
+    stop_if_cancelled()
+
+
+NAMED = """
+import sys, time
+from dicom_node.jobs import Dispatcher, Kind, Worker
+
+url, name, wanted = sys.argv[1:]
+ran = []
+stage = lambda arguments: ran.append(arguments[0]) or {}
+kinds = {"study": Kind(stages=(("only", stage),), at_once=1)}
+worker = Worker(url, kinds, executor_id=name)
+dispatcher = Dispatcher(url, name)
+dispatcher.enqueue("study", "study:1", [name])
+deadline = time.monotonic() + 60
+while len(ran) < int(wanted) and time.monotonic() < deadline:
+    time.sleep(0.05)
+while dispatcher.unfinished() and time.monotonic() < deadline:
+    time.sleep(0.05)
+print(sorted(ran), flush=True)
+dispatcher.close()
+worker.close(timeout_s=5)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.peers
+def test_nodes_of_one_database_run_their_own_jobs_only(postgres_url: str) -> None:
+    def run(name: str, wanted: int) -> str:
+        command = [sys.executable, "-c", NAMED, postgres_url, name, str(wanted)]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    assert run("node-0", 1) == "['node-0']"
+    first, second = Dispatcher(postgres_url), Dispatcher(postgres_url, "b")
+    for dispatcher in (first, second):
+        dispatcher.enqueue("study", "study:2", ["left over"])
+    assert run("b", 2) == "['b', 'left over']"
+    assert [job.job_id for job in first.unfinished()] == ["study:2"]
+    assert [job.job_id for job in second.unfinished_of("node-0")] == ["study:2"]
+    assert second.unfinished() == first.unfinished_of("b") == []
+    found = second.find("study:1")
+    assert found is not None
+    assert found.job_id == "study:1@b"
+    first.close()
+    second.close()
 
 
 KILLED = """

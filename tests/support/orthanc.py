@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,14 +41,17 @@ class Orthanc:
     def post(self, path: str, body: bytes) -> Any:
         return json.loads(self._call(urllib.request.Request(self._url(path), data=body)))
 
+    def delete(self, path: str) -> None:
+        self._call(urllib.request.Request(self._url(path), method="DELETE"))
+
     def upload(self, path: Path) -> str:
         """Store a file; return Orthanc's name of the instance."""
         return str(self.post("/instances", path.read_bytes())["ID"])
 
-    def push(self, *instances: str) -> dict[str, Any]:
-        """Send instances to the node by C-STORE, as they are."""
+    def push(self, *instances: str, to: str = "NODE") -> dict[str, Any]:
+        """Send instances to a node by C-STORE, as they are."""
         body = {"Resources": instances, "Synchronous": True, "Permissive": True}
-        found: dict[str, Any] = self.post("/modalities/NODE/store", json.dumps(body).encode())
+        found: dict[str, Any] = self.post(f"/modalities/{to}/store", json.dumps(body).encode())
         return found
 
     def commit(self, instances: Sequence[Dataset]) -> str:
@@ -99,8 +102,12 @@ def orthanc(
     node_port: int,
     web_user: str = "",
     plugins: Sequence[Path] = (),
+    others: Mapping[str, int] | None = None,
 ) -> Iterator[Orthanc]:
-    """Run Orthanc with its data under `folder`; with DICOMweb for `web_user` (name:password)."""
+    """Run Orthanc with its data under `folder`.
+
+    With DICOMweb for `web_user` (name:password); `others` are more nodes, by AE title.
+    """
     running = Orthanc(dicom_port=free_port(), http_port=free_port(), credentials=web_user)
     folder.mkdir(parents=True, exist_ok=True)
     settings = {
@@ -120,12 +127,13 @@ def orthanc(
         "SaveJobs": False,
         "Plugins": [str(plugin) for plugin in plugins],
         "DicomModalities": {
-            "NODE": {
-                "AET": "NODE",
+            ae_title: {
+                "AET": ae_title,
                 "Host": "127.0.0.1",
-                "Port": node_port,
+                "Port": port,
                 "AllowTranscoding": False,
             }
+            for ae_title, port in {"NODE": node_port, **(others or {})}.items()
         },
     }
     if web_user:

@@ -36,6 +36,7 @@ def run(site: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         ("queue",),
         ("queue", "list"),
         ("queue", "retry"),
+        ("queue", "cancel"),
         ("queue", "drop"),
         ("labels",),
         ("labels", "unmapped"),

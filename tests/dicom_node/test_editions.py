@@ -1,0 +1,111 @@
+"""Two nodes speak of the same image: one result of each kind is current at the destination."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from pydicom import dcmread
+from pydicom.data import get_testdata_file
+from pydicom.dataset import FileDataset
+
+from dicom_node.config import Config, Destination, InferSettings, NodeSettings, StudySettings
+from dicom_node.node.worker import _joined, open_parts
+from dicom_node.pipeline import Parts, analyse_study
+from dicom_node.records import Task
+
+pytest.importorskip("onnx", reason="needs the train group: make test installs it")
+from tests.dicom_node.test_pipeline import received
+from tests.support.bundles import write_bundle
+
+pytestmark = pytest.mark.peers
+
+STILL = Path(str(get_testdata_file("examples_palette.dcm")))
+#: when an object was made
+MADE = {"InstanceCreationDate", "InstanceCreationTime", "ContentDate", "ContentTime"}
+MADE |= {"SeriesDate", "SeriesTime", "ObservationDateTime", "DateTime", "ContributionDateTime"}
+#: names nothing outside its object
+OWN = {"DimensionOrganizationUID"}
+
+
+@pytest.fixture
+def node(tmp_path: Path, postgres_url: str) -> Iterator[Callable[[str], Parts]]:
+    """Return a function that opens a node of a name, with a disk of its own."""
+    with ExitStack() as stack:
+
+        def open_node(name: str) -> Parts:
+            bundles = tmp_path / name / "bundles"
+            bundles.mkdir(parents=True)
+            for task in (Task.SEGMENTATION, Task.QUALITY):
+                write_bundle(bundles / f"{task.value}.onnx", task)
+            config = Config(
+                node=NodeSettings(data=tmp_path / name / "data", name=name, min_free_gib=0),
+                study=StudySettings(quiet_s=1),
+                infer=InferSettings(threads=1),
+                bundles=bundles,
+                destinations=(Destination(name="pacs", ae_title="PACS", host="127.0.0.1", port=1),),
+                database=postgres_url,
+            )
+            return _joined(config, stack.enter_context(open_parts(config)))
+
+        yield open_node
+
+
+def results(parts: Parts) -> dict[str, FileDataset]:
+    found = [dcmread(path) for path in parts.results.glob("*.dcm")]
+    return {str(ds.SOPInstanceUID): ds for ds in found}
+
+
+def only(parts: Parts, modality: str) -> FileDataset:
+    [found] = [ds for ds in results(parts).values() if ds.Modality == modality]
+    return found
+
+
+def content(ds: FileDataset) -> str:
+    for element in list(ds.iterall()):
+        if element.keyword in MADE | OWN:
+            element.value = ""
+    return ds.to_json()
+
+
+def test_both_make_the_same_objects_but_for_the_time(node: Callable[[str], Parts]) -> None:
+    a, b = node("a"), node("b")
+    for parts in (a, b):
+        analyse_study(parts, received(parts, STILL), "1")
+    first, second = results(a), results(b)
+    assert len(first) == 2
+    assert first.keys() == second.keys()
+    for uid, ds in first.items():
+        assert content(ds) == content(second[uid])
+
+
+def test_what_another_node_says_with_other_models_is_the_next_version(
+    node: Callable[[str], Parts],
+) -> None:
+    a, b = node("a"), node("b")
+    analyse_study(a, received(a, STILL), "1")
+    assert b.config.bundles is not None
+    for task in (Task.SEGMENTATION, Task.QUALITY):
+        write_bundle(b.config.bundles / f"{task.value}.onnx", task, version="2")
+    analyse_study(b, received(b, STILL), "1")
+    for modality in ("SEG", "SR"):
+        old, new = only(a, modality), only(b, modality)
+        assert old.SeriesInstanceUID == new.SeriesInstanceUID
+        assert old.SOPInstanceUID != new.SOPInstanceUID
+        assert (old.InstanceNumber, new.InstanceNumber) == (1, 2)
+    [reference] = only(b, "SR").PredecessorDocumentsSequence[0].ReferencedSeriesSequence
+    [named] = reference.ReferencedSOPSequence
+    assert named.ReferencedSOPInstanceUID == only(a, "SR").SOPInstanceUID
+
+
+def test_a_node_that_comes_back_says_the_same_again(node: Callable[[str], Parts]) -> None:
+    a, b, c = node("a"), node("b"), node("c")
+    analyse_study(a, received(a, STILL), "1")
+    assert b.config.bundles is not None
+    write_bundle(b.config.bundles / "quality.onnx", Task.QUALITY, version="2")
+    analyse_study(b, received(b, STILL), "1")
+    assert c.config.bundles is not None
+    write_bundle(c.config.bundles / "quality.onnx", Task.QUALITY, version="2")
+    analyse_study(c, received(c, STILL), "1")
+    assert results(b).keys() == results(c).keys()
+    assert only(b, "SR").PredecessorDocumentsSequence == only(c, "SR").PredecessorDocumentsSequence
