@@ -1,19 +1,14 @@
-"""What destinations accept, for ``check`` and ``status``."""
+"""What destinations accept, for ``dicom-node check``."""
 
-from dicom_node.cli.listening import Finding
 from dicom_node.config import Destination
 from dicom_node.deliver import probe
 from dicom_node.ladder import classes_of_kinds, missing
 
 
-def probed(destination: Destination, calling_ae_title: str) -> Finding:
-    """Ask what a destination accepts; nothing is sent."""
+def probed(destination: Destination, calling_ae_title: str) -> tuple[str, str]:
+    """Ask what a destination accepts; return the fault, or "", and the kinds. Nothing is sent."""
     found = probe(destination, calling_ae_title=calling_ae_title)
-    return (
-        f"destination {destination.name}",
-        _fault(destination, found),
-        _accepts(destination, found),
-    )
+    return _fault(destination, found), _accepts(destination, found)
 
 
 def _accepts(destination: Destination, answers: dict[str, bool]) -> str:

@@ -27,7 +27,7 @@ def _ask(destination: AnyDestination, calling_ae_title: str) -> tuple[str, str]:
         if fault:
             return fault, ""
         found += over_tls
-    _, fault, accepts = probed(destination, calling_ae_title)
+    fault, accepts = probed(destination, calling_ae_title)
     return fault, "" if fault else f"{found}; {accepts}"
 
 

@@ -1,9 +1,10 @@
 """One process's receiver: listen, take, and on stop let the running associations finish."""
 
+import ctypes
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Final, Protocol
 
 from pynetdicom import AE, _config
@@ -23,6 +24,8 @@ from dicom_node.receive.server import Connections, NodeServer
 _IDLE_S: Final = 1.0
 #: How often the listeners and the receiver look whether they shall end.
 _POLL_S: Final = 0.1
+#: Of glibc's mallopt(3).
+_M_ARENA_MAX: Final = -8
 
 
 class Flag(Protocol):
@@ -66,6 +69,7 @@ def run_receiver(
     NodeError
         When a listener ended by itself.
     """
+    _share_heaps()
     # the library's own handlers format every message, identities included, for its log
     _config.LOG_HANDLER_LEVEL = "none"
     _warn_of_wildcards(settings)
@@ -153,3 +157,9 @@ def _drain(connections: Connections, drain_s: float) -> None:
             if is_over or assoc.idle_s > _IDLE_S:
                 assoc.end()
         associations[0].join(_POLL_S)
+
+
+def _share_heaps() -> None:
+    """Let threads share two heaps of glibc; by default each keeps what its peer made it take."""
+    with suppress(AttributeError, OSError):  # another C library has no such choice
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)

@@ -122,8 +122,16 @@ def build_segmentation(
     )
     settle(seg, source, segmentation.frames, form)
     seg.PatientOrientation = None  # type 2C (PS3.3 C.7.6.1): unknown
+    _name_dimensions(seg)
     finish(seg, source)
     return seg
+
+
+def _name_dimensions(seg: Dataset) -> None:
+    """Give the dimensions a UID that a retry gives again; highdicom draws one by chance."""
+    uid = derived_uid("dimensions", seg.SOPInstanceUID)
+    for item in (*seg.DimensionOrganizationSequence, *seg.DimensionIndexSequence):
+        item.DimensionOrganizationUID = uid
 
 
 def segment_numbers(facts: ImageFacts, segmentation: Segmentation) -> NDArray[np.uint8]:

@@ -1,5 +1,3 @@
-import time
-
 import numpy as np
 import pytest
 
@@ -89,16 +87,11 @@ def test_a_cine_moves_slowly() -> None:
     assert 0.5 < np.corrcoef(grey[0].ravel(), grey[1].ravel())[0, 1] < 1
 
 
-def test_a_frame_takes_less_than_50_ms() -> None:
-    render(SceneSpec(quality=4), np.random.default_rng(0))  # fills the cache of fields
-    best = min(_seconds() for _ in range(3))
-    assert best / 4 < 0.05
-
-
-def _seconds() -> float:
-    start = time.process_time()
-    render(SceneSpec(quality=4, frames=4), np.random.default_rng(0))
-    return time.process_time() - start
+def test_the_field_of_a_probe_is_laid_out_once() -> None:
+    first, second = (
+        render(SceneSpec(quality=4, frames=2), np.random.default_rng(seed)) for seed in (0, 1)
+    )
+    assert first.field is second.field
 
 
 @pytest.mark.parametrize(
