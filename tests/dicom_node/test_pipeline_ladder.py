@@ -1,5 +1,7 @@
 """What arrives at destinations that do not accept everything."""
 
+import os
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,7 +14,7 @@ from pydicom.data import get_testdata_file
 from pydicom.uid import ExplicitVRLittleEndian, JPEGBaseline8Bit
 
 from dicom_node.config import Config, Destination, InferSettings, NodeSettings
-from dicom_node.deliver import probe
+from dicom_node.deliver import echo, probe
 from dicom_node.forms import SOP_CLASSES, SegmentationForm
 from dicom_node.ladder import classes_of_kinds
 from dicom_node.node.worker import open_parts
@@ -24,6 +26,7 @@ from dicom_node.sop_classes import ULTRASOUND_IMAGES
 
 pytest.importorskip("onnx", reason="needs the train group: make test installs it")
 from tests.support.bundles import write_bundle
+from tests.support.nodes import until
 from tests.support.orthanc import orthanc
 from tests.support.pacs import Pacs, pacs
 from tests.support.validators import dciodvfy_errors
@@ -221,3 +224,71 @@ def test_a_real_orthanc_takes_every_kind_and_says_so(
     assert len(stored) == 8
     errors = {uid: dciodvfy_errors(path) for uid, path in written.items()}
     assert {uid: found for uid, found in errors.items() if found} == {}
+
+
+@contextmanager
+def storescp(
+    program: str, folder: Path, port: int, classes: list[str]
+) -> Iterator[tuple[Destination, Path]]:
+    """Run DCMTK's storescp with a profile of these classes; where it is, and where it stores."""
+    profile, store = folder / "storescp.cfg", folder / "stored"
+    store.mkdir()
+    contexts = [
+        f"PresentationContext{number} = {uid}\\Syntaxes" for number, uid in enumerate(classes, 1)
+    ]
+    profile.write_text(
+        "\n".join(
+            [
+                "[[TransferSyntaxes]]",
+                "[Syntaxes]",
+                "TransferSyntax1 = LocalEndianExplicit",
+                "TransferSyntax2 = JPEGBaseline",
+                "[[PresentationContexts]]",
+                "[Contexts]",
+                *contexts,
+                "[[Profiles]]",
+                "[Default]",
+                "PresentationContexts = Contexts",
+            ]
+        )
+    )
+    command = [program, "-aet", "DCMTK", "-od", str(store), "-xf", str(profile), "Default"]
+    place = Destination(name="dcmtk", ae_title="DCMTK", host="127.0.0.1", port=port)
+    environment = os.environ | {"TCP_NODELAY": "1"}
+    with subprocess.Popen([*command, str(port)], env=environment) as peer:
+        try:
+            yield place, store
+        finally:
+            peer.terminate()
+
+
+#: What arrives of an image, by what the profile accepts.
+ARRIVES = {(SR, PR, SC): ["PR", "SR"], (SR, SC): ["SR", "US"], (SC,): ["US"]}
+
+
+@REFUSED
+@pytest.mark.peers
+@pytest.mark.parametrize("accepted", ARRIVES, ids="-".join)
+@pytest.mark.parametrize("asked", [True, False], ids=["asked", "not asked"])
+def test_a_storescp_gets_the_rung_that_its_profile_has(
+    parts: Parts,
+    tmp_path: Path,
+    free_port: Callable[[], int],
+    needs_program: Callable[[str], str],
+    accepted: tuple[ResultKind, ...],
+    asked: bool,
+) -> None:
+    program, verification = needs_program("storescp"), "1.2.840.10008.1.1"
+    classes = [verification, *(uid for kind in accepted for uid in CLASSES_OF_KIND[kind])]
+    with storescp(program, tmp_path, free_port(), classes) as (place, store):
+        until(lambda: echo(place, calling_ae_title="NODE") == "")
+        there = with_destination(parts, place)
+        if asked:
+            ask(there)
+        for path in (STILL, CINE):
+            study = received(there, path)
+            analyse_study(there, study, "1")
+            deliver(there, study)
+    stored = [dcmread(path, stop_before_pixels=True).Modality for path in store.iterdir()]
+    assert sorted(stored) == sorted(2 * ARRIVES[accepted])
+    assert parts.outbox.rows(DeliveryState.DEAD, DeliveryState.WAITING) == []
