@@ -24,6 +24,8 @@ STILL = Path(str(get_testdata_file("examples_palette.dcm")))
 #: when an object was made
 MADE = {"InstanceCreationDate", "InstanceCreationTime", "ContentDate", "ContentTime"}
 MADE |= {"SeriesDate", "SeriesTime", "ObservationDateTime", "DateTime", "ContributionDateTime"}
+MADE |= {"PresentationCreationDate", "PresentationCreationTime", "DateOfSecondaryCapture"}
+MADE |= {"TimeOfSecondaryCapture"}
 
 
 @pytest.fixture
@@ -71,7 +73,8 @@ def test_both_make_the_same_objects_but_for_the_time(node: Callable[[str], Parts
     for parts in (a, b):
         analyse_study(parts, received(parts, STILL), "1")
     first, second = results(a), results(b)
-    assert len(first) == 2
+    # nobody knows what the destination accepts: the rungs of its ladder are written in reserve
+    assert sorted(ds.Modality for ds in first.values()) == ["PR", "SEG", "SR", "US"]
     assert first.keys() == second.keys()
     for uid, ds in first.items():
         assert content(ds) == content(second[uid])
