@@ -6,6 +6,7 @@ import pytest
 pytest.importorskip("torch", reason="torch is missing: pip install --group train")
 
 from tests.benchmarks import serve
+from tests.benchmarks.long_cine import Made
 from tests.benchmarks.serving import Spent
 from tests.benchmarks.streaming import Memory, Stream
 
@@ -37,6 +38,22 @@ def test_memory_that_grows_misses_its_goal(last: int, met: bool) -> None:
 def test_the_time_into_the_pacs_is_told_at_two_places() -> None:
     stream = Stream(waited_s=tuple(range(101)), burst=10, most_per_s=3.5)
     assert [row.value for row in serve.rate_rows(stream)] == [50, 95, 3.5]
+
+
+@pytest.mark.parametrize(("made_s", "met"), [(0.4, True), (0.6, False)])
+def test_a_long_cine_that_takes_too_long_misses_its_goal(made_s: float, met: bool) -> None:
+    made = Made(made_s=made_s, checked_s=0.2, size_bytes=20 << 20)
+    held, checked = serve.long_rows([made])
+    assert (held.value, held.met) == (made_s, met)
+    assert checked.value == 0.2
+
+
+@pytest.mark.slow
+def test_a_quick_run_makes_the_seg_of_a_long_cine(tmp_path: Path) -> None:
+    serve.main(["--quick", "--only", "long", "--rounds", "1", "--folder", str(tmp_path)])
+    held, checked = json.loads((tmp_path / "serve.json").read_text())
+    assert held["met"] is (held["value"] <= 0.5)
+    assert min(held["value"], checked["value"]) > 0.01
 
 
 @pytest.mark.slow
