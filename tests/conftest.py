@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from pynetdicom.dimse import DIMSEServiceProvider
+from pynetdicom.transport import AssociationSocket
 
 from dicom_node import metrics
 from dicom_node.demo.ports import free_port as find_port
@@ -43,6 +45,32 @@ def _stand_in_peers_hear_their_answers() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(DIMSEServiceProvider, "get_msg", get_msg_if_waited_for)
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _refused_sockets_are_closed() -> Iterator[None]:
+    """Close what pynetdicom 3.0.4 leaves to the garbage collector, which warns in some later test.
+
+    It shuts a socket down before it closes it, and one that never connected refuses the first.
+    """
+    shut_down = AssociationSocket._shutdown_socket
+
+    def shut_down_and_close(own: AssociationSocket) -> None:
+        shut_down(own)
+        if own.socket is not None:
+            own.socket.close()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(AssociationSocket, "_shutdown_socket", shut_down_and_close)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_before() -> Iterator[None]:
+    """Take back what a test, or a program that it called, changed of the logs."""
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)
 
 
 @pytest.fixture(scope="session")

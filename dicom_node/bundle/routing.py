@@ -10,7 +10,6 @@ from fnmatch import fnmatchcase
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
-from pydicom.datadict import dictionary_VR, tag_for_keyword
 
 from dicom_node.records import GROUPS, Geometry, ImageFacts
 
@@ -26,6 +25,9 @@ class Part(BaseModel):
 
 
 def _keyword(value: str) -> str:
+    # manifests are written by training too, on machines that have no DICOM package
+    from pydicom.datadict import dictionary_VR, tag_for_keyword  # noqa: PLC0415
+
     tag = tag_for_keyword(value)
     kind = "UN" if tag is None else dictionary_VR(tag)
     if kind in _UNMATCHED or kind.startswith("O"):

@@ -1,19 +1,10 @@
 import io
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import structlog
 
 from dicom_node import log
-
-
-@pytest.fixture(autouse=True)
-def as_before() -> Iterator[None]:
-    before = structlog.get_config()
-    yield
-    structlog.configure(**before)
 
 
 def written(capsys: pytest.CaptureFixture[str]) -> dict[str, object]:

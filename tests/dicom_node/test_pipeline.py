@@ -9,6 +9,7 @@ from pydicom import dcmread
 from pydicom.data import get_testdata_file
 from pydicom.dataset import FileDataset
 from pydicom.uid import generate_uid
+from structlog.testing import capture_logs
 
 from dicom_node.codes import COMMENT
 from dicom_node.config import Config, Destination, InferSettings, NodeSettings, StudySettings
@@ -421,13 +422,13 @@ def test_the_rule_of_the_site_takes_the_place_of_the_manifests(parts: Parts) -> 
 
 
 def test_a_refused_bundle_is_told_once_and_harms_no_other(
-    parts: Parts, capsys: pytest.CaptureFixture[str]
+    parts: Parts,
 ) -> None:
     assert parts.config.bundles is not None
     write_bundle(parts.config.bundles / "future.onnx", Task.QUALITY, name="future", opset=99)
     study = received(parts, STILL)
-    assert analyse_study(parts, study, "1")["results"] == 2
-    analyse_study(parts, study, "1")
-    said = [line for line in capsys.readouterr().out.splitlines() if "bundle refused" in line]
-    assert len(said) == 1
-    assert "future.onnx: is of opset 99" in said[0]
+    with capture_logs() as logs:
+        assert analyse_study(parts, study, "1")["results"] == 2
+        analyse_study(parts, study, "1")
+    [said] = [line for line in logs if line["event"] == "bundle refused"]
+    assert said["reason"].startswith("future.onnx: is of opset 99")

@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -332,8 +333,9 @@ def test_frames_that_the_store_has_are_counted_by_the_harvests_own_names() -> No
 
 
 def test_what_a_model_in_the_shadow_said_is_counted_and_named_and_owed_to_nobody(
-    site: Path,
+    site: Path, tmp_path: Path
 ) -> None:
+    site = shutil.copytree(site, tmp_path / "site")
     image = f"{DONE}.5.1"
     kept = Result(
         kind=ResultKind.SR,
