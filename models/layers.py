@@ -19,9 +19,18 @@ class ZScore(nn.Module):
     def forward(self, frames: Tensor) -> Tensor:
         """Map uint8 (N, 1, H, W) to float32 (N, 1, H, W)."""
         grey = frames.to(torch.float32)  # (N, 1, H, W)
-        centred = grey - grey.mean(dim=(1, 2, 3), keepdim=True)  # (N, 1, H, W)
-        variance = centred.square().mean(dim=(1, 2, 3), keepdim=True)  # (N, 1, 1, 1)
+        centred = grey - _mean(grey)  # (N, 1, H, W)
+        variance = _mean(centred.square())  # (N, 1, 1, 1)
         return centred / variance.clamp(min=SMALLEST_STD**2).sqrt()
+
+
+def _mean(values: Tensor) -> Tensor:
+    """Map (N, 1, H, W) to the mean of each frame, (N, 1, 1, 1): of each row, then of these.
+
+    onnxruntime adds up in the order in which values lie. Over a whole frame at once that would cost
+    two digits of float32, which a trained network makes much of.
+    """
+    return values.mean(dim=3, keepdim=True).mean(dim=(1, 2), keepdim=True)
 
 
 class ConvBlock(nn.Sequential):
