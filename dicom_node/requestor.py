@@ -91,12 +91,13 @@ class _AnswersOnly(DIMSEServiceProvider):
             return _NOTHING
         while True:
             context_id, message = super().get_msg(block=True)
-            is_report = isinstance(message, N_EVENT_REPORT) and message.is_valid_request
-            context = self.assoc._accepted_cx.get(context_id) if is_report else None
+            if not isinstance(message, N_EVENT_REPORT) or not message.is_valid_request:
+                return context_id, message
+            context = self.assoc._accepted_cx.get(context_id or 0)
             if context is None or message.AffectedSOPClassUID != context.abstract_syntax:
                 return context_id, message
             # an SCP may report before it answers, and after (PS3.4 J.3.3.1.2)
-            uid_to_service_class(context.abstract_syntax)(self.assoc).SCP(message, context)
+            uid_to_service_class(str(context.abstract_syntax))(self.assoc).SCP(message, context)
 
 
 _NOTHING: Final = (None, None)

@@ -58,9 +58,7 @@ def run_errand(
     for outcome in outcomes:
         word = _word(destination, outcome)
         counts[word] = counts.get(word, 0) + 1
-        metrics.count(metrics.DELIVERIES, name, word)
-        if destination is None or not _replaced(outbox, destination, outcome):
-            _settle(outbox, name, outcome, word, rng)
+        _take(outbox, name, destination, outcome, rng)
         last = outcome
     if destination is not None and (last is None or not last.is_down):
         asked, committed = _ask(outbox, config, destination, errand, rng)
@@ -71,6 +69,19 @@ def run_errand(
     else:
         _note(outbox, name, last, rng)
     return counts
+
+
+def _take(
+    outbox: Outbox,
+    name: str,
+    destination: AnyDestination | None,
+    outcome: Outcome,
+    rng: random.Random,
+) -> None:
+    word = _word(destination, outcome)
+    metrics.count(metrics.DELIVERIES, name, word)
+    if destination is None or not _replaced(outbox, destination, outcome):
+        _settle(outbox, name, outcome, word, rng)
 
 
 def _sent(

@@ -97,9 +97,10 @@ def test_a_commitment_request_is_acknowledged_and_noticed(
 
 
 def test_a_commitment_of_ten_thousand_instances_is_taken(running: Receiver) -> None:
-    assoc = associate(running)
     long = [item(number + 10**40) for number in range(10_000)]
-    assert request(assoc, commitment(ReferencedSOPSequence=long)) == 0x0000
+    asked = commitment(ReferencedSOPSequence=long)
+    assoc = associate(running)  # last: it is ended when nothing comes for a while
+    assert request(assoc, asked) == 0x0000
     assoc.release()
     assert len(noticed(running)[0].references) == 10_000
 
