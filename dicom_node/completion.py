@@ -7,7 +7,7 @@ modalities ask for the commitment of each image by itself. Whatever is said, an 
 again.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -15,7 +15,7 @@ from typing import Any, Final
 from dicom_node.config import StudySettings
 from dicom_node.index import CountRow, Index, StudyRow, Word
 from dicom_node.notices import Notices
-from dicom_node.records import NoticeKind
+from dicom_node.records import Notice, NoticeKind
 
 #: By which service, and how its word is told to the engineer.
 RULES: Final[tuple[tuple[NoticeKind, str], ...]] = (
@@ -151,15 +151,19 @@ class _Seen:
     count: CountRow | None
 
 
-def take_notices(notices: Notices, index: Index, *, limit: int = 256) -> int:
+def take_notices(
+    notices: Notices, index: Index, *, on_report: Callable[[Notice], bool], limit: int = 256
+) -> int:
     """Let the index remember the notices that wait longest; returns how many.
 
     Safe to kill at any moment: a notice is removed once it stands in the index, and one that stands
-    there already is known again by its file id.
+    there already is known again by its file id. What the node asked others for is no evidence:
+    `on_report` takes the reports, and returns whether one was news; taken twice it changes nothing.
     """
     taken = 0
     for notice in notices.waiting(limit):
-        is_new = index.evidence.take(notice)
+        is_report = notice.kind is NoticeKind.REPORT
+        is_new = on_report(notice) if is_report else index.evidence.take(notice)
         notices.remove(notice.file_id)
         taken += is_new
     return taken

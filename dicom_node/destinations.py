@@ -61,6 +61,10 @@ class Destination(_AnyDestination):
     port: Port
     #: null = in the clear
     tls: DestinationTls | None = None
+    #: whether a result is delivered only when it has committed to keep it (PS3.4 J)
+    commitment: bool = False
+    #: ... and how long its report is waited for before it is asked again
+    commitment_wait_s: Annotated[float, Field(gt=0)] = 3600.0
 
     @property
     def address(self) -> str:

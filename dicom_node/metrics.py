@@ -141,9 +141,9 @@ STAGE_FAILURES: Final = _counter(
 )
 DELIVERIES: Final = _counter(
     "deliveries",
-    "attempts to deliver an object",
+    "attempts to deliver an object, and answers to the question for its commitment",
     destination=(),
-    verdict=("delivered", "temporary", "permanent"),
+    verdict=("stored", "delivered", "temporary", "permanent"),
 )
 STUDIES: Final = _gauge("studies", "studies in the index", state=("open", "complete"))
 JOBS: Final = _gauge(
@@ -155,6 +155,11 @@ PROGRESS_AT: Final = _gauge(
     "jobs_progress_timestamp_seconds", "when a job last got further, or there was none to do"
 )
 OUTBOX_WAITING: Final = _gauge("outbox_waiting", "objects that are owed", destination=())
+OUTBOX_STORED: Final = _gauge(
+    "outbox_stored",
+    "objects that are stored, and that the destination has not committed to keep",
+    destination=(),
+)
 OUTBOX_DEAD: Final = _gauge("outbox_dead", "objects that were given up", destination=())
 OUTBOX_OLDEST: Final = _gauge(
     "outbox_oldest_seconds", "how long the oldest object that is owed waits", destination=()
@@ -184,6 +189,7 @@ METRICS: Final = (
     JOBS,
     PROGRESS_AT,
     OUTBOX_WAITING,
+    OUTBOX_STORED,
     OUTBOX_DEAD,
     OUTBOX_OLDEST,
 )

@@ -129,6 +129,7 @@ def report_address(callers: Sequence[Caller], ae_title: str, host: str) -> tuple
 
 
 def _from_json(values: dict[str, Any]) -> Notice:
+    failures = values.get("failures", ())
     return Notice(
         **values
         | {
@@ -136,5 +137,7 @@ def _from_json(values: dict[str, Any]) -> Notice:
             "study_instance_uids": tuple(values["study_instance_uids"]),
             "references": tuple(Reference(**each) for each in values["references"]),
             "received_at": datetime.fromisoformat(values["received_at"]).astimezone(UTC),
+            # a former program wrote none
+            "failures": tuple((Reference(**each), reason) for each, reason in failures),
         }
     )

@@ -10,13 +10,14 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from dicom_node import log, metrics
 from dicom_node.backoff import Patience
 from dicom_node.completion import Completions, take_notices
 from dicom_node.config import Config
-from dicom_node.deliver import Verdict, report_commitments, run_errand
+from dicom_node.deliver import Verdict, report_commitments, run_errand, settle_notice
 from dicom_node.forms import DEFAULT_FORMS, asked_forms
 from dicom_node.harvest import Harvester
 from dicom_node.inbox import Inbox, began_at
@@ -28,7 +29,7 @@ from dicom_node.notices import open_notices
 from dicom_node.outbox import Errand, Outbox
 from dicom_node.pixels.sandbox import PixelSandbox
 from dicom_node.pull import Lull, count_study, take_over_study
-from dicom_node.records import Instance, Result
+from dicom_node.records import Instance, Notice, Result
 from dicom_node.register import register_waiting
 from dicom_node.results import (
     Installation,
@@ -132,14 +133,21 @@ def deliver_errand(parts: Parts, study_instance_uid: str, name: str, lease: str)
     counts = run_errand(parts.outbox, parts.config, errand, rng=_jitter())
     if not counts:
         return {}
-    study = parts.index.study(study_instance_uid)
-    if counts[Verdict.DELIVERED.value] and study is not None:
-        waited_s = (_now() - study.last_received_at).total_seconds()
-        metrics.page().observe(metrics.TO_DELIVERED, waited_s, name)
+    if counts[Verdict.DELIVERED.value]:
+        _note_delivered(parts, study_instance_uid, name)
     log.get("deliver").info(
         "attempt ended", study_instance_uid=study_instance_uid, destination=name, counts=counts
     )
     return counts
+
+
+def take_report(parts: Parts, report: Notice) -> bool:
+    """Settle what a destination says of objects whose commitment it was asked for."""
+    name = parts.outbox.promises.destination_of(report.uid) or ""
+    settled = settle_notice(parts.outbox, parts.config, report, rng=_jitter())
+    for study_instance_uid in sorted(set(settled.delivered)):
+        _note_delivered(parts, study_instance_uid, name)
+    return bool(settled.delivered or settled.refused)
 
 
 def report_on_commitments(parts: Parts, first: str, _: str, *others: str) -> dict[str, int]:
@@ -198,7 +206,8 @@ class Dispatch:
         int
             How many files; 0 says that all that was received before the call is registered.
         """
-        take_notices(self._notices, self._parts.index)
+        parts = self._parts
+        take_notices(self._notices, parts.index, on_report=partial(take_report, parts))
         serial = self._parts.index.evidence.serial()
         counts = register_waiting(self._parts.inbox, self._parts.index, now=_now())
         if counts.total:
@@ -380,6 +389,13 @@ def _jitter() -> random.Random:
 
 def _now() -> datetime:
     return datetime.now(UTC)
+
+
+def _note_delivered(parts: Parts, study_instance_uid: str, name: str) -> None:
+    study = parts.index.study(study_instance_uid)
+    if study is not None:
+        waited_s = (_now() - study.last_received_at).total_seconds()
+        metrics.page().observe(metrics.TO_DELIVERED, waited_s, name)
 
 
 def _images(parts: Parts, study_instance_uid: str) -> list[Instance]:

@@ -266,6 +266,8 @@ class NoticeKind(StrEnum):
     PROCEDURE_STEP = "performed procedure step"
     #: Instance Availability Notification, N-CREATE (PS3.4 R.3.2)
     AVAILABILITY = "instance availability"
+    #: Storage Commitment Push Model, N-EVENT-REPORT on what this node asked for (PS3.4 J.3.3)
+    REPORT = "storage commitment report"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -286,15 +288,18 @@ class Notice:
     calling_ae_title: str
     #: address that it came from; a report goes there where ``node.callers`` names no host
     host: str
-    #: Transaction UID (0008,1195) of a commitment, else the SOP Instance UID of what was made
+    #: Transaction UID (0008,1195) of a commitment or a report, else the SOP Instance UID of what
+    #: was made
     uid: str
     #: Performed Procedure Step Status (0040,0252); "" of the other kinds, and where not sent
     status: str
     #: empty where the message names none
     study_instance_uids: tuple[str, ...]
-    #: in the order of the message, each instance once
+    #: in the order of the message, each instance once; of a report those that are kept
     references: tuple[Reference, ...]
     received_at: datetime
+    #: of a report: what is not kept, with its Failure Reason (0008,1197)
+    failures: tuple[tuple[Reference, int], ...] = ()
 
 
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")

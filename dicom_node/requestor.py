@@ -13,8 +13,10 @@ from typing import Any, Final, Protocol
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
+from pynetdicom.dimse_primitives import N_EVENT_REPORT
 from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 from pynetdicom.presentation import PresentationContext
+from pynetdicom.sop_class import uid_to_service_class
 
 
 class Peer(Protocol):
@@ -74,18 +76,36 @@ def associate(
 
 
 class _AnswersOnly(DIMSEServiceProvider):
-    """Gives a message to whoever waits for one, and none to the thread that only looks."""
+    """Gives a message to whoever waits for one, and none to the thread that only looks.
+
+    An N-EVENT-REPORT that comes meanwhile goes to its handler, in the thread of who waits.
+    """
+
+    def keep(self, message: Any, context_id: int) -> None:
+        """Take a request in the place of pynetdicom, which serves it in a thread of its own."""
+        self.msg_queue.put((context_id, message))
 
     def get_msg(self, block: bool = False) -> Any:  # a private union of pynetdicom
         """Return (context ID, message), or two times None."""
-        return super().get_msg(block=True) if block else _NOTHING
+        if not block:
+            return _NOTHING
+        while True:
+            context_id, message = super().get_msg(block=True)
+            if not isinstance(message, N_EVENT_REPORT) or not message.is_valid_request:
+                return context_id, message
+            context = self.assoc._accepted_cx.get(context_id or 0)
+            if context is None or message.AffectedSOPClassUID != context.abstract_syntax:
+                return context_id, message
+            # an SCP may report before it answers, and after (PS3.4 J.3.3.1.2)
+            uid_to_service_class(str(context.abstract_syntax))(self.assoc).SCP(message, context)
 
 
 _NOTHING: Final = (None, None)
 
 
 def _prepare(event: evt.Event) -> None:
-    event.assoc.dimse = _AnswersOnly(event.assoc)
+    assoc: Any = event.assoc
+    assoc.dimse = _AnswersOnly(assoc)
+    assoc._serve_request = assoc.dimse.keep
     # let no message wait: Nagle and the peer's delayed ACK cost 40 ms for every small one
-    connection: Any = event.assoc.dul.socket
-    connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    assoc.dul.socket.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -3,20 +3,25 @@
 from dicom_node.certificates import client_expiry
 from dicom_node.cli.accepting import probed
 from dicom_node.cli.listening import Finding, good_until
-from dicom_node.config import AnyDestination, Config, Destination, DicomwebDestination
-from dicom_node.deliver import ask, shake_hands
+from dicom_node.config import (
+    AnyDestination,
+    Config,
+    Destination,
+    DicomwebDestination,
+    NodeSettings,
+)
+from dicom_node.deliver import ask, lacks_commitment, shake_hands
 from dicom_node.destinations import DestinationTls
 from dicom_node.errors import ConfigError
 
 
 def destinations(config: Config) -> list[Finding]:
     """Ask every destination whether it is there."""
-    return [
-        (f"destination {one.name}", *_ask(one, config.node.ae_title)) for one in config.destinations
-    ]
+    return [(f"destination {one.name}", *_ask(one, config.node)) for one in config.destinations]
 
 
-def _ask(destination: AnyDestination, calling_ae_title: str) -> tuple[str, str]:
+def _ask(destination: AnyDestination, node: NodeSettings) -> tuple[str, str]:
+    calling_ae_title = node.ae_title
     if fault := ask(destination, calling_ae_title=calling_ae_title):
         return fault, ""
     if isinstance(destination, DicomwebDestination):
@@ -28,7 +33,21 @@ def _ask(destination: AnyDestination, calling_ae_title: str) -> tuple[str, str]:
             return fault, ""
         found += over_tls
     fault, accepts = probed(destination, calling_ae_title)
+    if destination.commitment:
+        fault = fault or _commitment_fault(destination, node)
+        accepts += "; commits to keep what it stores"
     return fault, "" if fault else f"{found}; {accepts}"
+
+
+def _commitment_fault(destination: Destination, node: NodeSettings) -> str:
+    if fault := lacks_commitment(destination, calling_ae_title=node.ae_title):
+        return fault
+    if any(caller.ae_title in (destination.ae_title, "*") for caller in node.callers):
+        return ""
+    return (
+        f"its storage commitment reports are turned away: list {destination.ae_title} under "
+        "node.callers"
+    )
 
 
 def _openly(destination: DicomwebDestination) -> str:

@@ -154,8 +154,14 @@ def _totals(node: str, counts: Mapping[str, Any]) -> Table:
 _STATES: Final = {
     DeliveryState.DELIVERED: "delivered",
     DeliveryState.WAITING: "on the way",
+    DeliveryState.STORED: "stored and not committed to",
     DeliveryState.DEAD: "given up",
     DeliveryState.WITHDRAWN: "replaced before they were sent",
+}
+_BACKLOGS: Final = {
+    DeliveryState.WAITING: "on the way to",
+    DeliveryState.STORED: "stored and not committed to by",
+    DeliveryState.DEAD: "given up for",
 }
 _ALWAYS: Final = (DeliveryState.DELIVERED, DeliveryState.WAITING)
 
@@ -309,7 +315,9 @@ def _owed(books: Opened) -> Iterator[Trouble]:
             continue
         rows = books.outbox.rows(backlog.state, limit=_ROWS)
         reason = next((row.reason for row in rows if row.destination == backlog.destination), "")
-        told = "given up for" if backlog.state is DeliveryState.DEAD else "on the way to"
+        if backlog.state is DeliveryState.STORED and not reason:
+            continue  # its report is waited for, as it should be
+        told = _BACKLOGS[backlog.state]
         since = clock(backlog.oldest_at)
         yield Trouble(
             f"{many(backlog.count, 'result')} {told} {backlog.destination}, the oldest of {since}",

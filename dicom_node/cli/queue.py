@@ -12,7 +12,7 @@ from dicom_node.config import Config
 from dicom_node.errors import ConfigError, PermanentError
 from dicom_node.jobs import Dispatcher, JobRow, database_url
 from dicom_node.node.layout import Layout
-from dicom_node.outbox import DeliveryRow, DeliveryState, Outbox
+from dicom_node.outbox import UNSETTLED, DeliveryRow, DeliveryState, Outbox
 
 app = typer.Typer(
     help="Deliveries that wait or failed, and jobs that run, failed or were cancelled.\n\n"
@@ -48,7 +48,7 @@ def show(
 
     Example: dicom-node queue list --config node.yaml
     """
-    states = () if everything else (DeliveryState.WAITING, DeliveryState.DEAD)
+    states = () if everything else (*UNSETTLED, DeliveryState.DEAD)
     settings = load(config)
     outbox, jobs = open_outbox(settings), open_jobs(settings)
     rows = [_record(row) for row in outbox.rows(*states)]
@@ -93,6 +93,8 @@ def retry(
     job: AnyJob = None, config: ConfigFile = DEFAULT_CONFIG, destination: OnlyTo = None
 ) -> None:
     """Try dead letters and waiting deliveries now, and failed studies again; or only one job.
+
+    What is stored and not committed to is not sent again: its commitment is asked for again.
 
     Example: dicom-node queue retry --destination pacs
     """
@@ -198,7 +200,7 @@ def _record(row: DeliveryRow) -> dict[str, object]:
         "kind": row.kind.value,
         "study_instance_uid": row.study_instance_uid,
         "attempts": row.attempts,
-        "due_at": row.due_at.isoformat(timespec="seconds") if row.state == "waiting" else "",
+        "due_at": row.due_at.isoformat(timespec="seconds") if row.state in UNSETTLED else "",
         "status": "" if row.status is None else f"0x{row.status:04X}",
         "reason": row.reason,
         "sop_instance_uid": row.sop_instance_uid,

@@ -13,7 +13,7 @@ from dicom_node.errors import PermanentError
 from dicom_node.inbox import sender_of
 from dicom_node.index import Index
 from dicom_node.node.layout import Layout
-from dicom_node.outbox import AnswerRow, DeliveryRow, Outbox, Said
+from dicom_node.outbox import UNSETTLED, AnswerRow, DeliveryRow, Outbox, Said
 from dicom_node.records import Instance
 from dicom_node.sop_classes import ULTRASOUND_IMAGES
 
@@ -197,7 +197,7 @@ def _delivery(row: DeliveryRow) -> dict[str, Any]:
         "state": row.state.value,
         "status": None if row.status is None else f"0x{row.status:04X}",
         "attempts": row.attempts,
-        "next_try_at": _at(row.due_at) if row.state.value == "waiting" else None,
+        "next_try_at": _at(row.due_at) if row.state in UNSETTLED else None,
         "reason": row.reason,
         "changed_at": _at(row.changed_at),
         "sop_instance_uid": row.sop_instance_uid,

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dicom_node.cli.where import many
-from dicom_node.outbox import Said
+from dicom_node.outbox import UNSETTLED, Said
 
 #: Of reasons that differ, so many are shown; --json has them all.
 SHOWN: Final = 4
@@ -128,9 +128,9 @@ def _delivered(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def _tries(found: Mapping[str, Any], state: str, rows: list[Mapping[str, Any]]) -> Iterator[str]:
     """Yield how often it was tried, and when it will be again."""
     tries = max(row["attempts"] for row in rows)
-    if state in ("waiting", "dead"):
+    if state in (*UNSETTLED, "dead"):
         yield f"{tries} tries" if tries != 1 else "1 try"
-    if state == "waiting":
+    if state in UNSETTLED:
         soonest = min(row["next_try_at"] for row in rows)
         is_due = soonest <= found["study"]["asked_at"]
         yield "its turn is now" if is_due else f"next at {_clock(soonest)}"
@@ -138,6 +138,7 @@ def _tries(found: Mapping[str, Any], state: str, rows: list[Mapping[str, Any]]) 
 
 _STATES: Final = {
     "waiting": "on the way",
+    "stored": "stored, not committed to yet",
     "delivered": "delivered",
     "dead": "given up",
     "withdrawn": "not sent",

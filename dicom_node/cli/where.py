@@ -144,6 +144,15 @@ def _owed(facts: Facts) -> Place | None:
     return Place(word="late" if tried else "sending", sentence=told)
 
 
+def _uncommitted(facts: Facts) -> Place | None:
+    stored = facts.in_state(DeliveryState.STORED)
+    if not stored:
+        return None
+    reason = next((row.reason for row in stored if row.reason), "its report is waited for")
+    told = f"{many(len(stored), 'result')} stored at {_names(stored)}, and not committed to yet"
+    return Place(word="stored", sentence=f"{told}: {reason}")
+
+
 def _rejected(facts: Facts) -> Place | None:
     if not facts.rejected:
         return None
@@ -182,6 +191,7 @@ _LOOKS: Final[tuple[Callable[[Facts], Place | None], ...]] = (
     _unfinished,
     _given_up,
     _owed,
+    _uncommitted,
     _rejected,
     _nothing,
     _arrived,

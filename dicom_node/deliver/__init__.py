@@ -1,6 +1,8 @@
 """The way out: results to their destinations, one association a study."""
 
+from dicom_node.deliver.asking_commitment import lacks_commitment
 from dicom_node.deliver.commitment import report_commitments
+from dicom_node.deliver.committed import settle_notice
 from dicom_node.deliver.dimse import echo, send
 from dicom_node.deliver.errand import run_errand
 from dicom_node.deliver.outcome import Outcome, Verdict
@@ -13,9 +15,11 @@ __all__ = [
     "Verdict",
     "ask",
     "echo",
+    "lacks_commitment",
     "probe",
     "report_commitments",
     "run_errand",
     "send",
+    "settle_notice",
     "shake_hands",
 ]

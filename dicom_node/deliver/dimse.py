@@ -51,7 +51,7 @@ def send(
         Our own AE title.
     """
     sop_classes = sorted({result.sop_class_uid for result in results})
-    assoc, refusal = _associate(destination, calling_ae_title, sop_classes)
+    assoc, refusal = open_association(destination, calling_ae_title, sop_classes)
     if assoc is None and refusal.is_class_refused:
         yield from (outcome(result, not_accepted(result)) for result in results)
         return
@@ -74,7 +74,7 @@ def echo(destination: Destination, *, calling_ae_title: str) -> str:
     str
         "" when it answered, else what is wrong and what to do.
     """
-    assoc, refusal = _associate(destination, calling_ae_title, [VERIFICATION])
+    assoc, refusal = open_association(destination, calling_ae_title, [VERIFICATION])
     if assoc is None:
         return refusal.reason
     status = assoc.send_c_echo()
@@ -92,10 +92,10 @@ _NOTHING_TAKEN: Final = Answer(
 )
 
 
-def _associate(
+def open_association(
     destination: Destination, calling_ae_title: str, sop_classes: Sequence[str]
 ) -> tuple[Association | None, Answer]:
-    """Return the association, or None and why there is none."""
+    """Ask for an association; return it, or None and why there is none."""
     try:
         tls = tls_of(destination)
     except ConfigError as exc:  # its files may be in the middle of a renewal

@@ -15,6 +15,11 @@ from dicom_node.outbox import DeliveryState, Outbox
 SAMPLE_S: Final = 10.0
 #: More jobs than this are not counted out.
 MOST_JOBS: Final = 1000
+_BACKLOGS: Final = {
+    DeliveryState.WAITING: metrics.OUTBOX_WAITING,
+    DeliveryState.STORED: metrics.OUTBOX_STORED,
+    DeliveryState.DEAD: metrics.OUTBOX_DEAD,
+}
 
 
 class Vitals:
@@ -67,15 +72,13 @@ class Vitals:
 
     def _sample_outbox(self) -> None:
         for destination in self._page.rows(metrics.OUTBOX_WAITING):
-            for metric in (metrics.OUTBOX_WAITING, metrics.OUTBOX_DEAD, metrics.OUTBOX_OLDEST):
+            for metric in (*_BACKLOGS.values(), metrics.OUTBOX_OLDEST):
                 self._page.set(metric, 0.0, *destination)
         now = self._clock()
         for backlog in self._outbox.backlogs():
-            is_waiting = backlog.state is DeliveryState.WAITING
-            metric = metrics.OUTBOX_WAITING if is_waiting else metrics.OUTBOX_DEAD
             # a destination that was taken out of the configuration counts with the others
-            self._page.add(metric, backlog.destination, by=backlog.count)
-            if is_waiting:
+            self._page.add(_BACKLOGS[backlog.state], backlog.destination, by=backlog.count)
+            if backlog.state is DeliveryState.WAITING:
                 age_s = now - backlog.oldest_at.timestamp()
                 self._page.set(metrics.OUTBOX_OLDEST, age_s, backlog.destination)
 

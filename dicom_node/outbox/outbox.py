@@ -14,6 +14,7 @@ from dicom_node.outbox import queries
 from dicom_node.outbox.capabilities import Capabilities
 from dicom_node.outbox.fallback import take_place
 from dicom_node.outbox.outages import OUTAGE, Outages
+from dicom_node.outbox.promises import LEASE_S, Promises
 from dicom_node.outbox.rows import (
     Backlog,
     DeliveryRow,
@@ -42,9 +43,6 @@ from dicom_node.outbox.versions import (
 )
 from dicom_node.records import Edition, Result
 
-#: A delivery that was handed out and not heard of for so long is handed out again.
-LEASE_S = 600.0
-
 
 class Outbox:
     """The durable outbox.
@@ -68,6 +66,8 @@ class Outbox:
         self.trail = Trail(self._engine, self._reads)
         #: what the destinations accept
         self.capabilities = Capabilities(self._engine)
+        #: what the destinations were asked to commit to
+        self.promises = Promises(self._engine)
 
     def close(self) -> None:
         """Close the database."""
@@ -216,19 +216,25 @@ class Outbox:
             )
             connection.execute(
                 sa.update(DELIVERY)
-                .where(queries.is_owed(errand), DELIVERY.c.due_at <= now.timestamp())
+                .where(queries.is_due(errand, now))
                 .values(due_at=now.timestamp() + LEASE_S)
             )
 
     def put_back(self, errand: Errand, now: datetime) -> None:
         """Let an errand that was handed out in vain be due at once."""
-        change = sa.update(DELIVERY).where(queries.is_owed(errand))
+        change = sa.update(DELIVERY).where(queries.is_to_do(errand, now))
         self._count(change.values(due_at=now.timestamp()))
 
     def waiting(self, errand: Errand) -> list[Result]:
         """Return the objects of an errand that are still owed, SEG before the SR on them."""
         with self._reads.connect() as connection:
             rows = connection.execute(queries.owed_results(errand))
+            return [to_result(row, self._results) for row in rows]
+
+    def unasked(self, errand: Errand, now: datetime) -> list[Result]:
+        """Return the objects of an errand that are stored, with no answer to wait for."""
+        with self._reads.connect() as connection:
+            rows = connection.execute(queries.unasked_results(errand, now))
             return [to_result(row, self._results) for row in rows]
 
     def delivered(
@@ -343,17 +349,21 @@ class Outbox:
             return [to_backlog(row) for row in connection.execute(queries.backlogs())]
 
     def retry(self, *, now: datetime, destination: str | None = None) -> int:
-        """Make every dead or waiting row due at once, whoever is down; returns how many."""
+        """Make every row that is not done due at once, whoever is down; returns how many.
+
+        Of what is stored the commitment is asked for anew.
+        """
         forgotten = sa.delete(OUTAGE)
         if destination is not None:
             forgotten = forgotten.where(OUTAGE.c.destination == destination)
         self._count(forgotten)
+        asked = self.promises.ask_anew(destination, now)
         change = sa.update(DELIVERY).where(
             DELIVERY.c.state.in_([DeliveryState.WAITING.value, DeliveryState.DEAD.value])
         )
         if destination is not None:
             change = change.where(DELIVERY.c.destination == destination)
-        return self._count(
+        return asked + self._count(
             change.values(
                 state=DeliveryState.WAITING.value,
                 due_at=now.timestamp(),

@@ -7,8 +7,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from dicom_node.outbox.outages import held_back
-from dicom_node.outbox.rows import DeliveryState, Errand
+from dicom_node.outbox.rows import UNSETTLED, DeliveryState, Errand
 from dicom_node.outbox.tables import DELIVERY, ERRAND, RESULT, VERSION
+from dicom_node.outbox.transactions import is_unasked
 from dicom_node.outbox.versions import HAS_VERSION, VERSIONS, results_with_versions
 
 
@@ -22,7 +23,7 @@ def due_errands(now: datetime) -> sa.Select[Any]:
     return (
         sa.select(study, name, sa.func.coalesce(sa.func.max(ERRAND.c.lease), 0).label("lease"))
         .select_from(DELIVERY.join(RESULT).outerjoin(ERRAND, handed_out))
-        .where(DELIVERY.c.state == DeliveryState.WAITING)
+        .where(DELIVERY.c.state.in_(UNSETTLED))
         .where(DELIVERY.c.due_at <= now.timestamp())
         .where(name.not_in(held_back(now)))
         .group_by(study, name)
@@ -31,24 +32,40 @@ def due_errands(now: datetime) -> sa.Select[Any]:
 
 
 def owed_studies() -> sa.Select[Any]:
-    """Ask for the studies of which something waits to be delivered."""
+    """Ask for the studies of which something waits to be delivered, or for its commitment."""
     return (
         sa.select(RESULT.c.study_instance_uid)
         .distinct()
         .select_from(DELIVERY.join(RESULT))
-        .where(DELIVERY.c.state == DeliveryState.WAITING)
+        .where(DELIVERY.c.state.in_(UNSETTLED))
     )
 
 
 def is_owed(errand: Errand) -> sa.ColumnElement[bool]:
-    """Tell the rows of ``delivery`` that an errand is about."""
+    """Tell the rows of ``delivery`` whose objects an errand has to send."""
+    return sa.and_(_is_of(errand), DELIVERY.c.state == DeliveryState.WAITING)
+
+
+def is_due(errand: Errand, now: datetime) -> sa.ColumnElement[bool]:
+    """Tell the rows for which an errand is handed out."""
+    return sa.and_(
+        _is_of(errand), DELIVERY.c.state.in_(UNSETTLED), DELIVERY.c.due_at <= now.timestamp()
+    )
+
+
+def is_to_do(errand: Errand, now: datetime) -> sa.ColumnElement[bool]:
+    """Tell the rows that an errand sends, or asks the commitment of."""
+    return sa.and_(
+        _is_of(errand), sa.or_(DELIVERY.c.state == DeliveryState.WAITING, is_unasked(now))
+    )
+
+
+def _is_of(errand: Errand) -> sa.ColumnElement[bool]:
     in_study = sa.select(RESULT.c.sop_instance_uid).where(
         RESULT.c.study_instance_uid == errand.study_instance_uid
     )
     return sa.and_(
-        DELIVERY.c.destination == errand.destination,
-        DELIVERY.c.state == DeliveryState.WAITING,
-        DELIVERY.c.sop_instance_uid.in_(in_study),
+        DELIVERY.c.destination == errand.destination, DELIVERY.c.sop_instance_uid.in_(in_study)
     )
 
 
@@ -62,6 +79,16 @@ def owed_results(errand: Errand) -> sa.Select[Any]:
     )
 
 
+def unasked_results(errand: Errand, now: datetime) -> sa.Select[Any]:
+    """Ask for the results that are stored, and whose commitment has to be asked for."""
+    return (
+        results_with_versions()
+        .join(DELIVERY, DELIVERY.c.sop_instance_uid == RESULT.c.sop_instance_uid)
+        .where(_is_of(errand), is_unasked(now))
+        .order_by(RESULT.c.kind, RESULT.c.sop_instance_uid)
+    )
+
+
 def delivered_results(study_instance_uid: str, destinations: Sequence[str]) -> sa.Select[Any]:
     """Ask for the SOP Instance UIDs of a study's results that these destinations have."""
     return (
@@ -71,7 +98,7 @@ def delivered_results(study_instance_uid: str, destinations: Sequence[str]) -> s
         .where(
             RESULT.c.study_instance_uid == study_instance_uid,
             DELIVERY.c.destination.in_(destinations),
-            DELIVERY.c.state == DeliveryState.DELIVERED,
+            DELIVERY.c.state.in_([DeliveryState.DELIVERED, DeliveryState.STORED]),
         )
     )
 
@@ -95,6 +122,6 @@ def backlogs() -> sa.Select[Any]:
     return (
         sa.select(state, name, sa.func.count().label("count"), oldest)
         .select_from(DELIVERY.join(RESULT))
-        .where(state.in_([DeliveryState.WAITING, DeliveryState.DEAD]))
+        .where(state.in_([*UNSETTLED, DeliveryState.DEAD]))
         .group_by(state, name)
     )

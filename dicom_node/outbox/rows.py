@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 
@@ -15,10 +15,16 @@ class DeliveryState(StrEnum):
     """Where one object stands with one destination."""
 
     WAITING = "waiting"
+    #: it is there, and the destination has not committed to keep it yet
+    STORED = "stored"
     DELIVERED = "delivered"
     DEAD = "dead"
     #: another object took its place: a later version before it was sent, or what is accepted
     WITHDRAWN = "withdrawn"
+
+
+#: Rows with which the node is not done: the others change only by hand.
+UNSETTLED: Final = (DeliveryState.WAITING, DeliveryState.STORED)
 
 
 @dataclass(frozen=True, kw_only=True)

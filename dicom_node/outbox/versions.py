@@ -42,7 +42,7 @@ def version_values(result: Result) -> dict[str, object]:
 
 
 def withdraw_before(connection: sa.Connection, source: str, version: int, at: float) -> None:
-    """Send no more of what was said of an image before a version."""
+    """Send no more of what was said of an image before a version; what is stored stays."""
     earlier = (
         sa.select(RESULT.c.sop_instance_uid)
         .select_from(RESULT.outerjoin(VERSION, HAS_VERSION))

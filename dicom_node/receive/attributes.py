@@ -36,12 +36,18 @@ _LONG: Final = frozenset(
 class Attributes:
     """What was found in a data set or an item, by keyword."""
 
-    values: dict[str, str] = field(default_factory=dict)
+    #: as sent
+    values: dict[str, bytes] = field(default_factory=dict)
     sequences: dict[str, list["Attributes"]] = field(default_factory=dict)
 
     def text(self, keyword: str) -> str:
         """Return a value without its padding, "" when absent."""
-        return self.values.get(keyword, "")
+        return self.values.get(keyword, b"").decode("latin-1").strip(" \0")
+
+    def number(self, keyword: str) -> int | None:
+        """Return the value of an attribute of VR US, None when it is absent or no such value."""
+        value = self.values.get(keyword, b"")
+        return int.from_bytes(value, "little") if len(value) == 2 else None
 
     def items(self, keyword: str) -> list["Attributes"]:
         """Return the items of a sequence, none when absent."""
@@ -97,8 +103,7 @@ class _Reader:
                 continue
             value_end = self._end(at, length, end)
             if keyword and inner is None:
-                value = self._data[at:value_end]
-                found.values[keyword] = value.decode("latin-1").strip(" \0")
+                found.values[keyword] = self._data[at:value_end]
             at = value_end
         return found, at
 

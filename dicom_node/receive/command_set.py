@@ -24,6 +24,7 @@ AFFECTED_SOP_INSTANCE_UID: Final = 0x1000
 #: Command Field (PS3.7 E.1)
 C_STORE_RQ: Final = 0x0001
 C_STORE_RSP: Final = 0x8001
+N_EVENT_REPORT_RQ: Final = 0x0100
 #: Command Data Set Type: no data set follows
 NO_DATA_SET: Final = 0x0101
 

@@ -92,7 +92,11 @@ def has_storage(contexts: Iterable[PresentationContext]) -> bool:
 @lru_cache(maxsize=256)  # two requests of the largest kind; a context takes some kilobytes
 def _context(abstract_syntax: str, transfer_syntaxes: tuple[str, ...]) -> PresentationContext:
     """Return a context, made once: pynetdicom checks every UID of it, and later only reads it."""
-    return build_context(abstract_syntax, list(transfer_syntaxes))
+    context = build_context(abstract_syntax, list(transfer_syntaxes))
+    if abstract_syntax == COMMITMENT:
+        # who reports is the class's SCP, and proposes to be (PS3.7 D.3.3.4)
+        context.scu_role = context.scp_role = True
+    return context
 
 
 @lru_cache(maxsize=1024)

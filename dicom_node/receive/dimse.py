@@ -12,6 +12,8 @@ from typing import Final, cast
 
 from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
+from pynetdicom.dimse_messages import DIMSEMessage
+from pynetdicom.dimse_primitives import N_EVENT_REPORT
 from pynetdicom.pdu_primitives import P_DATA
 
 from dicom_node import log
@@ -166,10 +168,22 @@ class StreamingDimse(DIMSEServiceProvider):
             [b"\x03" + command] if data_set is None else [b"\x03" + command, b"\x02" + data_set]
         )
         message.presentation_data_value_list.extend((context_id, part) for part in fragments)
+        kind = command_set.number(command_set.parse(command), command_set.COMMAND_FIELD)
+        if kind == command_set.N_EVENT_REPORT_RQ:
+            self._queue_report(context_id, message)
+            return
         self.receive_primitive(message)
         if self.message is not None:  # it could not be read, and would be gone on with
             self.dul.event_queue.queue.clear()
             raise UnreadableError("a message that cannot be read")
+
+    def _queue_report(self, context_id: int, message: P_DATA) -> None:
+        """Let the association's own thread serve it; pynetdicom would start one for each."""
+        whole = DIMSEMessage()
+        if not whole.decode_msg(message, self.assoc):
+            raise UnreadableError("a message that cannot be read")
+        report = cast(N_EVENT_REPORT, whole.message_to_primitive())
+        self.msg_queue.put((context_id, report))
 
     def _answer(self, context_id: int, storing: Storing) -> None:
         status = storing.finish()

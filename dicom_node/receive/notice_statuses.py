@@ -1,4 +1,4 @@
-"""How the node refuses N-ACTION, N-CREATE and N-SET, with the clause that says so."""
+"""How the node refuses N-ACTION, N-CREATE, N-SET and N-EVENT-REPORT, with the clause for it."""
 
 from typing import Final
 
@@ -21,6 +21,9 @@ NO_SUCH_INSTANCE: Final = Status(
 )
 NO_SUCH_ACTION: Final = Status(
     code=0x0123, comment="The only action type is 1", clause="PS3.4 J.3.2, PS3.7 10.1.4.1.10"
+)
+NO_SUCH_EVENT: Final = Status(
+    code=0x0113, comment="The event types are 1 and 2", clause="PS3.4 J.3.3, PS3.7 10.1.1.1.8"
 )
 INVALID_ARGUMENT: Final = Status(
     code=0x0115,
@@ -48,6 +51,7 @@ NOTICE_STATUSES: Final = (
     FAILED,
     NO_SUCH_INSTANCE,
     NO_SUCH_ACTION,
+    NO_SUCH_EVENT,
     INVALID_ARGUMENT,
     NOT_AUTHORIZED,
     NO_INSTANCE_UID,

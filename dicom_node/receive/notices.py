@@ -13,7 +13,7 @@ from typing import Any, Final, cast
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 from pynetdicom import evt
-from pynetdicom.dimse_primitives import N_ACTION, N_CREATE, N_SET
+from pynetdicom.dimse_primitives import N_ACTION, N_CREATE, N_EVENT_REPORT, N_SET
 from pynetdicom.transport import AddressInformation
 
 from dicom_node import log
@@ -37,6 +37,7 @@ from dicom_node.receive.notice_statuses import (
     NO_INSTANCE_UID,
     NO_ROOM,
     NO_SUCH_ACTION,
+    NO_SUCH_EVENT,
     NO_SUCH_INSTANCE,
     NOT_AUTHORIZED,
     NOTICE_STATUSES,
@@ -47,6 +48,8 @@ from dicom_node.records import Notice, NoticeKind, Reference, checked_uid
 #: Storage Commitment Push Model SOP Instance (PS3.4 J.3.5): the only one there is.
 COMMITMENT_INSTANCE: Final = "1.2.840.10008.1.20.1.1"
 _REQUEST_STORAGE_COMMITMENT: Final = 1
+#: Event Type ID (PS3.4 Table J.3-2): all is kept, or failures exist
+_RESULTS: Final = frozenset({1, 2})
 #: PS3.4 F.7.2.1 and F.7.2.2: with what a step begins, and what it may become
 _BEGINS: Final = frozenset({"IN PROGRESS"})
 _BECOMES: Final = frozenset({"", "IN PROGRESS", "COMPLETED", "DISCONTINUED"})
@@ -61,11 +64,12 @@ class _Said:
     status: str = ""
     study_instance_uids: tuple[str, ...] = ()
     references: tuple[Reference, ...] = ()
+    failures: tuple[tuple[Reference, int], ...] = ()
 
 
 def notice_handlers(settings: NodeSettings, notices: Notices) -> list[evt.EventHandlerType]:
-    """Return the handlers of N-ACTION, N-CREATE and N-SET."""
-    events = (evt.EVT_N_ACTION, evt.EVT_N_CREATE, evt.EVT_N_SET)
+    """Return the handlers of N-ACTION, N-CREATE, N-SET and N-EVENT-REPORT."""
+    events = (evt.EVT_N_ACTION, evt.EVT_N_CREATE, evt.EVT_N_SET, evt.EVT_N_EVENT_REPORT)
     return [(event, _on_message, [settings, notices]) for event in events]
 
 
@@ -88,7 +92,7 @@ def _on_message(
         notices.write(notice)
     except (RefusedError, TemporaryError, UnreadableError) as exc:
         return _refusal(exc, ae_title, host), None
-    instances = len(notice.references)
+    instances = len(notice.references) + len(notice.failures)
     log.get("receive").info(
         "noticed", kind=notice.kind.value, ae_title=ae_title, instances=instances
     )
@@ -107,6 +111,23 @@ def _read_commitment(event: evt.Event) -> _Said:
         raise _refused(INVALID_ARGUMENT)
     uid = _uid(data, "TransactionUID", INVALID_ARGUMENT)
     return _Said(kind=NoticeKind.COMMITMENT, uid=uid, references=references)
+
+
+def _read_report(event: evt.Event) -> _Said:
+    request = cast(N_EVENT_REPORT, event.request)
+    if request.AffectedSOPInstanceUID != COMMITMENT_INSTANCE:
+        raise _refused(NO_SUCH_INSTANCE)
+    if request.EventTypeID not in _RESULTS:
+        raise _refused(NO_SUCH_EVENT)
+    data = _decoded(event, request.EventInformation, _REPORT_SHAPE)
+    kept = _unique(_references(data.items("ReferencedSOPSequence"), INVALID_ARGUMENT))
+    failed = data.items("FailedSOPSequence")
+    reasons = (item.number("FailureReason") or FAILED.code for item in failed)
+    failures = tuple(zip(_references(failed, INVALID_ARGUMENT), reasons, strict=True))
+    if not kept and not failures:
+        raise _refused(INVALID_ARGUMENT)
+    uid = _uid(data, "TransactionUID", INVALID_ARGUMENT)
+    return _Said(kind=NoticeKind.REPORT, uid=uid, references=kept, failures=failures)
 
 
 def _read_new_step(event: evt.Event) -> _Said:
@@ -168,6 +189,10 @@ def _read_availability(event: evt.Event) -> _Said:
 
 _REFERENCE_SHAPE: Final = {"ReferencedSOPClassUID": None, "ReferencedSOPInstanceUID": None}
 _COMMITMENT_SHAPE: Final = {"TransactionUID": None, "ReferencedSOPSequence": _REFERENCE_SHAPE}
+_REPORT_SHAPE: Final = {
+    **_COMMITMENT_SHAPE,
+    "FailedSOPSequence": _REFERENCE_SHAPE | {"FailureReason": None},
+}
 _SERIES_SHAPE: Final = {
     "ReferencedImageSequence": _REFERENCE_SHAPE,
     "ReferencedNonImageCompositeSOPInstanceSequence": _REFERENCE_SHAPE,
@@ -187,6 +212,7 @@ _AVAILABILITY_SHAPE: Final = {
 #: (event, abstract syntax): how the message is read
 _READERS: Final[Mapping[tuple[str, str], Callable[[evt.Event], _Said]]] = {
     ("EVT_N_ACTION", COMMITMENT): _read_commitment,
+    ("EVT_N_EVENT_REPORT", COMMITMENT): _read_report,
     ("EVT_N_CREATE", PROCEDURE_STEP): _read_new_step,
     ("EVT_N_SET", PROCEDURE_STEP): _read_changed_step,
     ("EVT_N_CREATE", AVAILABILITY): _read_availability,

@@ -15,7 +15,7 @@ NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 US_IMAGE, SR = "1.2.840.10008.5.1.4.1.1.6.1", "1.2.840.10008.5.1.4.1.1.88.34"
 STUDY = "1.2.3"
 SETTINGS = StudySettings(quiet_s=30, evidence_quiet_s=5, longest_s=600)
-COMMITMENT, STEP, AVAILABILITY = NoticeKind
+COMMITMENT, STEP, AVAILABILITY, REPORT = NoticeKind
 
 
 @pytest.fixture
@@ -306,6 +306,35 @@ def test_notices_leave_the_spool_once_the_index_has_them(tmp_path: Path, index: 
     notices.write(notice)
     # the state that a kill leaves between the row and the removal
     assert index.evidence.take(notice)
-    assert take_notices(notices, index) == 0
+    assert take_notices(notices, index, on_report=lambda _: True) == 0
     assert len(notices) == 0
     assert [row.transaction_uid for row in index.commitments.latest(9)] == ["1.9"]
+
+
+def test_a_report_on_what_the_node_asked_for_is_no_evidence(index: Index, tmp_path: Path) -> None:
+    notices = Notices(tmp_path / "notices", disk=Disk(), check_room=lambda: None)
+    arrive(index, 1)
+    report = Notice(
+        file_id=new_file_id(),
+        kind=REPORT,
+        calling_ae_title="PACS",
+        host="192.0.2.1",
+        uid="1.9",
+        status="",
+        study_instance_uids=(),
+        references=(Reference(sop_class_uid=US_IMAGE, sop_instance_uid="1.5.1"),),
+        received_at=NOON,
+    )
+    notices.write(report)
+    taken: list[Notice] = []
+
+    def take(given: Notice) -> bool:
+        assert len(notices) == 1, "it goes when it is taken"
+        taken.append(given)
+        return True
+
+    assert take_notices(notices, index, on_report=take) == 1
+    assert taken == [report]
+    assert len(notices) == 0
+    assert index.evidence.serial() == 0
+    assert index.commitments.latest(9) == []

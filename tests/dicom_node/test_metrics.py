@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from dicom_node import metrics
+from dicom_node.completion import RULES
 from dicom_node.metrics import Kind, Page
 from dicom_node.receive.statuses import STATUSES, SUCCESS
-from dicom_node.records import NoticeKind
 
 DESTINATIONS = ("pacs", "archive")
 
@@ -31,7 +31,7 @@ def test_every_status_that_a_receiver_answers_has_a_series_of_its_own() -> None:
 
 
 def test_every_basis_of_a_completion_has_a_series_of_its_own() -> None:
-    bases = {*NoticeKind, "count", "quiet", "longest"}
+    bases = {*(kind for kind, _ in RULES), "count", "quiet", "longest"}
     assert set(metrics.COMPLETED.labels["basis"]) == bases
 
 

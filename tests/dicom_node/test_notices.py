@@ -1,4 +1,6 @@
 import errno
+import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from io import FileIO
 from pathlib import Path
@@ -64,6 +66,21 @@ def test_notices_are_read_back_in_the_order_of_their_coming(tmp_path: Path) -> N
         spool(tmp_path).write(each)
     assert list(spool(tmp_path).waiting(9)) == written
     assert list(spool(tmp_path).waiting(2)) == written[:2]
+
+
+def test_a_report_is_read_back_with_its_failures_and_a_former_programs_notice_without(
+    tmp_path: Path,
+) -> None:
+    lost = Reference(sop_class_uid="1.2.3", sop_instance_uid="1.3.9")
+    report = replace(notice(1), kind=NoticeKind.REPORT, failures=((lost, 0x0112),))
+    former, notices = notice(2), spool(tmp_path)
+    notices.write(report)
+    notices.write(former)
+    path = tmp_path / "notices" / "new" / f"{former.file_id}.json"
+    values = json.loads(path.read_text())
+    del values["failures"]
+    path.write_text(json.dumps(values))
+    assert list(notices.waiting(9)) == [report, former]
 
 
 def test_a_notice_waits_until_it_is_removed(tmp_path: Path) -> None:

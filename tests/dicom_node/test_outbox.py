@@ -247,6 +247,7 @@ def test_the_tally_follows_every_change_of_a_delivery(outbox: Outbox, tmp_path: 
     outbox.bury("1.4", "pacs", status=0xA900, reason="no", now=NOW)
     assert outbox.counts() == {
         DeliveryState.WAITING: 2,
+        DeliveryState.STORED: 0,
         DeliveryState.DELIVERED: 1,
         DeliveryState.DEAD: 1,
         DeliveryState.WITHDRAWN: 0,

@@ -41,6 +41,9 @@ class Orthanc:
     def post(self, path: str, body: bytes) -> Any:
         return json.loads(self._call(urllib.request.Request(self._url(path), data=body)))
 
+    def put(self, path: str, body: bytes) -> None:
+        self._call(urllib.request.Request(self._url(path), data=body, method="PUT"))
+
     def delete(self, path: str) -> None:
         self._call(urllib.request.Request(self._url(path), method="DELETE"))
 

@@ -79,6 +79,10 @@ def test_the_backlog_of_each_destination_is_told_also_when_it_is_gone(
     assert page.get(metrics.OUTBOX_WAITING, "pacs") == 0
     assert page.get(metrics.OUTBOX_OLDEST, "pacs") == 0
     assert page.get(metrics.OUTBOX_DEAD, "pacs") == 1
+    outbox.promises.stored("1.1", "pacs", status=0, now=NOW)
+    vitals.sample()
+    assert page.get(metrics.OUTBOX_STORED, "pacs") == 1
+    assert page.get(metrics.OUTBOX_WAITING, "pacs") == 0
 
 
 def test_databases_are_counted_now_and_then_and_life_is_shown_always(

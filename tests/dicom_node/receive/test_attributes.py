@@ -55,6 +55,16 @@ def encoded(dataset: Dataset, is_implicit: bool) -> bytes:
     return buffer.getvalue()
 
 
+@pytest.mark.parametrize("is_implicit", [False, True])
+def test_a_number_is_read_whatever_its_bytes_mean_as_text(is_implicit: bool) -> None:
+    made = Dataset()
+    for number in (0x0112, 0x2000, 0x0020):
+        made.FailureReason = number
+        found = parse(encoded(made, is_implicit), {"FailureReason": None}, is_implicit=is_implicit)
+        assert found.number("FailureReason") == number
+    assert Attributes().number("FailureReason") is None
+
+
 @pytest.mark.parametrize("undefined", [True, False])
 @pytest.mark.parametrize("is_implicit", [True, False])
 def test_what_is_wanted_is_read_and_nothing_else(is_implicit: bool, undefined: bool) -> None:

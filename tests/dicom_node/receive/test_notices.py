@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 from pydicom import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from pynetdicom import AE
+from pynetdicom import AE, build_role
 from pynetdicom.association import Association
-from pynetdicom.dimse_primitives import N_ACTION
+from pynetdicom.dimse_primitives import N_ACTION, N_EVENT_REPORT
+from pynetdicom.dsutils import encode
 from structlog.testing import capture_logs
 
 from dicom_node.config import Caller
@@ -96,9 +97,10 @@ def test_a_commitment_request_is_acknowledged_and_noticed(
 
 
 def test_a_commitment_of_ten_thousand_instances_is_taken(running: Receiver) -> None:
-    assoc = associate(running)
     long = [item(number + 10**40) for number in range(10_000)]
-    assert request(assoc, commitment(ReferencedSOPSequence=long)) == 0x0000
+    asked = commitment(ReferencedSOPSequence=long)
+    assoc = associate(running)  # last: it is ended when nothing comes for a while
+    assert request(assoc, asked) == 0x0000
     assoc.release()
     assert len(noticed(running)[0].references) == 10_000
 
@@ -234,6 +236,98 @@ def test_availability_without_a_study_is_refused(running: Receiver) -> None:
     assoc = associate(running)
     given = available(StudyInstanceUID=None)
     assert assoc.send_n_create(given, AVAILABILITY, "1.2.88")[0].Status == 0x0120
+    assoc.release()
+
+
+def reported(**changes: Any) -> Dataset:
+    values = {
+        "TransactionUID": "1.2.9",
+        "ReferencedSOPSequence": [item(1), item(2)],
+        "FailedSOPSequence": [item(3, FailureReason=0x0112), item(4)],
+    }
+    return data(**values | changes)
+
+
+def report(assoc: Association, said: Dataset, event: int = 2, instance: str = "") -> int:
+    where = instance or COMMITMENT_INSTANCE
+    return int(assoc.send_n_event_report(said, event, COMMITMENT, where)[0].Status)
+
+
+@pytest.mark.parametrize("roles", [(False, True), (True, True), None], ids=str)
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+def test_who_commits_may_report_in_the_reversed_role(
+    running: Receiver, roles: tuple[bool, bool] | None, syntax: str
+) -> None:
+    ae = AE("PEER")
+    ae.add_requested_context(COMMITMENT, syntax)
+    proposed = [] if roles is None else [build_role(COMMITMENT, *roles)]
+    assoc = ae.associate("127.0.0.1", running.port, ext_neg=proposed)
+    [context] = assoc.accepted_contexts
+    assert (context.as_scu, context.as_scp) == (roles or (True, False))
+    assert report(assoc, reported()) == 0x0000
+    assoc.release()
+    [notice] = noticed(running)
+    assert (notice.kind, notice.uid, notice.calling_ae_title) == (
+        NoticeKind.REPORT,
+        "1.2.9",
+        "PEER",
+    )
+    assert notice.references == (reference(1), reference(2))
+    assert notice.failures == ((reference(3), 0x0112), (reference(4), 0x0110))
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR UI")
+@pytest.mark.parametrize(
+    ("changes", "event", "instance", "status"),
+    [
+        ({}, 3, "", 0x0113),
+        ({}, 1, "1.2.3", 0x0112),
+        ({"TransactionUID": None}, 1, "", 0x0115),
+        ({"TransactionUID": "../evil"}, 1, "", 0x0115),
+        ({"ReferencedSOPSequence": None, "FailedSOPSequence": None}, 1, "", 0x0115),
+        ({"FailedSOPSequence": [data(FailureReason=0x0112)]}, 2, "", 0x0115),
+    ],
+)
+def test_a_report_that_is_wrong_is_refused(
+    running: Receiver, changes: dict[str, Any], event: int, instance: str, status: int
+) -> None:
+    assoc = associate(running)
+    assert report(assoc, reported(**changes), event, instance) == status
+    assoc.release()
+    assert noticed(running) == []
+
+
+def test_reports_that_come_in_one_go_are_kept_in_their_order(running: Receiver) -> None:
+    assoc = associate(running)
+    context = assoc._get_valid_context(COMMITMENT, "", None)
+    assert context.context_id is not None
+    # the reactor would take an answer for a request
+    assoc._reactor_checkpoint.clear()
+    for number in range(20):
+        message = N_EVENT_REPORT()
+        message.MessageID, message.EventTypeID = number + 1, 2
+        message.AffectedSOPClassUID = COMMITMENT
+        message.AffectedSOPInstanceUID = COMMITMENT_INSTANCE
+        information = encode(reported(TransactionUID=f"1.2.{number}"), False, True)
+        assert information is not None
+        message.EventInformation = BytesIO(information)
+        assoc.dimse.send_msg(message, context.context_id)
+    answers = [assoc.dimse.get_msg(block=True)[1] for _ in range(20)]
+    assoc._reactor_checkpoint.set()
+    assoc.release()
+    assert [answer.MessageIDBeingRespondedTo for answer in answers] == list(range(1, 21))
+    assert {int(answer.Status) for answer in answers} == {0x0000}
+    assert [notice.uid for notice in noticed(running)] == [f"1.2.{number}" for number in range(20)]
+
+
+def test_a_report_that_finds_no_room_may_be_made_again(
+    running: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assoc = associate(running)
+    monkeypatch.setattr(running.inbox, "_min_free_bytes", 1 << 62)
+    assert report(assoc, reported()) == 0x0213
+    monkeypatch.undo()
+    assert report(assoc, reported()) == 0x0000
     assoc.release()
 
 
