@@ -65,6 +65,10 @@ class Host:
         """Id of the process, None while there is none."""
         return self._helpers[0].pid if self._helpers else None
 
+    def fault(self) -> str:
+        """Return "": a process of one's own is there when it is asked."""
+        return ""
+
     def close(self) -> None:
         """End the process, unless it is at work: then it ends with this one.
 
