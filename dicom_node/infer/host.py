@@ -101,6 +101,10 @@ class Host:
                 except (HelperGoneError, HelperSilentError):
                     self._end()
 
+    def doubted(self) -> set[Path]:
+        """Return none: what this process loaded it runs."""
+        return set()
+
     def answer(self, path: Path, digest: str, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Run frames through a bundle; shapes as `Bundle.answer`.
 

@@ -26,6 +26,9 @@ class Hosting(Protocol):
     def forget(self, path: Path) -> None:
         """Give up a bundle."""
 
+    def doubted(self) -> set[Path]:
+        """Return the bundles that it may no longer run; they are loaded anew."""
+
     def answer(self, path: Path, digest: str, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Run frames through a bundle."""
 

@@ -140,7 +140,7 @@ class Models:
         """Return every sound bundle that stands in the folder now, by file name."""
         with self._lock:
             stamps = self._stamps()
-            self._forget_refusals()
+            self._forget_stale()
             if stamps != list(self._loaded):
                 self._reload(stamps)
             return self._models
@@ -227,12 +227,16 @@ class Models:
             self._said[path.name] = reason
             log.get("infer").error(event, bundle=path.name, reason=reason)
 
-    def _forget_refusals(self) -> None:
-        if self._settings.url is None or time.monotonic() < self._refused_until:
+    def _forget_stale(self) -> None:
+        """Let what a model server may have changed be loaded anew: used bundles, refused ones."""
+        doubted = self._host.doubted()
+        if not doubted and (self._settings.url is None or time.monotonic() < self._refused_until):
             return
         self._refused_until = time.monotonic() + self._refused_again_s
         self._loaded = {
-            stamp: found for stamp, found in self._loaded.items() if isinstance(found, Loaded)
+            stamp: found
+            for stamp, found in self._loaded.items()
+            if isinstance(found, Loaded) and Path(stamp[0]) not in doubted
         }
 
 

@@ -39,7 +39,7 @@ _KINDS: Final = {"UINT8": "uint8", "FP32": "float"}
 class _Served:
     """A bundle that the server runs."""
 
-    file: str
+    path: Path
     manifest: Manifest
     #: what this node's own run made of the trial frames
     answer: NDArray[np.float32]
@@ -71,6 +71,7 @@ class RemoteHost:
         self._client = Client(url, settings.ca)
         self._lock = threading.Lock()
         self._served: dict[Path, _Served] = {}
+        self._doubted: set[Path] = set()
 
     @property
     def pid(self) -> int | None:
@@ -112,16 +113,21 @@ class RemoteHost:
         with self._lock:
             self._served.pop(path, None)
 
+    def doubted(self) -> set[Path]:
+        """Return the bundles that the server no longer runs, as far as is known; each once."""
+        found, self._doubted = self._doubted, set()
+        return found
+
     def answer(self, path: Path, digest: str, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Run frames through a bundle; shapes as `Bundle.answer`.
 
         Raises
         ------
         InferenceError
-            When the model fails or is silent over these frames and not over the trial frames, or
-            the server runs another network by now.
+            When the model fails or is silent over these frames and not over the trial frames.
         ModelServerDownError
-            When the server gives no answer, or no longer has the model.
+            When the server gives no answer, or runs another network by now: whoever asks `doubted`
+            finds out what to do without it.
         TemporaryError
             When another bundle stands under this path now.
         """
@@ -145,7 +151,7 @@ class RemoteHost:
             raise BundleError(f"{path.name}: trial frames: {exc}; export it again") from None
         finally:
             self._local.close()  # a process of 120 MiB that nobody needs until the next bundle
-        served = _Served(file=path.name, manifest=manifest, answer=expected)
+        served = _Served(path=path, manifest=manifest, answer=expected)
         self._fit(served)
         try:
             difference = self._difference(served)
@@ -171,13 +177,13 @@ class RemoteHost:
             facts = self._facts(served)
         except (ModelServerDownError, InferenceError) as exc:
             raise ModelServerDownError(
-                f"{served.file}: {exc}; load this file there as {name}, or take it out of the "
+                f"{served.path.name}: {exc}; load this file there as {name}, or take it out of the "
                 "folder: studies wait"
             ) from None
         # some servers declare nothing: then the trial alone decides
         if facts.inputs and facts.outputs:
             cure = f"{self._url} runs another network as {name}: load this file there"
-            check_signature(served.file, _Declared(facts), served.manifest, cure)
+            check_signature(served.path.name, _Declared(facts), served.manifest, cure)
 
     def _facts(self, served: _Served) -> ModelFacts:
         name, version = served.manifest.name, served.manifest.version
@@ -207,8 +213,8 @@ class RemoteHost:
                 return ""
             what = f"is {gap:.3g} off, {TOLERANCE:g} is the limit"
         return (
-            f"{served.file}: {self._url} answers trial frames otherwise than this file: as {name} "
-            f"it {what}; load this file there, in float32"
+            f"{served.path.name}: {self._url} answers trial frames otherwise than this file: as "
+            f"{name} it {what}; load this file there, in float32"
         )
 
     def _try_again(self, served: _Served) -> None:
@@ -217,7 +223,9 @@ class RemoteHost:
         except InferenceError as exc:  # trial frames have no fault: the server has
             raise ModelServerDownError(f"trial frames: {exc}") from None
         if difference:
-            raise InferenceError(difference)
+            served.tried_at = float("-inf")
+            self._doubted.add(served.path)
+            raise ModelServerDownError(difference)
 
     def _run(self, served: _Served, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
         try:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from urllib.error import URLError
 
 import pytest
@@ -36,8 +36,13 @@ class ModelServer:
     def url(self) -> str:
         return f"grpc://127.0.0.1:{self.grpc_port}"
 
-    def put(self, bundle: Path, *, name: str = "", version: str = "", **settings: Any) -> None:
-        """Serve a bundle from the next start on, under its own name or another."""
+    def put(
+        self, bundle: Path, *, name: str = "", version: str | None = None, pause_s: float = 0.0
+    ) -> None:
+        """Serve a bundle from the next start on, under its own name or another.
+
+        It waits for `pause_s` before each answer.
+        """
         manifest = Bundle(bundle).manifest
         name = name or manifest.name
         place = self.folder / name
@@ -49,12 +54,15 @@ class ModelServer:
         tree = {
             "name": name,
             "implementation": f"{_RUNTIME.stem}.OnnxModel",
-            "parameters": {"uri": str(place / "model.onnx")}
-            | ({"version": version} if version else {}),
+            "parameters": {
+                "uri": str(place / "model.onnx"),
+                "version": version,
+                "extra": {"pause_s": pause_s},
+            },
             "inputs": [{"name": INPUT_NAME, "datatype": "UINT8", "shape": [-1, 1, *size]}],
             "outputs": [{"name": "answer", "datatype": "FP32", "shape": list(answer)}],
         }
-        (place / "model-settings.json").write_text(json.dumps(tree | settings))
+        (place / "model-settings.json").write_text(json.dumps(tree))
 
     def start(self) -> None:
         """Start it and wait until it is ready."""

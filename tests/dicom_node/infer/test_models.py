@@ -15,8 +15,11 @@ from dicom_node.records import Geometry, Instance, Task, WeakLabels
 from tests.support.oip_server import OipServer, oip_server
 
 pytest.importorskip("onnx", reason="needs the train group: make test installs it")
-from tests.support.bundles import write_bundle
+from onnx import GraphProto, numpy_helper
 
+from tests.support.bundles import HEIGHT, WIDTH, mean_is_quality, write_bundle
+
+FRAMES = np.zeros((1, 1, HEIGHT, WIDTH), np.uint8)
 LIVER = frozenset({"liver"})
 INSTANCE = Instance(
     sop_instance_uid="1.2.3",
@@ -99,6 +102,14 @@ def server(tmp_path: Path) -> Iterator[OipServer]:
     path.unlink()
 
 
+def reversed_quality() -> GraphProto:
+    """Return a network that likes what the usual one does not."""
+    graph = mean_is_quality(HEIGHT, WIDTH)
+    [steepness] = [one for one in graph.initializer if one.name == "steepness"]
+    steepness.CopyFrom(numpy_helper.from_array(np.float32(-100), steepness.name))
+    return graph
+
+
 def on_server(folder: Path, server: OipServer) -> Models:
     return Models(folder, InferSettings(url=server.url, threads=1))
 
@@ -145,4 +156,24 @@ def test_what_was_refused_for_what_its_server_runs_serves_once_that_is_mended(
     assert names(models) == []
     server.run = right
     assert names(models) == ["a.onnx"]
+    models.close()
+
+
+def test_a_server_that_goes_on_to_the_next_version_is_followed_without_a_failure(
+    tmp_path: Path, server: OipServer
+) -> None:
+    (tmp_path / "bundles").mkdir()
+    old = write_bundle(tmp_path / "bundles" / "old.onnx", Task.QUALITY)
+    new = write_bundle(
+        tmp_path / "bundles" / "new.onnx", Task.QUALITY, graph=reversed_quality(), version="2"
+    )
+    models = on_server(tmp_path / "bundles", server)
+    [first] = models.current()
+    assert (first.path, list(models.refused())) == (old, ["new.onnx"])
+    server.run, server.version = Bundle(new, threads=1).answer, "2"
+    with pytest.raises(ModelServerDownError, match="otherwise than this file"):
+        first.answer(FRAMES)
+    [second] = models.current()
+    assert (second.path, list(models.refused())) == (new, ["old.onnx"])
+    assert np.array_equal(second.answer(FRAMES), server.run(FRAMES))
     models.close()

@@ -150,8 +150,9 @@ def test_a_model_that_is_gone_while_it_is_used_is_waited_for_and_tried_when_it_i
         answer(host, path)
     server.models = ("test-quality",)
     right, server.run = server.run, another
-    with pytest.raises(InferenceError, match="answers trial frames otherwise than this file"):
+    with pytest.raises(ModelServerDownError, match="answers trial frames otherwise than this file"):
         answer(host, path)
+    assert (host.doubted(), host.doubted()) == ({path}, set())
     server.run = right
     assert np.array_equal(answer(host, path), right(FRAMES))
 
@@ -163,7 +164,7 @@ def test_another_version_is_tried_before_its_answer_is_believed(
     server.version = "2"
     assert np.array_equal(answer(host, path), server.run(FRAMES))
     server.version, server.run = "3", another
-    with pytest.raises(InferenceError, match="otherwise than this file"):
+    with pytest.raises(ModelServerDownError, match="otherwise than this file"):
         answer(host, path)
 
 
@@ -171,7 +172,7 @@ def test_a_model_that_is_used_is_tried_again_after_a_while(server: OipServer, pa
     host = RemoteHost(settings(server), server.url, check_s=0.0)
     host.load(path)
     server.run = another
-    with pytest.raises(InferenceError, match="otherwise than this file"):
+    with pytest.raises(ModelServerDownError, match="otherwise than this file"):
         answer(host, path)
     host.close()
 

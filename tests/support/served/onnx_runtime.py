@@ -1,5 +1,6 @@
 """What MLServer needs to run a bundle: loaded by it, in its own environment."""
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ class OnnxModel(MLModel):
         return True
 
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:
+        time.sleep(self.settings.parameters.extra["pause_s"])
         [frames] = payload.inputs
         array = np.asarray(NumpyCodec.decode_input(frames), np.uint8)
         [answer] = self._session.run(None, {frames.name: array})
