@@ -1,5 +1,6 @@
 """Where models run: what `Models` asks of a host, and which one the settings want."""
 
+import os
 from pathlib import Path
 from typing import Protocol
 
@@ -40,6 +41,8 @@ def host_for(settings: InferSettings) -> Hosting:
     """Return the host that the settings want: a process of this node, or a model server."""
     if settings.url is None:
         return Host(settings)
+    # it would write lines of its own between those of the log
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     # grpcio is loaded, and needed, only here
     from dicom_node.infer.remote import RemoteHost  # noqa: PLC0415
 

@@ -20,7 +20,7 @@ from onnx import numpy_helper
 
 from tests.support.bundles import HEIGHT, WIDTH, mean_is_quality, write_bundle
 
-pytestmark = [pytest.mark.peers, pytest.mark.slow]
+pytestmark = [pytest.mark.peers, pytest.mark.slow, pytest.mark.timeout(240)]
 
 FRAMES = np.random.default_rng(1).integers(0, 256, (3, 1, HEIGHT, WIDTH), np.uint8)
 

@@ -19,7 +19,12 @@ from tests.support.pacs import Pacs, pacs
 pytest.importorskip("onnx", reason="needs the train group: make test installs it")
 from tests.support.bundles import write_bundle
 
-pytestmark = [pytest.mark.dimse, pytest.mark.peers, pytest.mark.slow]
+pytestmark = [
+    pytest.mark.dimse,
+    pytest.mark.peers,
+    pytest.mark.slow,
+    pytest.mark.timeout(360),
+]
 
 SEG = "1.2.840.10008.5.1.4.1.1.66.4"
 SR = "1.2.840.10008.5.1.4.1.1.88.34"
@@ -134,3 +139,4 @@ def test_a_study_whose_server_is_killed_in_the_middle_goes_on_when_it_is_back(
     assert sources(peer, "SR") == uids, "each image once, and no report of a failure besides"
     assert re.findall('"failures": ([0-9]+)', node.log) == ["0"]
     assert json.loads(node.cli("queue", "list", "--json").stdout)["failed_jobs"] == []
+    assert all(json.loads(line) for line in node.log.splitlines()), "the log stays JSON"
