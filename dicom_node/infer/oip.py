@@ -142,17 +142,25 @@ class Client:
 
     def __init__(self, url: str, ca: Path | None = None) -> None:
         self.url = url
-        scheme, _, address = url.partition("://")
-        if scheme == "grpcs":
-            roots = None if ca is None else ca.read_bytes()
-            credentials = grpc.ssl_channel_credentials(root_certificates=roots)
-            self._channel = grpc.secure_channel(address, credentials, options=_OPTIONS)
-        else:
-            self._channel = grpc.insecure_channel(address, options=_OPTIONS)
+        self._ca = ca
+        self._channel: Any = None
 
     def close(self) -> None:
-        """Hang up."""
-        self._channel.close()
+        """Hang up; a later call connects again."""
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            channel.close()
+
+    def _connected(self) -> Any:
+        if self._channel is None:
+            scheme, _, address = self.url.partition("://")
+            if scheme == "grpcs":
+                roots = None if self._ca is None else self._ca.read_bytes()
+                credentials = grpc.ssl_channel_credentials(root_certificates=roots)
+                self._channel = grpc.secure_channel(address, credentials, options=_OPTIONS)
+            else:
+                self._channel = grpc.insecure_channel(address, options=_OPTIONS)
+        return self._channel
 
     def server_is_ready(self, timeout_s: float) -> bool:
         """Whether it can answer at all."""
@@ -195,7 +203,7 @@ class Client:
         return Answer(outputs=outputs, version=found.model_version)
 
     def _call(self, method: str, timeout_s: float, **fields: Any) -> Any:
-        call = self._channel.unary_unary(
+        call = self._connected().unary_unary(
             f"/{_PACKAGE}.{_SERVICE}/{method}",
             request_serializer=_in_bytes,
             response_deserializer=reader(f"{method}Response"),

@@ -79,7 +79,10 @@ class RemoteHost:
         return self._local.pid
 
     def close(self) -> None:
-        """Hang up, unless a call is running: then that ends with this process."""
+        """Hang up, unless a call is running: then that ends with this process.
+
+        A later call connects again, as a study goes on until this process ends.
+        """
         self._local.close()
         if self._lock.acquire(blocking=False):
             try:
@@ -144,8 +147,8 @@ class RemoteHost:
     def _load(self, path: Path) -> Loaded:
         if fault := self.fault():  # sooner than after a minute of loading
             raise ModelServerDownError(fault)
-        manifest = self._local.load(path).manifest
         try:
+            manifest = self._local.load(path).manifest
             expected = self._local.answer(path, manifest.digest, trial_frames(manifest))
         except InferenceError as exc:
             raise BundleError(f"{path.name}: trial frames: {exc}; export it again") from None

@@ -236,3 +236,12 @@ def test_a_damaged_bundle_is_refused_as_everywhere(host: RemoteHost, path: Path)
     path.write_bytes(b"damaged")
     with pytest.raises(BundleError, match="no ONNX model"):
         host.load(path)
+    assert host.pid is None
+
+
+def test_a_study_that_still_runs_when_the_node_stops_gets_its_answer(
+    host: RemoteHost, server: OipServer, path: Path
+) -> None:
+    host.load(path)
+    host.close()
+    assert np.array_equal(answer(host, path), server.run(FRAMES))
