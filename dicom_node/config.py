@@ -4,6 +4,7 @@ An unknown key, a wrong type or an impossible value is an error that names file,
 cure. Relative paths are relative to the file they stand in.
 """
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -151,6 +152,10 @@ class HarvestSettings(Section):
 class InferSettings(Section):
     """How models run."""
 
+    #: an Open Inference Protocol server that runs them; null = a process of this node does
+    url: Annotated[str, StringConstraints(pattern=r"^grpcs?://[^/@\s]+:[0-9]{1,5}$")] | None = None
+    #: PEM file of the authorities that may have signed its certificate; null = the system's
+    ca: Path | None = Field(default=None, strict=False)
     threads: Annotated[int, Field(ge=1)] | None = None
     #: longest wait for a model's answer to a few frames
     timeout_s: Annotated[float, Field(gt=0)] = 60.0
@@ -221,6 +226,7 @@ def load(path: Path) -> Config:
         raise ConfigError("\n".join(_faults(exc, path, tree))) from None
     _check_destinations(config, path)
     _check_ports(config, path)
+    _check_model_server(config.infer, path)
     return _absolute(config, path.resolve().parent)
 
 
@@ -331,6 +337,27 @@ def _check_ports(config: Config, path: Path) -> None:
             )
 
 
+def _check_model_server(infer: InferSettings, path: Path) -> None:
+    if infer.ca is not None and not (infer.url or "").startswith("grpcs:"):
+        raise ConfigError(f"{path}: infer.ca: only for infer.url: grpcs://...; set it to null")
+    if infer.ca is not None and not (path.resolve().parent / infer.ca).is_file():
+        raise ConfigError(f"{path}: infer.ca: {infer.ca} is no file; name a PEM file")
+    # asked for without loading them: most nodes have no model server
+    missing = [one for one in ("grpc", "google.protobuf") if not _is_installed(one)]
+    if infer.url is not None and missing:
+        raise ConfigError(
+            f"{path}: infer.url: needs {' and '.join(missing)}; pip install 'dicom-node[oip]', or "
+            "set it to null"
+        )
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # the package that it is in is missing, too
+        return False
+
+
 def _absolute(config: Config, base: Path) -> Config:
     harvest = config.harvest
     tls = config.node.tls
@@ -346,6 +373,9 @@ def _absolute(config: Config, base: Path) -> Config:
             "node": config.node.model_copy(update={"data": base / config.node.data, "tls": tls}),
             "bundles": None if config.bundles is None else base / config.bundles,
             "destinations": tuple(one.rooted(base) for one in config.destinations),
+            "infer": config.infer.model_copy(
+                update={"ca": config.infer.ca and base / config.infer.ca}
+            ),
             "harvest": harvest.model_copy(
                 update={"site_labels": harvest.site_labels and base / harvest.site_labels}
             ),

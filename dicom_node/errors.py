@@ -8,6 +8,7 @@
     |   +-- InboxFullError     the spool has no room: DIMSE 0xA700
     |   +-- DatabaseDownError    one of the node's databases cannot be written now
     |   +-- DestinationDownError
+    |   +-- ModelServerDownError
     +-- PermanentError     trying again cannot help
         +-- RefusedError       an object that the node does not take: carries the DIMSE status
         +-- UnreadableError    bytes that are not the DICOM they claim to be
@@ -45,6 +46,10 @@ class DatabaseDownError(TemporaryError):
 
 class DestinationDownError(TemporaryError):
     """The destination cannot be reached at present."""
+
+
+class ModelServerDownError(TemporaryError):
+    """The model server gives no answer at present; its studies go on when it does."""
 
 
 class PermanentError(NodeError):

@@ -23,7 +23,12 @@ from dbos import error as dbos_error
 
 from dicom_node import log
 from dicom_node.config import FIRST_NODE
-from dicom_node.errors import DatabaseDownError, JobCancelledError, TemporaryError
+from dicom_node.errors import (
+    DatabaseDownError,
+    JobCancelledError,
+    ModelServerDownError,
+    TemporaryError,
+)
 
 #: Rows of another version would be stranded by an upgrade: it moves only with incompatible stages.
 APPLICATION_VERSION = "1"
@@ -69,6 +74,11 @@ class JobRow:
         return f":{study_instance_uid}:" in self.job_id
 
     @property
+    def is_put_off(self) -> bool:
+        """Whether it ended because a model server gave no answer, and goes on by itself."""
+        return self.error == ModelServerDownError.__name__
+
+    @property
     def cure(self) -> str:
         """What a person does about a job that is not worked on any more."""
         again = f"dicom-node queue retry {self.job_id}"
@@ -81,6 +91,11 @@ class JobRow:
             return (
                 "cancelled by hand, or by a node that took the study over; "
                 f"{again} runs it from its first stage"
+            )
+        if self.is_put_off:
+            return (
+                "its model server gave no answer: 'dicom-node check' says why; it goes on by "
+                "itself when there is one"
             )
         if self.error:
             return f"mend what the line 'job failed' of the log names, then {again}"
@@ -334,6 +349,9 @@ def _register(
         except JobCancelledError:
             log.get("jobs").info("job cancelled", what=name)
             raise
+        except ModelServerDownError as exc:
+            log.get("jobs").warning("job put off", what=name, reason=str(exc))
+            raise
         except Exception as exc:
             # its message may quote a data set: the log gets the kind and the place
             cause, where = type(exc).__name__, log.place_of(exc)
@@ -346,4 +364,7 @@ def _register(
 
 
 def _is_temporary(error: BaseException) -> bool:
-    return isinstance(error, TemporaryError | OSError)
+    # to wait for a model server here would hold up what needs none; the node hands it out again
+    return isinstance(error, TemporaryError | OSError) and not isinstance(
+        error, ModelServerDownError
+    )

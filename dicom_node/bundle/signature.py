@@ -44,7 +44,9 @@ class _Tensor(Protocol):
     shape: Sequence[object]
 
 
-def check_signature(name: str, session: Any, manifest: Manifest) -> None:
+def check_signature(
+    name: str, session: Any, manifest: Manifest, cure: str = "export it again"
+) -> None:
     """Refuse a graph that does not take or give what its manifest says.
 
     Parameters
@@ -55,6 +57,8 @@ def check_signature(name: str, session: Any, manifest: Manifest) -> None:
         The graph.
     manifest : Manifest
         Of the same file.
+    cure : str
+        Ends the sentence.
 
     Raises
     ------
@@ -70,9 +74,9 @@ def check_signature(name: str, session: Any, manifest: Manifest) -> None:
     for verb, tensors, kind, shape in sides:
         found = ", ".join(map(_words, tensors))
         if len(tensors) != 1 or not _fits(tensors[0], kind, shape):
-            raise _mismatch(name, verb, found, f"{kind} {_shown(shape)}")
+            raise _mismatch(name, verb, found, f"{kind} {_shown(shape)}", cure)
     if session.get_inputs()[0].name != INPUT_NAME:
-        raise _mismatch(name, "takes", session.get_inputs()[0].name, INPUT_NAME)
+        raise _mismatch(name, "takes", session.get_inputs()[0].name, INPUT_NAME, cure)
 
 
 def black_frames(manifest: Manifest) -> NDArray[np.uint8]:
@@ -118,10 +122,12 @@ def _fits(tensor: _Tensor, kind: str, shape: _Shape) -> bool:
     )
 
 
-def _mismatch(name: str, verb: str, found: str, wanted: str) -> BundleError:
+def _mismatch(
+    name: str, verb: str, found: str, wanted: str, cure: str = "export it again"
+) -> BundleError:
     return BundleError(
         f"{name}: {verb} {found or 'nothing'}, but a model with this manifest needs {wanted}; "
-        "export it again"
+        f"{cure}"
     )
 
 

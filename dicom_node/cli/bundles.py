@@ -15,6 +15,7 @@ from dicom_node.cli.options import DEFAULT_CONFIG, AsJson, ConfigFile, load, pri
 from dicom_node.config import Config
 from dicom_node.errors import ConfigError
 from dicom_node.infer import Model, Models
+from dicom_node.infer.hosting import host_for
 
 app = typer.Typer(
     help="The model bundles that this node serves.\n\n"
@@ -24,6 +25,10 @@ app = typer.Typer(
 
 _COLUMNS: Final = ("file", "name", "version", "task", "digest", "role", "runs on", "fault")
 BundleFile = Annotated[Path, typer.Argument(help="An .onnx bundle.", exists=True, dir_okay=False)]
+Served = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", help="Its model server (infer.url) has to answer the same."),
+]
 
 
 @app.command("list")
@@ -66,8 +71,10 @@ def show(file: BundleFile, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def check(file: BundleFile) -> None:
+def check(file: BundleFile, config: Served = None) -> None:
     """Verify a bundle's digest and load it; exit status 1 when it is refused.
+
+    With --config the model server of that node must run the same.
 
     Example: dicom-node bundles check bundles/view-quality.onnx
     """
@@ -77,6 +84,8 @@ def check(file: BundleFile) -> None:
         f"{file.name}: sound, {manifest.name} {manifest.version}, digest {manifest.digest}, "
         f"runs on {bundle.provider.removesuffix('ExecutionProvider')}"
     )
+    if config is not None:
+        typer.echo(f"{_checked_server(file, config)} answers the same")
 
 
 @contextmanager
@@ -86,6 +95,15 @@ def looked_through(config: Config) -> Iterator[Models]:
     with closing(Models(config.bundles, config.infer)) as models:
         models.all()
         yield models
+
+
+def _checked_server(file: Path, config: Path) -> str:
+    settings = load(config).infer
+    if settings.url is None:
+        raise ConfigError(f"{config}: infer.url: not set, the node itself runs its models")
+    with closing(host_for(settings)) as host:
+        host.load(file)
+    return settings.url
 
 
 def _record(model: Model) -> dict[str, str]:

@@ -91,10 +91,14 @@ def _bundles(config: Config) -> list[Finding]:
     if not config.bundles.is_dir():
         return [("bundles", f"{config.bundles} is no folder; make it or set bundles: null", "")]
     with looked_through(config) as models:
+        server: list[Finding] = []
+        if config.infer.url is not None:
+            server = [("model server", models.fault(), config.infer.url)]
         findings = [(f"bundle {name}", why, "") for name, why in models.refused().items()]
         findings += [(f"bundle {model.path.name}", "", _shown(model)) for model in models.all()]
         findings += [("models", doubt, "") for doubt in models.doubts()]
-    return sorted(findings) or [("bundles", "", f"{config.bundles} is empty: harvest only")]
+    empty = [("bundles", "", f"{config.bundles} is empty: harvest only")]
+    return server + (sorted(findings) or empty)
 
 
 def _shown(model: Model) -> str:

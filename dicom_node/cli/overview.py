@@ -275,10 +275,14 @@ def _asked(web: WebSettings) -> list[dict[str, Any]]:
 
 
 def _failed_jobs(books: Opened) -> Iterator[Trouble]:
-    if books.failed:
-        errors = ", ".join(sorted({job.error or "killed again and again" for job in books.failed}))
+    put_off = [job for job in books.failed if job.is_put_off]
+    failed = [job for job in books.failed if not job.is_put_off]
+    if put_off:
+        yield Trouble(f"{many(len(put_off), 'job')} put off", put_off[0].cure)
+    if failed:
+        errors = ", ".join(sorted({job.error or "killed again and again" for job in failed}))
         yield Trouble(
-            f"{many(len(books.failed), 'job')} failed ({errors})",
+            f"{many(len(failed), 'job')} failed ({errors})",
             "see 'job failed' in the log, then 'dicom-node queue retry'",
         )
 

@@ -179,6 +179,8 @@ def _one(jobs: Dispatcher, job_id: str) -> JobRow:
 
 
 def _state(job: JobRow) -> str:
+    if job.is_put_off:
+        return "put off"
     return _STATES.get(job.status, job.status.lower())
 
 

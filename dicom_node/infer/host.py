@@ -65,6 +65,10 @@ class Host:
         """Id of the process, None while there is none."""
         return self._helpers[0].pid if self._helpers else None
 
+    def fault(self) -> str:
+        """Return "": a process of one's own is there when it is asked."""
+        return ""
+
     def close(self) -> None:
         """End the process, unless it is at work: then it ends with this one.
 
@@ -96,6 +100,10 @@ class Host:
                     self._helpers[0].say({"what": "forget", "path": str(path)}, timeout_s=1.0)
                 except (HelperGoneError, HelperSilentError):
                     self._end()
+
+    def doubted(self) -> set[Path]:
+        """Return none: what this process loaded it runs."""
+        return set()
 
     def answer(self, path: Path, digest: str, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Run frames through a bundle; shapes as `Bundle.answer`.

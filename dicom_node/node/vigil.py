@@ -76,7 +76,8 @@ class Vigil:
         return found | self._delivering
 
     def _stopped_jobs(self) -> list[JobRow]:
-        return [*self._dispatcher.failed(), *self._dispatcher.cancelled()]
+        failed = [job for job in self._dispatcher.failed() if not job.is_put_off]
+        return [*failed, *self._dispatcher.cancelled()]
 
     def _come_back(self) -> None:
         """Go on with what others took over: what comes of it has the same UIDs as theirs."""

@@ -19,6 +19,7 @@ from dicom_node.node.asking import keep_asked
 from dicom_node.node.layout import Layout, open_inbox
 from dicom_node.node.locks import locked
 from dicom_node.node.recount import keep_counted
+from dicom_node.node.resuming import keep_resuming
 from dicom_node.node.vigil import Vigil, keep_vigil
 from dicom_node.node.vitals import Vitals, watched
 from dicom_node.outbox import DeliveryState, Outbox
@@ -63,7 +64,7 @@ def run_worker(config: Config, ready: threading.Event, stop: threading.Event) ->
         _announce(parts, dispatcher, adopted)
         if parts.roster is not None:
             _look_after_others(parts, parts.roster, dispatcher, stop)
-        _look_around(parts, stop)
+        _look_around(parts, dispatcher, stop)
         ready.set()
         while not stop.wait(SWEEP_S):
             if worker.lost_a_job.is_set():
@@ -76,12 +77,15 @@ def run_worker(config: Config, ready: threading.Event, stop: threading.Event) ->
                 stop.wait(PAUSE_S)
 
 
-def _look_around(parts: Parts, stop: threading.Event) -> None:
-    """Keep the inbox counted and the destinations asked, in threads of their own."""
-    for look in (
+def _look_around(parts: Parts, dispatcher: Dispatcher, stop: threading.Event) -> None:
+    """Keep the inbox counted and the peers asked, in threads of their own."""
+    looks = [
         partial(keep_counted, parts.inbox, stop),
         partial(keep_asked, parts.config, parts.outbox, stop),
-    ):
+    ]
+    if parts.config.infer.url is not None:
+        looks.append(partial(keep_resuming, parts.models, dispatcher, stop))
+    for look in looks:
         threading.Thread(target=look, daemon=True).start()
 
 

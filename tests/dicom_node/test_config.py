@@ -1,3 +1,4 @@
+import sys
 from pathlib import Path
 
 import pytest
@@ -150,3 +151,30 @@ def test_a_destination_says_what_its_kind_allows(
 ) -> None:
     message = fault(tmp_path, text)
     assert all(word in message for word in words), message
+
+
+def test_a_model_server_is_named_by_its_address(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").touch()
+    found = config.load(written(tmp_path, "infer: {url: 'grpcs://host:8001', ca: ca.pem}\n"))
+    assert (found.infer.url, found.infer.ca) == ("grpcs://host:8001", tmp_path / "ca.pem")
+    for wrong in ("http://host:8000", "grpc://host", "grpc://user@host:8001", "host:8001"):
+        assert "infer.url" in fault(tmp_path, f"infer:\n  url: {wrong}\n")
+
+
+def test_authorities_without_a_use_or_a_file_are_refused(tmp_path: Path) -> None:
+    plain = "infer: {url: 'grpc://host:8001', ca: ca.pem}\n"
+    assert "infer.ca: only for infer.url: grpcs://" in fault(tmp_path, plain)
+    absent = "infer: {url: 'grpcs://host:8001', ca: absent.pem}\n"
+    assert "absent.pem is no file; name a PEM file" in fault(tmp_path, absent)
+
+
+@pytest.mark.parametrize("package", ["grpc", "google.protobuf", "google"])
+def test_a_package_that_only_a_model_server_needs_is_missed_only_with_one(
+    tmp_path: Path, package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if package == "google":
+        monkeypatch.delitem(sys.modules, "google.protobuf", raising=False)
+    monkeypatch.setitem(sys.modules, package, None)
+    message = fault(tmp_path, "infer: {url: 'grpc://host:8001'}\n")
+    assert "pip install 'dicom-node[oip]'" in message
+    config.load(written(tmp_path, "infer: {threads: 1}\n"))

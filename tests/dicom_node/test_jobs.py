@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dicom_node.errors import TemporaryError
+from dicom_node.errors import ModelServerDownError, TemporaryError
 from dicom_node.jobs import Dispatcher, JobRow, Kind, Worker, database_url, stop_if_cancelled
 
 DEADLINE_S = 30.0
@@ -325,3 +325,4 @@ def test_a_passing_error_is_told_from_a_lasting_one() -> None:
     assert _is_temporary(TemporaryError())
     assert _is_temporary(OSError(28, "No space left on device"))
     assert not _is_temporary(ValueError())
+    assert not _is_temporary(ModelServerDownError()), "the job is put off, and not its line"

@@ -19,11 +19,14 @@ from dicom_node.forms import ReportForm, SegmentationForm
 from dicom_node.inbox import Inbox
 from dicom_node.infer.analyse import BATCH
 from dicom_node.infer.host import LOAD_TIMEOUT_S
+from dicom_node.infer.models import REFUSED_AGAIN_S
+from dicom_node.infer.remote import CHECK_S, TOLERANCE
 from dicom_node.ladder import classes_of_kinds
 from dicom_node.metrics import METRICS
 from dicom_node.node.children import Child
 from dicom_node.node.health import looks
 from dicom_node.node.readings import READINGS
+from dicom_node.node.resuming import RESUME_S
 from dicom_node.receive.notice_statuses import NOT_AUTHORIZED, NOTICE_STATUSES
 from dicom_node.receive.statuses import STATUSES, Status
 from dicom_node.results.overlay import WARNING
@@ -168,3 +171,12 @@ def test_the_page_on_models_names_conditions_settings_and_lines_that_exist() -> 
         assert f'"{words}' in code
     assert f"{LOAD_TIMEOUT_S:g} s" in text
     assert f"to {BATCH} frames" in text
+    server = text.split("## On a model server")[1].split("## GPU")[0]
+    for words in (
+        f"up to {BATCH}",
+        f"than {TOLERANCE:g}",
+        f"loaded, every {CHECK_S:g} s",
+        f"asked every {RESUME_S:g} s",
+    ):
+        assert words in " ".join(server.split())
+    assert REFUSED_AGAIN_S == 60, "every minute"

@@ -17,8 +17,11 @@ def test_models_and_training_are_those_of_this_repository() -> None:
         assert Path(package.__file__).is_relative_to(REPOSITORY)
 
 
-def test_the_command_line_loads_no_torch() -> None:
-    script = "import sys, dicom_node.cli; sys.exit('torch' in sys.modules or 'onnx' in sys.modules)"
+def test_the_node_and_its_command_line_load_no_torch_and_no_grpc() -> None:
+    script = (
+        "import sys, dicom_node.cli, dicom_node.node.worker, dicom_node.cli.checks\n"
+        "sys.exit(bool({'torch', 'onnx', 'grpc'} & sys.modules.keys()))"
+    )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
 

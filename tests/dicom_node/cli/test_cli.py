@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from dicom_node.bundle import Bundle
 from dicom_node.harvest import open_key
 from dicom_node.records import Task
 from dicom_node.store import WeakLabelStore
+from tests.support.oip_server import oip_server
 
 COMMAND = [sys.executable, "-m", "dicom_node"]
 CONFIG = "node: {data: ./data, min_free_gib: 0}\nbundles: ./bundles\n"
@@ -183,3 +185,40 @@ def test_train_passes_its_words_on(site: Path) -> None:
     found = run(site, "train", "finetune", "--help")
     assert found.returncode == 0
     assert "--task" in found.stdout
+
+
+def test_a_model_server_that_is_not_there_is_said_with_every_bundle_that_waits_for_it(
+    site: Path,
+) -> None:
+    pytest.importorskip("onnx", reason="needs the train group: make test installs it")
+    from tests.support.bundles import write_bundle  # noqa: PLC0415
+
+    write_bundle(site / "bundles" / "a.onnx", Task.QUALITY)
+    unset = run(site, "bundles", "check", "bundles/a.onnx", "--config", "node.yaml")
+    assert "infer.url: not set" in unset.stderr
+    with (site / "node.yaml").open("a") as file:
+        file.write("infer: {url: 'grpc://127.0.0.1:1'}\n")
+    checked = {row["what"]: row["fault"] for row in json.loads(run(site, "check", "--json").stdout)}
+    assert "grpc://127.0.0.1:1: the model server gives no answer" in checked["model server"]
+    assert "no answer" in checked["bundle a.onnx"]
+    listed = run(site, "bundles", "list", "--json")
+    assert listed.returncode == 1
+    assert "no answer" in json.loads(listed.stdout)[0]["fault"]
+    single = run(site, "bundles", "check", "bundles/a.onnx", "--config", "node.yaml")
+    assert single.returncode == 1
+    assert single.stdout.startswith("a.onnx: sound")
+    assert "no answer" in single.stderr
+
+
+def test_one_bundle_is_tried_on_the_model_server(site: Path) -> None:
+    pytest.importorskip("onnx", reason="needs the train group: make test installs it")
+    from tests.support.bundles import write_bundle  # noqa: PLC0415
+
+    path = write_bundle(site / "bundles" / "a.onnx", Task.QUALITY)
+    with oip_server() as server:
+        server.run = Bundle(path, threads=1).answer
+        with (site / "node.yaml").open("a") as file:
+            file.write(f"infer: {{url: '{server.url}'}}\n")
+        found = run(site, "bundles", "check", "bundles/a.onnx", "--config", "node.yaml")
+        assert found.stdout.endswith(f"{server.url} answers the same\n")
+        assert found.returncode == 0

@@ -1,5 +1,5 @@
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,7 +10,8 @@ import sqlalchemy as sa
 
 from dicom_node import log
 from dicom_node.config import Config, FetchFrom, NodeSettings, StudySettings
-from dicom_node.jobs import Dispatcher, Worker
+from dicom_node.errors import ModelServerDownError
+from dicom_node.jobs import Dispatcher, Kind, Worker
 from dicom_node.node.vigil import Vigil
 from dicom_node.node.worker import open_parts
 from dicom_node.pipeline import Parts
@@ -18,6 +19,7 @@ from dicom_node.records import Result, ResultKind
 from dicom_node.register import register_waiting
 from dicom_node.roster import Roster
 from dicom_node.roster.tables import NODE, UNFINISHED
+from tests.support.nodes import until
 from tests.support.waiting import put
 
 pytestmark = pytest.mark.peers
@@ -129,6 +131,26 @@ def test_what_a_person_stopped_is_left_to_that_person(enter: Callable[..., Membe
     a.cancel(a.complete())
     a.round()
     assert unfinished(a) == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "left"), [(ModelServerDownError(), 1), (ValueError(), 0)], ids=["put off", "failed"]
+)
+def test_what_a_model_server_put_off_others_may_take_over(
+    enter: Callable[..., Member], postgres_url: str, error: Exception, left: int
+) -> None:
+    def fail(_: Sequence[str]) -> dict[str, int]:
+        raise error
+
+    a = enter("a")
+    a.receive(1)
+    a.complete()
+    kinds = {"study": Kind(stages=(("fail", fail),), at_once=1)}
+    worker = Worker(postgres_url, kinds, executor_id="a")
+    until(a.dispatcher.failed)
+    worker.close(timeout_s=5)
+    a.round()
+    assert unfinished(a) == left
 
 
 def test_the_studies_of_a_dead_node_are_asked_for_by_jobs(enter: Callable[..., Member]) -> None:
