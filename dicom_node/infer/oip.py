@@ -8,6 +8,7 @@ only where ``infer.url`` is set.
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -144,6 +145,7 @@ class Client:
         self.url = url
         self._ca = ca
         self._channel: Any = None
+        _classes()  # made once, before several threads ask for them
 
     def close(self) -> None:
         """Hang up; a later call connects again."""
@@ -216,12 +218,12 @@ class Client:
 
 def message(kind: str, /, **fields: Any) -> Any:
     """Return a message of the protocol."""
-    return _CLASSES[kind](**fields)
+    return _classes()[kind](**fields)
 
 
 def reader(kind: str) -> Callable[[bytes], Any]:
     """Return what makes a message out of its bytes."""
-    read: Callable[[bytes], Any] = _CLASSES[kind].FromString
+    read: Callable[[bytes], Any] = _classes()[kind].FromString
     return read
 
 
@@ -250,6 +252,7 @@ def _in_words(url: str, code: grpc.StatusCode, details: str | None) -> Exception
     return kind(f"{url}: the model server gives no answer ({code.name}: {words})")
 
 
+@cache
 def _classes() -> dict[str, Any]:
     file = descriptor_pb2.FileDescriptorProto(
         name="dicom_node/oip.proto", package=_PACKAGE, syntax="proto3"
@@ -275,6 +278,3 @@ def _classes() -> dict[str, Any]:
         name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{_PACKAGE}.{name}"))
         for name in _MESSAGES
     }
-
-
-_CLASSES: Final = _classes()
