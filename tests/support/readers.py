@@ -1,5 +1,6 @@
 """Other people's readers of DICOM results, and what they say."""
 
+import gzip
 import json
 import re
 import subprocess
@@ -7,6 +8,9 @@ from html import unescape
 from importlib import resources
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 
 def read_by_dcmqi(program: str, path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -23,6 +27,26 @@ def measurements_by_dcmqi(report: Path, folder: Path) -> dict[str, Any]:
     assert done.returncode == 0, done.stdout + done.stderr
     read: dict[str, Any] = json.loads(target.read_text("utf-8"))
     return read
+
+
+def segments_by_dcmqi(seg: Path, folder: Path) -> list[NDArray[np.int16]]:
+    """Return what dcmqi's segimage2itkimage makes of each segment, (planes, R, C), top plane last.
+
+    The planes of a nominal geometry go down from the first frame, so they come in reverse.
+    """
+    arguments = ("--outputDirectory", str(folder), "--outputType", "nrrd")
+    done = read_by_dcmqi("segimage2itkimage", seg, *arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return [_volume(path.read_bytes()) for path in sorted(folder.glob("*.nrrd"))]
+
+
+def _volume(nrrd: bytes) -> NDArray[np.int16]:
+    """Read what ITK writes: a header of lines, an empty one, and the values in gzip."""
+    header, _, values = nrrd.partition(b"\n\n")
+    fields = dict(re.findall(r"^([\w ]+): (.+)$", header.decode("ascii"), re.MULTILINE))
+    assert (fields["type"], fields["endian"], fields["encoding"]) == ("short", "little", "gzip")
+    columns, rows, planes = map(int, fields["sizes"].split())
+    return np.frombuffer(gzip.decompress(values), "<i2").reshape(planes, rows, columns)
 
 
 def page_by_dcmtk(program: str, report: Path) -> str:

@@ -1,21 +1,29 @@
 """What dcmqi (by which 3D Slicer reads) and DCMTK make of results.
 
-dcmqi 1.5.7 reads our reports. Of a SEG it wants a frame of reference and ends by a signal on the
-default ("hybrid") geometry that OHIF and Weasis want; `read_by_dcmqi` with ``segimage2itkimage`` is
-there for a geometry that has one.
+dcmqi 1.5.7 reads our reports, and SEGs of the nominal geometry. It wants a frame of reference and
+ends by a signal on the default ("hybrid") geometry that OHIF and Weasis want.
 """
 
 import re
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from dicom_node.forms import Forms, SegmentationForm
 from dicom_node.records import Analysis, ResultKind
 from dicom_node.results import write_results
 from dicom_node.results.groups import PROBABILITY_DECIMALS
-from tests.support.analyses import CINE, INSTALLATION, PYDICOM_FILES, analysis_of, pydicom_file
-from tests.support.readers import measurements_by_dcmqi, page_by_dcmtk
+from tests.support.analyses import (
+    CINE,
+    INSTALLATION,
+    PYDICOM_FILES,
+    STILL,
+    analysis_of,
+    pydicom_file,
+)
+from tests.support.readers import measurements_by_dcmqi, page_by_dcmtk, segments_by_dcmqi
 
 pytestmark = [pytest.mark.viewers, pytest.mark.slow]
 
@@ -60,6 +68,19 @@ def test_dcmqi_reads_which_model_spoke(tmp_path: Path) -> None:
         analysis.qualities[0].algorithm.name,
         analysis.segmentations[0].algorithm.name,
     }
+
+
+@pytest.mark.parametrize("name", [STILL, CINE])
+def test_dcmqi_reads_the_pixels_of_a_nominal_segmentation(name: str, tmp_path: Path) -> None:
+    pytest.importorskip("dcmqi", reason="needs the test group: make test installs it")
+    analysis = analysis_of(pydicom_file(name), every_nth=EVERY_NTH)
+    forms = Forms(segmentations=(SegmentationForm.NOMINAL,), reports=())
+    [seg] = write_results(analysis, tmp_path, installation=INSTALLATION, forms=forms)
+    found = segments_by_dcmqi(seg.path, tmp_path)
+    [said] = analysis.segmentations
+    assert len(found) == len(said.segments)
+    for segment, planes in zip(said.segments, found, strict=True):
+        assert np.array_equal(planes[::-1] != 0, said.label_map == segment.value)
 
 
 @pytest.mark.peers
