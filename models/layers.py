@@ -14,23 +14,31 @@ class ZScore(nn.Module):
     """Bring each frame to zero mean and unit standard deviation.
 
     It is a part of the network, so that what is served is normalised as what was trained.
+
+    Parameters
+    ----------
+    by_rows : bool, optional
+        Take the mean of each row, then of these: for onnxruntime, which adds up in the order in
+        which values lie. Over a whole frame at once that costs it two digits of float32 and more,
+        which a trained network makes much of. Torch loses none either way.
     """
+
+    def __init__(self, *, by_rows: bool = False) -> None:
+        super().__init__()
+        self.by_rows = by_rows
 
     def forward(self, frames: Tensor) -> Tensor:
         """Map uint8 (N, 1, H, W) to float32 (N, 1, H, W)."""
         grey = frames.to(torch.float32)  # (N, 1, H, W)
-        centred = grey - _mean(grey)  # (N, 1, H, W)
-        variance = _mean(centred.square())  # (N, 1, 1, 1)
+        centred = grey - self._mean(grey)  # (N, 1, H, W)
+        variance = self._mean(centred.square())  # (N, 1, 1, 1)
         return centred / variance.clamp(min=SMALLEST_STD**2).sqrt()
 
-
-def _mean(values: Tensor) -> Tensor:
-    """Map (N, 1, H, W) to the mean of each frame, (N, 1, 1, 1): of each row, then of these.
-
-    onnxruntime adds up in the order in which values lie. Over a whole frame at once that would cost
-    two digits of float32, which a trained network makes much of.
-    """
-    return values.mean(dim=3, keepdim=True).mean(dim=(1, 2), keepdim=True)
+    def _mean(self, values: Tensor) -> Tensor:
+        """Map (N, 1, H, W) to the mean of each frame, (N, 1, 1, 1)."""
+        if self.by_rows:
+            return values.mean(dim=3, keepdim=True).mean(dim=(1, 2), keepdim=True)
+        return values.mean(dim=(1, 2, 3), keepdim=True)
 
 
 class ConvBlock(nn.Sequential):

@@ -108,7 +108,9 @@ def test_normalising_a_large_frame_costs_no_digits_in_onnxruntime() -> None:
     speckle = rng.integers(0, 256, (2, 1, 256, 384))
     # nearly black with a few bright pixels, as ultrasound is
     seen = np.where(rng.random(speckle.shape) < 0.97, 3, speckle).astype(np.uint8)
-    answer = exported(ZScore(), (torch.from_numpy(seen),)).run(None, {"frames": seen})[0]
+    answer = exported(ZScore(by_rows=True), (torch.from_numpy(seen),)).run(None, {"frames": seen})[
+        0
+    ]
     exact = seen.astype(np.float64)
     exact = (exact - exact.mean(axis=(1, 2, 3), keepdims=True)) / exact.std(
         axis=(1, 2, 3), keepdims=True

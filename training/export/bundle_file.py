@@ -1,5 +1,6 @@
 """The file of a bundle: the graph of a network, checked against torch, with its manifest."""
 
+import copy
 import hashlib
 import os
 import warnings
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from dicom_node.bundle import INPUT_NAME, MANIFEST_KEY, NO_DIGEST, Bundle, Manifest, Parity
 from dicom_node.errors import BundleError
+from models.layers import ZScore
 from models.quality import QualityNetwork
 from models.unet import UNet
 
@@ -32,7 +34,8 @@ class _Answering(nn.Module):
 
     def __init__(self, network: Served) -> None:
         super().__init__()
-        self.network = network
+        self.network = copy.deepcopy(network)
+        self.network.normalise = ZScore(by_rows=True)
 
     def forward(self, frames: Tensor) -> Tensor:
         """Map uint8 (N, 1, H, W) to probabilities, (N, K, H, W) or (N, 4)."""
