@@ -290,12 +290,12 @@ def test_a_restart_forgets_no_word(tmp_path: Path) -> None:
     again.close()
 
 
-def test_notices_leave_the_spool_once_the_index_has_them(tmp_path: Path, index: Index) -> None:
-    notices = Notices(tmp_path / "notices", disk=Disk(), check_room=lambda: None)
-    notice = Notice(
+def noticed(kind: NoticeKind, calling_ae_title: str) -> Notice:
+    """Return what a receiver writes down of a message about one image."""
+    return Notice(
         file_id=new_file_id(),
-        kind=COMMITMENT,
-        calling_ae_title="MODALITY1",
+        kind=kind,
+        calling_ae_title=calling_ae_title,
         host="192.0.2.1",
         uid="1.9",
         status="",
@@ -303,6 +303,11 @@ def test_notices_leave_the_spool_once_the_index_has_them(tmp_path: Path, index: 
         references=(Reference(sop_class_uid=US_IMAGE, sop_instance_uid="1.5.1"),),
         received_at=NOON,
     )
+
+
+def test_notices_leave_the_spool_once_the_index_has_them(tmp_path: Path, index: Index) -> None:
+    notices = Notices(tmp_path / "notices", disk=Disk(), check_room=lambda: None)
+    notice = noticed(COMMITMENT, "MODALITY1")
     notices.write(notice)
     # the state that a kill leaves between the row and the removal
     assert index.evidence.take(notice)
@@ -314,17 +319,7 @@ def test_notices_leave_the_spool_once_the_index_has_them(tmp_path: Path, index: 
 def test_a_report_on_what_the_node_asked_for_is_no_evidence(index: Index, tmp_path: Path) -> None:
     notices = Notices(tmp_path / "notices", disk=Disk(), check_room=lambda: None)
     arrive(index, 1)
-    report = Notice(
-        file_id=new_file_id(),
-        kind=REPORT,
-        calling_ae_title="PACS",
-        host="192.0.2.1",
-        uid="1.9",
-        status="",
-        study_instance_uids=(),
-        references=(Reference(sop_class_uid=US_IMAGE, sop_instance_uid="1.5.1"),),
-        received_at=NOON,
-    )
+    report = noticed(REPORT, "PACS")
     notices.write(report)
     taken: list[Notice] = []
 
