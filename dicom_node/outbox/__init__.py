@@ -10,6 +10,7 @@ from dicom_node.outbox.capabilities import CapabilityRow
 from dicom_node.outbox.outages import Outage
 from dicom_node.outbox.outbox import LEASE_S, Outbox
 from dicom_node.outbox.rows import Backlog, DeliveryRow, DeliveryState, Errand
+from dicom_node.outbox.stills import MergedRow, PartRow, Settlement
 from dicom_node.outbox.trail import AnswerRow, HarvestedRow, PassedRow, RejectionRow, Said
 
 __all__ = [
@@ -21,9 +22,12 @@ __all__ = [
     "DeliveryState",
     "Errand",
     "HarvestedRow",
+    "MergedRow",
     "Outage",
     "Outbox",
+    "PartRow",
     "PassedRow",
     "RejectionRow",
     "Said",
+    "Settlement",
 ]
