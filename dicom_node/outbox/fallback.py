@@ -29,10 +29,7 @@ def take_place(
     )
     kind = connection.scalar(sa.select(RESULT.c.kind).where(RESULT.c.sop_instance_uid == uid))
     places = [
-        next(
-            ((rung, found[rung]) for rung in kinds if rung in found),
-            None,
-        )
+        next(((rung, found[rung]) for rung in kinds if rung in found), None)
         for found in _written(connection, uid, refused)
     ]
     for place in places:
@@ -40,14 +37,15 @@ def take_place(
             owe(connection, place[1], destination, at)
     if None in places:
         return False
-    rungs = " and ".join(sorted({place[0].upper() for place in places if place is not None}))
+    rungs = sorted({place[0].upper() for place in places if place is not None})
+    told = f"{' and '.join(rungs)} {'takes' if len(rungs) == 1 else 'take'} its place"
     connection.execute(
         sa.update(DELIVERY)
         .where(DELIVERY.c.sop_instance_uid == uid, DELIVERY.c.destination == destination)
         .values(
             state=DeliveryState.WITHDRAWN.value,
             attempts=DELIVERY.c.attempts + 1,
-            reason=f"{str(kind).upper()} is not accepted; {rungs} takes its place",
+            reason=f"{str(kind).upper()} is not accepted; {told}",
             changed_at=at,
         )
     )
