@@ -14,7 +14,6 @@ from dicom_node.outbox import queries
 from dicom_node.outbox.capabilities import Capabilities
 from dicom_node.outbox.fallback import take_place
 from dicom_node.outbox.outages import OUTAGE, Outages
-from dicom_node.outbox.owing import owe
 from dicom_node.outbox.rows import (
     Backlog,
     DeliveryRow,
@@ -31,7 +30,7 @@ from dicom_node.outbox.shadow import (
     shadow_models,
     shadow_results,
 )
-from dicom_node.outbox.stills import Stills, note_part, promise
+from dicom_node.outbox.stills import Stills, note_owed, note_part
 from dicom_node.outbox.tables import ANALYSED, DELIVERY, ERRAND, METADATA, RESULT
 from dicom_node.outbox.tally import TALLY
 from dicom_node.outbox.trail import Trail
@@ -89,7 +88,7 @@ class Outbox:
 
         Everything or nothing; the same call again changes nothing. What is still owed of earlier
         results of the image is withdrawn: these take their place. The SEG of a still is promised
-        only: `stills` owes what it is merged into.
+        only: `stills` owes what it is merged into, and lets go what waits for that.
 
         Parameters
         ----------
@@ -109,11 +108,7 @@ class Outbox:
             for result in results:
                 note_result(connection, result, at)
                 note_part(connection, result)
-            for result, destination in owed:
-                if result.merging is None:
-                    owe(connection, result.sop_instance_uid, destination, at)
-                else:
-                    promise(connection, result.sop_instance_uid, destination)
+            note_owed(connection, list(owed), at)
             version = max((result.version for result in results), default=1)
             withdraw_before(connection, analysed, version, at)
             note_analysed(connection, analysed, models, at)

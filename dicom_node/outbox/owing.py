@@ -7,14 +7,24 @@ from dicom_node.outbox.rows import DeliveryState
 from dicom_node.outbox.tables import DELIVERY
 
 
-def owe(connection: sa.Connection, sop_instance_uid: str, destination: str, at: float) -> None:
-    """Let a destination be owed an object, unless it was owed it already."""
+def owe(
+    connection: sa.Connection,
+    sop_instance_uid: str,
+    destination: str,
+    at: float,
+    *,
+    hold_s: float = 0.0,
+) -> None:
+    """Let a destination be owed an object, unless it was owed it already.
+
+    For `hold_s` it waits for what goes with it.
+    """
     waiting = insert(DELIVERY).values(
         sop_instance_uid=sop_instance_uid,
         destination=destination,
         state=DeliveryState.WAITING.value,
         attempts=0,
-        due_at=at,
+        due_at=at + hold_s,
         reason="",
         changed_at=at,
     )

@@ -2,7 +2,7 @@
 
 The SEG of a still stands in ``result`` as all results do, and a row of ``part`` says with which
 others it goes out. It is promised instead of owed, until the study is looked through and one object
-of all is owed in its place.
+of all is owed in its place. What else is owed of the still waits for that.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
 
 from dicom_node.outbox.owing import owe, withdraw
-from dicom_node.outbox.rows import to_result
+from dicom_node.outbox.rows import DeliveryState, to_result
 from dicom_node.outbox.shadow import IS_SHADOW
 from dicom_node.outbox.tables import DELIVERY, METADATA, RESULT, VERSION
 from dicom_node.outbox.versions import (
@@ -25,6 +25,9 @@ from dicom_node.outbox.versions import (
     results_with_versions,
 )
 from dicom_node.records import Merging, Result
+
+#: So long the other results of a still wait for its SEG, should its study not come to an end.
+HOLD_S: Final = 600.0
 
 PART: Final = sa.Table(
     "part",
@@ -129,12 +132,12 @@ class Stills:
     def merged(self, study_instance_uid: str) -> list[MergedRow]:
         """Return every object of stills of a study, in the order of their versions."""
         in_study = RESULT.c.study_instance_uid == study_instance_uid
+        is_of = MERGED.c.sop_instance_uid == RESULT.c.sop_instance_uid
         query = (
             results_with_versions()
-            .where(in_study, RESULT.c.sop_instance_uid.in_(sa.select(MERGED.c.sop_instance_uid)))
+            .where(in_study, sa.exists().where(is_of))
             .order_by(VERSION.c.version)
         )
-        is_of = MERGED.c.sop_instance_uid == RESULT.c.sop_instance_uid
         members = sa.select(MERGED).join(RESULT, is_of).where(in_study)
         with self._reads.connect() as connection:
             parts: dict[str, set[str]] = {}
@@ -175,6 +178,9 @@ class Stills:
             for part in settlement.alone:
                 _owe(connection, part.result.sop_instance_uid, part.promised, at)
             withdraw(connection, _replaced(study_instance_uid, current), at)
+            connection.execute(
+                sa.update(DELIVERY).where(_is_held(study_instance_uid, at)).values(due_at=at)
+            )
 
 
 def note_part(connection: sa.Connection, result: Result) -> None:
@@ -191,10 +197,20 @@ def note_part(connection: sa.Connection, result: Result) -> None:
     connection.execute(row.on_conflict_do_nothing())
 
 
-def promise(connection: sa.Connection, sop_instance_uid: str, destination: str) -> None:
-    """Let a destination get what a part goes into."""
-    row = insert(PROMISE).values(sop_instance_uid=sop_instance_uid, destination=destination)
-    connection.execute(row.on_conflict_do_nothing())
+def note_owed(connection: sa.Connection, owed: Sequence[tuple[Result, str]], at: float) -> None:
+    """Owe the results of an image, but for the SEG of a still, which is promised.
+
+    Who was promised one gets the others with what it goes into, in one association.
+    """
+    promised = {destination for result, destination in owed if result.merging is not None}
+    for result, destination in owed:
+        uid = result.sop_instance_uid
+        if result.merging is None:
+            hold_s = HOLD_S if destination in promised else 0.0
+            owe(connection, uid, destination, at, hold_s=hold_s)
+        else:
+            row = insert(PROMISE).values(sop_instance_uid=uid, destination=destination)
+            connection.execute(row.on_conflict_do_nothing())
 
 
 _MERGING: Final = (PART.c.merged_series_uid, PART.c.digest, PART.c.most, PART.c.form)
@@ -208,6 +224,23 @@ def _to_part(row: sa.Row[Any], folder: Path) -> Result:
 def _owe(connection: sa.Connection, uid: str, destinations: Iterable[str], at: float) -> None:
     for destination in sorted(destinations):
         owe(connection, uid, destination, at)
+
+
+def _is_held(study_instance_uid: str, at: float) -> sa.ColumnElement[bool]:
+    """Tell the rows of ``delivery`` that wait for what the SEGs of a study's stills go into."""
+    stills = sa.select(RESULT.c.source_sop_instance_uid).join(PART)
+    of_stills = sa.select(RESULT.c.sop_instance_uid).where(
+        RESULT.c.study_instance_uid == study_instance_uid,
+        RESULT.c.source_sop_instance_uid.in_(
+            stills.where(RESULT.c.study_instance_uid == study_instance_uid)
+        ),
+    )
+    return sa.and_(
+        DELIVERY.c.sop_instance_uid.in_(of_stills),
+        DELIVERY.c.state == DeliveryState.WAITING,
+        DELIVERY.c.attempts == 0,
+        DELIVERY.c.due_at > at,
+    )
 
 
 def _replaced(study_instance_uid: str, current: Collection[str]) -> sa.ColumnElement[bool]:

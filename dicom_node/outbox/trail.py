@@ -197,7 +197,7 @@ class Trail:
         query = (
             sa.select(RESULT, VERSION.c.version)
             .select_from(RESULT.outerjoin(VERSION, HAS_VERSION))
-            .where(in_study, RESULT.c.sop_instance_uid.not_in(sa.select(MERGED.c.part_uid)))
+            .where(in_study, ~sa.exists().where(MERGED.c.part_uid == RESULT.c.sop_instance_uid))
             .order_by(RESULT.c.created_at, RESULT.c.kind)
         )
         of_parts = (

@@ -1,5 +1,6 @@
 """SEGs of stills in the outbox: promised one by one, owed as one object."""
 
+import random
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from dicom_node.outbox import DeliveryState, MergedRow, Outbox, Settlement
+from dicom_node.outbox.stills import HOLD_S
 from dicom_node.records import Merging, Result, ResultKind
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -158,6 +160,34 @@ def test_what_cannot_be_merged_goes_by_itself_until_it_can(outbox: Outbox) -> No
         "1.31.0.1": DeliveryState.WITHDRAWN,
         "1.7.1": DeliveryState.WAITING,
     }
+
+
+def test_the_report_of_a_still_waits_for_the_seg_and_goes_with_it(outbox: Outbox) -> None:
+    results = [result("1.31"), result("1.31", ResultKind.SR)]
+    owed = [(one, "pacs") for one in results] + [(results[1], "reports")]
+    outbox.add(results, owed, analysed="1.31", models="m", now=NOW)
+    assert [errand.destination for errand in outbox.due(NOW)] == ["reports"]
+    outbox.stills.settle(STUDY, Settlement(made=[(merged(results[0]), PACS)]), now=NOW)
+    [errand] = [errand for errand in outbox.due(NOW) if errand.destination == "pacs"]
+    assert [one.kind for one in outbox.waiting(errand)] == [ResultKind.SEG, ResultKind.SR]
+
+
+def test_the_report_of_a_still_does_not_wait_for_ever(outbox: Outbox) -> None:
+    results = [result("1.31"), result("1.31", ResultKind.SR)]
+    outbox.add(results, [(one, "pacs") for one in results], analysed="1.31", models="m", now=NOW)
+    assert outbox.due(NOW + timedelta(seconds=HOLD_S - 1)) == []
+    [errand] = outbox.due(NOW + timedelta(seconds=HOLD_S))
+    assert [one.kind for one in outbox.waiting(errand)] == [ResultKind.SR]
+
+
+def test_what_was_tried_in_vain_is_not_tried_sooner_for_a_seg(outbox: Outbox) -> None:
+    results = [result("1.31"), result("1.31", ResultKind.SR)]
+    outbox.add(results, [(one, "pacs") for one in results], analysed="1.31", models="m", now=NOW)
+    sr = results[1].sop_instance_uid
+    outbox.postpone(sr, "pacs", status=None, reason="", now=NOW, rng=random.Random(0))
+    [before] = outbox.rows()
+    outbox.stills.settle(STUDY, Settlement(), now=NOW)
+    assert outbox.rows() == [before]
 
 
 def test_a_rung_of_every_image_takes_the_place_of_a_refused_object(outbox: Outbox) -> None:
