@@ -121,6 +121,8 @@ def _attempt(
     index: Index, requester: Requester, commitment: CommitmentRow, rng: random.Random
 ) -> dict[str, int]:
     references = index.commitments.references(commitment.file_id)
+    if not references:  # it was asked for anew while its turn came: that request is owed a report
+        return {}
     found = index.find_all([reference.sop_instance_uid for reference in references])
     outcome = outcome_of(references, found)
     counts = {"listed": len(outcome), "failed": sum(reason is not None for _, reason in outcome)}

@@ -192,6 +192,24 @@ def test_a_report_that_is_refused_holds_no_other_one_back(
     assert [row and row.state.value for row in rows] == ["reported", "waiting", "reported"]
 
 
+def test_a_request_that_is_made_anew_before_its_turn_gets_no_empty_report(
+    index: Index, modality: Requester
+) -> None:
+    file_ids = [ask(index, reference(0), uid="1.8"), ask(index, reference(1), uid="1.9")]
+    anew: list[str] = []
+
+    def ask_anew() -> int:
+        anew.append(ask(index, reference(1), uid="1.9"))
+        return 0x0000
+
+    modality.answer = ask_anew
+    report_all(index, file_ids, modality.port)
+    assert [one.transaction_uid for one in modality.reports] == ["1.8"]
+    row = index.commitments.find(anew[0])
+    assert row is not None
+    assert row.state is CommitmentState.WAITING
+
+
 def test_who_ends_the_association_after_each_report_gets_them_all(
     index: Index, modality: Requester
 ) -> None:
