@@ -25,6 +25,7 @@ from dicom_node.index import CommitmentRow, Index, StudyRow
 from dicom_node.infer import Model, Models, analyse, fingerprint
 from dicom_node.jobs import Dispatcher, Kind, Stage, stop_if_cancelled, study_job
 from dicom_node.ladder import routes_of
+from dicom_node.merging import Merger
 from dicom_node.notices import open_notices
 from dicom_node.outbox import Errand, Outbox
 from dicom_node.pixels.sandbox import PixelSandbox
@@ -111,12 +112,21 @@ def harvest_study(parts: Parts, study_instance_uid: str, _: str) -> dict[str, in
 def analyse_study(parts: Parts, study_instance_uid: str, revision: str) -> dict[str, int]:
     """Run the models that fit, write SEG and SR, and owe them to the destinations."""
     total = {"images": 0, "results": 0, "failures": 0}
-    for instance in _images(parts, study_instance_uid):
+    images = _images(parts, study_instance_uid)
+    for instance in images:
         stop_if_cancelled()
         written, failures = _analyse_instance(parts, instance, int(revision))
         total["images"] += 1
-        total["results"] += len(written)
+        total["results"] += sum(result.merging is None for result in written)
         total["failures"] += failures
+    merger = Merger(
+        outbox=parts.outbox,
+        results=parts.results,
+        installation=parts.installation,
+        destinations=frozenset(one.name for one in parts.config.destinations),
+        roster=parts.roster,
+    )
+    total["results"] += merger.merge(images, int(revision))
     log.get("analyse").info("analysed", study_instance_uid=study_instance_uid, counts=total)
     return total
 

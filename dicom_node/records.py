@@ -214,6 +214,18 @@ class ResultKind(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Merging:
+    """With which others the SEG of a still goes out as one object."""
+
+    #: of that object
+    series_instance_uid: str
+    #: of the model that spoke; what another one said stays apart
+    digest: str
+    #: so many at most
+    most: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Result:
     """One DICOM object that passed the gate and waits on disk."""
 
@@ -221,7 +233,7 @@ class Result:
     sop_instance_uid: str
     sop_class_uid: str
     study_instance_uid: str
-    #: the image it speaks of
+    #: the image it speaks of; "" of a SEG of several stills
     source_sop_instance_uid: str
     path: Path
     #: the same for every version of what one model, or the report, says of the image
@@ -232,6 +244,10 @@ class Result:
     supersedes: str | None = None
     #: which of the forms of its kind it has; "" when read back from the outbox
     form: str = ""
+    #: of the SEG of a still, which is not sent by itself
+    merging: Merging | None = None
+    #: of a SEG of stills, the images that it speaks of
+    images: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

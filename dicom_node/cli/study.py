@@ -132,7 +132,7 @@ def _inferred(
 ) -> dict[str, Any]:
     answers = outbox.trail.answers(uid)
     answered = {row.source_sop_instance_uid for row in answers}
-    passed = {row.source_sop_instance_uid for row in outbox.trail.passed(uid)}
+    passed = {image for row in outbox.trail.passed(uid) for image in row.images}
     by_model: dict[tuple[str, str, str], list[AnswerRow]] = {}
     for row in answers:
         by_model.setdefault((row.name, row.version, row.digest), []).append(row)
@@ -174,7 +174,7 @@ def _validated(outbox: Outbox, uid: str) -> dict[str, Any]:
                 "version": row.version,
                 "at": _at(row.created_at),
                 "sop_instance_uid": row.sop_instance_uid,
-                "image_sop_instance_uid": row.source_sop_instance_uid,
+                "image_sop_instance_uids": list(row.images),
             }
             for row in passed
         ],

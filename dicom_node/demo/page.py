@@ -102,10 +102,10 @@ def overlay(frame: NDArray[np.uint8], labels: NDArray[np.uint8]) -> NDArray[np.u
 
 
 def _by_source(received: Path) -> tuple[dict[str, Path], dict[str, Path]]:
-    """Received SEG and SR files by the SOP Instance UID of the image they speak of."""
+    """Received SEG and SR files by the SOP Instance UID of an image, the last version of each."""
     found: dict[str, dict[str, Path]] = {"SEG": {}, "SR": {}}
-    for path in sorted(received.glob("*.dcm")):
-        header = dcmread(path, stop_before_pixels=True)
+    headers = {path: dcmread(path, stop_before_pixels=True) for path in received.glob("*.dcm")}
+    for path, header in sorted(headers.items(), key=lambda item: int(item[1].InstanceNumber)):
         for uid in _sources(header):
             found[header.Modality][uid] = path
     return found["SEG"], found["SR"]

@@ -12,6 +12,7 @@ from dicom_node.outbox.outages import Outage
 from dicom_node.outbox.outbox import Outbox
 from dicom_node.outbox.promises import LEASE_S, Refusal, Settled
 from dicom_node.outbox.rows import UNSETTLED, Backlog, DeliveryRow, DeliveryState, Errand
+from dicom_node.outbox.stills import MergedRow, PartRow, Settlement
 from dicom_node.outbox.trail import AnswerRow, HarvestedRow, PassedRow, RejectionRow, Said
 
 __all__ = [
@@ -24,11 +25,14 @@ __all__ = [
     "DeliveryState",
     "Errand",
     "HarvestedRow",
+    "MergedRow",
     "Outage",
     "Outbox",
+    "PartRow",
     "PassedRow",
     "Refusal",
     "RejectionRow",
     "Said",
     "Settled",
+    "Settlement",
 ]

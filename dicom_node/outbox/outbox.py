@@ -31,14 +31,14 @@ from dicom_node.outbox.shadow import (
     shadow_models,
     shadow_results,
 )
-from dicom_node.outbox.tables import ANALYSED, DELIVERY, ERRAND, METADATA, RESULT, VERSION
+from dicom_node.outbox.stills import Stills, note_owed, note_part
+from dicom_node.outbox.tables import ANALYSED, DELIVERY, ERRAND, METADATA, RESULT
 from dicom_node.outbox.tally import TALLY
 from dicom_node.outbox.trail import Trail
 from dicom_node.outbox.versions import (
     note_analysed,
-    result_values,
+    note_result,
     results_with_versions,
-    version_values,
     withdraw_before,
 )
 from dicom_node.records import Edition, Result
@@ -64,6 +64,8 @@ class Outbox:
         self.outages = Outages(self._engine, self._reads)
         #: what became of each image
         self.trail = Trail(self._engine, self._reads)
+        #: SEGs of stills, and what they were merged into
+        self.stills = Stills(self._engine, self._reads, results)
         #: what the destinations accept
         self.capabilities = Capabilities(self._engine)
         #: what the destinations were asked to commit to
@@ -85,7 +87,8 @@ class Outbox:
         """Record that `analysed` was analysed by `models`, with what is owed to whom.
 
         Everything or nothing; the same call again changes nothing. What is still owed of earlier
-        results of the image is withdrawn: these take their place.
+        results of the image is withdrawn: these take their place. The SEG of a still is promised
+        only: `stills` owes what it is merged into, and lets go what waits for that.
 
         Parameters
         ----------
@@ -103,23 +106,9 @@ class Outbox:
         at = now.timestamp()
         with self._engine.begin() as connection:
             for result in results:
-                connection.execute(
-                    insert(RESULT).values(result_values(result, at)).on_conflict_do_nothing()
-                )
-                connection.execute(
-                    insert(VERSION).values(version_values(result)).on_conflict_do_nothing()
-                )
-            for result, destination in owed:
-                waiting = {
-                    "sop_instance_uid": result.sop_instance_uid,
-                    "destination": destination,
-                    "state": DeliveryState.WAITING.value,
-                    "attempts": 0,
-                    "due_at": at,
-                    "reason": "",
-                    "changed_at": at,
-                }
-                connection.execute(insert(DELIVERY).values(waiting).on_conflict_do_nothing())
+                note_result(connection, result, at)
+                note_part(connection, result)
+            note_owed(connection, list(owed), at)
             version = max((result.version for result in results), default=1)
             withdraw_before(connection, analysed, version, at)
             note_analysed(connection, analysed, models, at)
@@ -130,11 +119,7 @@ class Outbox:
         """Record what models in the shadow said; as `add`, owed to nobody."""
         with self._engine.begin() as connection:
             for result in results:
-                for table, values in (
-                    (RESULT, result_values(result, now.timestamp())),
-                    (VERSION, version_values(result)),
-                ):
-                    connection.execute(insert(table).values(values).on_conflict_do_nothing())
+                note_result(connection, result, now.timestamp())
             note_shadow(connection, results, analysed, models)
 
     def shadow_results(self, study_instance_uid: str) -> list[Result]:

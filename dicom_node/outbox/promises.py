@@ -285,22 +285,26 @@ def _again(
 
 
 def _is_superseded(connection: sa.Connection, uid: str) -> bool:
-    """Whether more was said since of the image of a result."""
+    """Whether more was said since of the image of a result, or of the stills of its series."""
     version = sa.func.coalesce(VERSION.c.version, 1)
     versions = RESULT.outerjoin(VERSION, HAS_VERSION)
     own = connection.execute(
-        sa.select(RESULT.c.source_sop_instance_uid, version.label("version"))
+        sa.select(
+            RESULT.c.source_sop_instance_uid,
+            VERSION.c.series_instance_uid,
+            version.label("version"),
+        )
         .select_from(versions)
         .where(RESULT.c.sop_instance_uid == uid)
     ).one()
+    if own.source_sop_instance_uid:
+        same = RESULT.c.source_sop_instance_uid == own.source_sop_instance_uid
+    else:  # merged of several
+        same = VERSION.c.series_instance_uid == own.series_instance_uid
     later = (
         sa.select(RESULT.c.sop_instance_uid)
         .select_from(versions)
-        .where(
-            RESULT.c.source_sop_instance_uid == own.source_sop_instance_uid,
-            version > own.version,
-            sa.not_(IS_SHADOW),
-        )
+        .where(same, version > own.version, sa.not_(IS_SHADOW))
         .limit(1)
     )
     return connection.execute(later).first() is not None

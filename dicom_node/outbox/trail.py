@@ -5,7 +5,7 @@ decides nothing: what is owed stands in the other tables. Of an image the last r
 former program worked on has no rows here.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -14,6 +14,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
 
+from dicom_node.outbox.stills import MERGED
 from dicom_node.outbox.tables import METADATA, RESULT, VERSION
 from dicom_node.outbox.versions import HAS_VERSION
 from dicom_node.records import Algorithm, Analysis, Instance, ResultKind
@@ -98,7 +99,8 @@ class PassedRow:
     """An object that passed the gate."""
 
     sop_instance_uid: str
-    source_sop_instance_uid: str
+    #: SOP Instance UIDs of what it speaks of
+    images: tuple[str, ...]
     kind: ResultKind
     version: int
     created_at: datetime
@@ -187,15 +189,28 @@ class Trail:
             return [_to_rejection(row) for row in connection.execute(query)]
 
     def passed(self, study_instance_uid: str) -> list[PassedRow]:
-        """Return the objects of a study that passed the gate, in the order of time."""
+        """Return the objects of a study that passed the gate, in the order of time.
+
+        Of SEGs of stills that were merged only what they were merged into.
+        """
+        in_study = RESULT.c.study_instance_uid == study_instance_uid
         query = (
             sa.select(RESULT, VERSION.c.version)
             .select_from(RESULT.outerjoin(VERSION, HAS_VERSION))
-            .where(RESULT.c.study_instance_uid == study_instance_uid)
+            .where(in_study, ~sa.exists().where(MERGED.c.part_uid == RESULT.c.sop_instance_uid))
             .order_by(RESULT.c.created_at, RESULT.c.kind)
         )
+        of_parts = (
+            sa.select(MERGED.c.sop_instance_uid, RESULT.c.source_sop_instance_uid)
+            .join(RESULT, MERGED.c.part_uid == RESULT.c.sop_instance_uid)
+            .where(in_study)
+            .order_by(RESULT.c.source_sop_instance_uid)
+        )
         with self._reads.connect() as connection:
-            return [_to_passed(row) for row in connection.execute(query)]
+            images: dict[str, list[str]] = {}
+            for row in connection.execute(of_parts):
+                images.setdefault(row.sop_instance_uid, []).append(row.source_sop_instance_uid)
+            return [_to_passed(row, images) for row in connection.execute(query)]
 
 
 def _said(analysis: Analysis) -> Iterator[tuple[Algorithm, Said, str]]:
@@ -237,10 +252,11 @@ def _to_rejection(row: sa.Row[Any]) -> RejectionRow:
     )
 
 
-def _to_passed(row: sa.Row[Any]) -> PassedRow:
+def _to_passed(row: sa.Row[Any], images: Mapping[str, Sequence[str]]) -> PassedRow:
+    merged = images.get(row.sop_instance_uid)
     return PassedRow(
         sop_instance_uid=row.sop_instance_uid,
-        source_sop_instance_uid=row.source_sop_instance_uid,
+        images=(row.source_sop_instance_uid,) if merged is None else tuple(merged),
         kind=ResultKind(row.kind),
         version=row.version or 1,
         created_at=datetime.fromtimestamp(row.created_at, UTC),

@@ -5,7 +5,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
 
-from dicom_node.outbox.rows import DeliveryState
+from dicom_node.outbox.owing import withdraw
 from dicom_node.outbox.tables import ANALYSED, DELIVERY, RESULT, VERSION
 from dicom_node.records import Result
 
@@ -18,21 +18,32 @@ def results_with_versions() -> sa.Select[Any]:
     return sa.select(RESULT, *VERSIONS).select_from(RESULT.outerjoin(VERSION, HAS_VERSION))
 
 
-def result_values(result: Result, at: float) -> dict[str, object]:
-    """Return the row of ``result``."""
+def note_result(connection: sa.Connection, result: Result, at: float) -> None:
+    """Write down an object that passed the gate, unless it stands there."""
+    for table, values in ((RESULT, _result_values(result, at)), (VERSION, _version_values(result))):
+        connection.execute(insert(table).values(values).on_conflict_do_nothing())
+
+
+def _result_values(result: Result, at: float) -> dict[str, object]:
     return {
         "sop_instance_uid": result.sop_instance_uid,
         "kind": result.kind.value,
         "sop_class_uid": result.sop_class_uid,
         "study_instance_uid": result.study_instance_uid,
         "source_sop_instance_uid": result.source_sop_instance_uid,
-        "file_name": result.path.name,
+        "file_name": _file_name(result),
         "created_at": at,
     }
 
 
-def version_values(result: Result) -> dict[str, object]:
-    """Return the row of ``version``."""
+def _file_name(result: Result) -> str:
+    """Return where an object lies in the folder of results; what is not sent lies below it."""
+    if result.merging is None:
+        return result.path.name
+    return f"{result.path.parent.name}/{result.path.name}"
+
+
+def _version_values(result: Result) -> dict[str, object]:
     return {
         "sop_instance_uid": result.sop_instance_uid,
         "series_instance_uid": result.series_instance_uid,
@@ -51,18 +62,7 @@ def withdraw_before(connection: sa.Connection, source: str, version: int, at: fl
             sa.func.coalesce(VERSION.c.version, 1) < version,
         )
     )
-    connection.execute(
-        sa.update(DELIVERY)
-        .where(
-            DELIVERY.c.sop_instance_uid.in_(earlier),
-            DELIVERY.c.state.in_([DeliveryState.WAITING.value, DeliveryState.DEAD.value]),
-        )
-        .values(
-            state=DeliveryState.WITHDRAWN.value,
-            reason="a later version took its place",
-            changed_at=at,
-        )
-    )
+    withdraw(connection, DELIVERY.c.sop_instance_uid.in_(earlier), at)
 
 
 def note_analysed(connection: sa.Connection, source: str, models: str, at: float) -> None:

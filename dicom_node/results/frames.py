@@ -48,10 +48,10 @@ def frame_faults(
         for derivation in item.DerivationImageSequence
         for reference in derivation.SourceImageSequence
     }
-    cine = source.facts.number_of_frames > 1
+    places = _places_of(source, segmentation.frames)
     wanted = {
-        (number, *image_of(source), frame if cine else None)
-        for frame, labels in zip(segmentation.frames, expected, strict=True)
+        (number, *place)
+        for place, labels in zip(places, expected, strict=True)
         for number in _numbers_in(labels, len(segmentation.segments), form)
     }
     if found != wanted or seg.NumberOfFrames != len(wanted):
@@ -72,6 +72,14 @@ def reference_of(item: Dataset) -> tuple[str, str, int | None]:
         str(item.ReferencedSOPInstanceUID),
         item.get("ReferencedFrameNumber"),
     )
+
+
+def _places_of(source: Source, frames: tuple[int, ...]) -> list[tuple[str, str, int | None]]:
+    """Return what each plane must refer to; a still is referred to without a frame."""
+    if source.stills:
+        return [(*image_of(source.stills[frame - 1]), None) for frame in frames]
+    cine = source.facts.number_of_frames > 1
+    return [(*image_of(source), frame if cine else None) for frame in frames]
 
 
 def _numbers_in(
@@ -107,18 +115,18 @@ def _same_pixels(
 
 def _pixels(seg: Seg, source: Source, frames: tuple[int, ...]) -> NDArray[np.uint8]:
     """Return segment numbers (N, R, C) of those frames as a reader gets them."""
-    uid = source.instance.sop_instance_uid
     pixels: NDArray[np.uint8]
-    if source.facts.number_of_frames > 1:
+    if source.facts.number_of_frames > 1 and not source.stills:
         pixels = seg.get_pixels_by_source_frame(
-            uid,
+            source.instance.sop_instance_uid,
             frames,
             combine_segments=True,
             ignore_spatial_locations=True,
             assert_missing_frames_are_empty=True,
         )
     else:
+        uids = [uid for _, uid, _ in _places_of(source, frames)]
         pixels = seg.get_pixels_by_source_instance(
-            [uid], combine_segments=True, ignore_spatial_locations=True
+            uids, combine_segments=True, ignore_spatial_locations=True
         )
     return pixels

@@ -80,7 +80,8 @@ def segmentation_faults(
         references = [item for entry in series for item in entry.ReferencedInstanceSequence]
         if [entry.SeriesInstanceUID for entry in series] != [source.instance.series_instance_uid]:
             faults.append("ReferencedSeriesSequence")
-        if [reference_of(item)[:2] for item in references] != [image_of(source)]:
+        images = [image_of(one) for one in source.stills or (source,)]
+        if [reference_of(item)[:2] for item in references] != images:
             faults.append("ReferencedInstanceSequence")
         faults += rule_faults(seg, source, "SEG")
         faults += segment_faults(seg, segmentation, source.facts)

@@ -4,8 +4,11 @@ Ultrasound has no frame of reference: highdicom refuses its cines, and OHIF goes
 without Plane Orientation and Pixel Measures. So a cine is written through a stand-in with an
 invented stack of planes, as far apart in mm as their frame numbers are. The nominal form keeps
 them; of the others they are removed again, and orientation and spacing stay, as in a still.
+
+Stills that share a SEG are written as the frames of a cine, and each frame is told its still then.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 import highdicom as hd
@@ -14,6 +17,7 @@ from pydicom.tag import Tag
 
 from dicom_node.forms import SegmentationForm
 from dicom_node.records import ImageFacts
+from dicom_node.results.parts import referenced_class
 from dicom_node.results.source import Source
 from dicom_node.results.uids import derived_uid
 
@@ -64,6 +68,8 @@ def settle(seg: Dataset, source: Source, frames: tuple[int, ...], form: Segmenta
         shared = seg.SharedFunctionalGroupsSequence[0]
         shared.PlaneOrientationSequence = hd.PlaneOrientationSequence("PATIENT", _ORIENTATION)
         shared.PixelMeasuresSequence = _pixel_measures(source.facts)
+    if source.stills:
+        _refer_to_stills(seg, source.stills)
 
 
 def _frame_of_reference(source: Source) -> str:
@@ -89,15 +95,40 @@ def _plane(frame: int) -> Dataset:
 
 
 def _refer_to_frames(seg: Dataset, frames: tuple[int, ...]) -> None:
-    # highdicom shares one item between the segments of a plane: it is renumbered once
-    references = {
+    for reference in _references(seg):
+        reference.ReferencedFrameNumber = frames[int(reference.ReferencedFrameNumber) - 1]
+
+
+def _refer_to_stills(seg: Dataset, stills: Sequence[Source]) -> None:
+    """Put the stills in the place of their stack, which is no image that anybody has."""
+    for reference in _references(seg):
+        still = stills[int(reference.get("ReferencedFrameNumber", 1)) - 1]
+        if "ReferencedFrameNumber" in reference:
+            del reference.ReferencedFrameNumber
+        _refer_to(reference, still)
+    [series] = seg.ReferencedSeriesSequence
+    for holder, keyword in (
+        (series, "ReferencedInstanceSequence"),
+        (seg, "SourceImageSequence"),
+    ):
+        setattr(holder, keyword, [_refer_to(Dataset(), still) for still in stills])
+
+
+def _refer_to(reference: Dataset, still: Source) -> Dataset:
+    reference.ReferencedSOPClassUID = referenced_class(still)
+    reference.ReferencedSOPInstanceUID = still.instance.sop_instance_uid
+    return reference
+
+
+def _references(seg: Dataset) -> list[Dataset]:
+    """Return what the frames refer to; highdicom shares one item between a plane's segments."""
+    found = {
         id(reference): reference
         for item in seg.PerFrameFunctionalGroupsSequence
         for derivation in item.DerivationImageSequence
         for reference in derivation.SourceImageSequence
     }
-    for reference in references.values():
-        reference.ReferencedFrameNumber = frames[int(reference.ReferencedFrameNumber) - 1]
+    return list(found.values())
 
 
 def _unstack_planes(seg: Dataset) -> None:

@@ -126,9 +126,16 @@ def rule_faults(dataset: Dataset, source: Source, modality: str) -> list[str]:
     if dataset.get("SOPClassUID") not in _CLASSES[modality]:
         faults.append("SOPClassUID")
     faults += [f"{key} is missing" for key in _REQUIRED[modality] if not _has(dataset, key)]
-    image = source.instance
-    known = {image.study_instance_uid, image.series_instance_uid, image.sop_instance_uid}
-    known.add(image.sop_class_uid)
+    known = {
+        uid
+        for image in (one.instance for one in (source, *source.stills))
+        for uid in (
+            image.study_instance_uid,
+            image.series_instance_uid,
+            image.sop_instance_uid,
+            image.sop_class_uid,
+        )
+    }
     faults += _walk(dataset, known, frozenset(source.patient_and_study))
     return list(dict.fromkeys(faults))
 

@@ -66,6 +66,15 @@ def segmentation_series_uid(source: Source, model: str, form: SegmentationForm) 
     return derived_uid("series", kind, source.instance.sop_instance_uid, model)
 
 
+def stills_series_uid(source: Source, model: str, form: SegmentationForm) -> str:
+    """Return the series of what one model says of all stills of a series and of a size."""
+    image, size = source.instance, f"{source.facts.rows}x{source.facts.columns}"
+    kind = f"{kind_in_uids('seg', form)} of stills"
+    return derived_uid(
+        "series", kind, image.study_instance_uid, image.series_instance_uid, size, model
+    )
+
+
 def build_segmentation(
     source: Source,
     segmentation: Segmentation,
@@ -102,7 +111,6 @@ def build_segmentation(
     _tell_compression(image, source)
     lay_out(image, source, segmentation.frames, form)
     version = f" v{edition.version}" if edition.version > 1 else ""
-    calibrated = "" if source.facts.spacing_mm else ", not calibrated: 1 mm pixels are nominal"
     seg = hd.seg.Segmentation(
         source_images=[image],
         pixel_array=labels,
@@ -114,7 +122,7 @@ def build_segmentation(
         instance_number=edition.version,
         transfer_syntax_uid=ExplicitVRLittleEndian,
         series_description=series_description("segmentation", [segmentation.algorithm], source),
-        content_description=f"AI segmentation{version}{calibrated}",
+        content_description=f"AI segmentation{version}{_nominal(source)}",
         content_creator_name="AI^dicom-node",
         contributing_equipment=equipment([segmentation.algorithm]),
         specific_character_set=UNICODE,
@@ -195,12 +203,22 @@ def _description(number: int, segment: Segment, algorithm: Algorithm) -> hd.seg.
     )
 
 
+def _nominal(source: Source) -> str:
+    """Say why the spacing is that of no image, "" where it is."""
+    if source.facts.spacing_mm:
+        return ""
+    differ = len({still.facts.spacing_mm for still in source.stills}) > 1
+    return f", {'spacings differ' if differ else 'not calibrated'}: 1 mm pixels are nominal"
+
+
 def _tell_compression(image: Dataset, source: Source) -> None:
-    """Say that the source's pixels were compressed with loss, also where its header is silent."""
-    for keyword, value in source.compression.items():
+    for keyword, value in compression_of(source).items():
         setattr(image, keyword, value)
+
+
+def compression_of(source: Source) -> dict[str, str]:
+    """Return what to say of loss in the source's pixels, also where its header is silent."""
     method = _LOSSY.get(source.instance.transfer_syntax_uid)
-    if method:
-        image.LossyImageCompression = "01"
-        if "LossyImageCompressionMethod" not in image:
-            image.LossyImageCompressionMethod = method
+    silent = {"LossyImageCompressionMethod": method} if method else {}
+    lossy = {"LossyImageCompression": "01"} if method else {}
+    return silent | dict(source.compression) | lossy

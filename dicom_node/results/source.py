@@ -38,6 +38,8 @@ class Source:
     compression: Mapping[str, str]
     #: Instance Number (0020,0013), for people; "" when absent
     number: str
+    #: the stills that it stands for, one a frame, when it is no image but a stack of them
+    stills: tuple["Source", ...] = ()
 
 
 def read_source(instance: Instance, facts: ImageFacts) -> Source:

@@ -3,7 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -22,6 +22,7 @@ from dicom_node.records import (
     FIRST_EDITION,
     Analysis,
     Edition,
+    Merging,
     Result,
     ResultKind,
     Segmentation,
@@ -33,9 +34,14 @@ from dicom_node.results.segmentation import (
     build_segmentation,
     segmentation_series_uid,
     segmentation_uid,
+    stills_series_uid,
 )
 from dicom_node.results.source import Source, odd_values_allowed, read_source
 
+#: Folder, in that of the results, of the SEGs that go out as parts of others.
+STILLS: Final = "stills"
+#: Label maps of the stills of one SEG take at most so much memory, as those of a cine do.
+STILLS_BUDGET_BYTES: Final = 192 * 2**20
 #: What highdicom raises on a value that it does not take.
 _REFUSALS: Final = (AttributeError, LookupError, OverflowError, TypeError, ValueError)
 
@@ -51,6 +57,7 @@ class Plan:
     series_instance_uid: str
     build: Callable[[], Dataset]
     faults: Callable[[Path], list[str]]
+    merging: Merging | None = None
 
 
 def write_results(
@@ -63,15 +70,17 @@ def write_results(
 ) -> tuple[Result, ...]:
     """Write what the models said of one image as SEG and SR.
 
-    A segmentation model that found nothing gets no SEG; the SR says so. The same analysis gives the
-    same UIDs, and an object that already waits in the folder and passes the gate is left as it is.
+    A segmentation model that found nothing gets no SEG; the SR says so. The SEG of a still is the
+    part of one that `write_stills` makes. The same analysis gives the same UIDs, and an object that
+    already waits in the folder and passes the gate is left as it is.
 
     Parameters
     ----------
     analysis : Analysis
         Of one image.
     folder : Path
-        Must exist; ``<SOP Instance UID>.dcm`` is written into it, whole or not at all.
+        Must exist; ``<SOP Instance UID>.dcm`` is written into it, whole or not at all, and the SEG
+        of a still into ``folder/stills``.
     installation : Installation
         Who writes.
     edition : Edition
@@ -97,7 +106,17 @@ def write_results(
         return ()
     source = read_source(analysis.instance, analysis.facts)
     plans = [
-        _segmentation_plan(source, segmentation, installation, edition, model, form)
+        replace(
+            segmentation_plan(
+                source,
+                segmentation,
+                installation,
+                edition=edition,
+                series_instance_uid=segmentation_series_uid(source, model, form),
+                form=form,
+            ),
+            merging=None if edition.is_shadow else _merging(source, segmentation, model, form),
+        )
         for segmentation, model in zip(analysis.segmentations, _models(analysis), strict=True)
         if not segmentation.is_empty
         for form in forms.segmentations
@@ -117,28 +136,42 @@ def _models(analysis: Analysis) -> list[str]:
     ]
 
 
-def _segmentation_plan(
+def _merging(
+    source: Source, segmentation: Segmentation, model: str, form: SegmentationForm
+) -> Merging | None:
+    """Return what the SEG of a still is merged into; that of a cine goes by itself."""
+    if source.facts.number_of_frames > 1:
+        return None
+    return Merging(
+        series_instance_uid=stills_series_uid(source, model, form),
+        digest=segmentation.algorithm.digest,
+        most=max(1, STILLS_BUDGET_BYTES // (source.facts.rows * source.facts.columns)),
+    )
+
+
+def segmentation_plan(
     source: Source,
     segmentation: Segmentation,
     installation: Installation,
+    *,
     edition: Edition,
-    model: str,
+    series_instance_uid: str,
     form: SegmentationForm,
 ) -> Plan:
-    series_uid = segmentation_series_uid(source, model, form)
+    """Plan a SEG; parameters as of `build_segmentation`."""
     return Plan(
         kind=ResultKind.SEG,
         form=form.value,
         sop_class_uid=SOP_CLASSES[form],
         sop_instance_uid=segmentation_uid(source, segmentation, edition, form),
-        series_instance_uid=series_uid,
+        series_instance_uid=series_instance_uid,
         build=partial(
             build_segmentation,
             source,
             segmentation,
             installation,
             edition=edition,
-            series_instance_uid=series_uid,
+            series_instance_uid=series_instance_uid,
             form=form,
         ),
         faults=partial(
@@ -171,7 +204,8 @@ def _report_plan(
 
 def write_plan(plan: Plan, source: Source, folder: Path, edition: Edition) -> Result:
     """Write one object, unless it is there already; raises as `write_results`."""
-    path = folder / f"{plan.sop_instance_uid}.dcm"
+    place = _place_of(plan, folder)
+    path = place / f"{plan.sop_instance_uid}.dcm"
     if not path.exists() or plan.faults(path):
         part = path.with_name(f"{path.name}.part")
         _save(plan, part)
@@ -184,7 +218,7 @@ def write_plan(plan: Plan, source: Source, folder: Path, edition: Edition) -> Re
                 f"kept as rejected/{path.name}"
             )
         part.rename(path)
-        _sync_folder(folder)
+        _sync_folder(place)
     return Result(
         kind=plan.kind,
         sop_instance_uid=plan.sop_instance_uid,
@@ -196,7 +230,18 @@ def write_plan(plan: Plan, source: Source, folder: Path, edition: Edition) -> Re
         version=edition.version,
         supersedes=_replaced(plan, edition),
         form=plan.form,
+        merging=plan.merging,
     )
+
+
+def _place_of(plan: Plan, folder: Path) -> Path:
+    if plan.merging is None:
+        return folder
+    place = folder / STILLS
+    if not place.is_dir():
+        place.mkdir(mode=0o700)
+        _sync_folder(folder)
+    return place
 
 
 def _replaced(plan: Plan, edition: Edition) -> str | None:

@@ -1,7 +1,8 @@
 """What was said of an image by any node: they count its results together.
 
 A node that takes a study over knows nothing of what the dead one sent. Here it finds it, gives the
-same results the same UIDs, and lets others replace them.
+same results the same UIDs, and lets others replace them. A SEG of stills is counted under its
+series, as an image is under its own UID.
 """
 
 from pathlib import Path
@@ -26,9 +27,10 @@ class Editions:
         Parameters
         ----------
         sop_instance_uid : str
-            Of the image.
+            Of the image, or the series of a SEG of stills.
         models : str
-            Fingerprint of the models that are asked, and of the bytes that they see.
+            Fingerprint of the models that are asked, and of the bytes that they see; or of the
+            stills.
         own : Edition
             What this node counts by itself.
         """
@@ -64,6 +66,18 @@ class Editions:
         with self._engine.begin() as connection:
             connection.execute(insert(EDITION).values(values).on_conflict_do_nothing())
 
+    def images(self, series_instance_uid: str) -> frozenset[str]:
+        """Return the images that the last SEG of stills of a series speaks of."""
+        query = (
+            sa.select(EDITION.c.results)
+            .where(EDITION.c.sop_instance_uid == series_instance_uid)
+            .order_by(EDITION.c.version.desc())
+            .limit(1)
+        )
+        with self._engine.connect() as connection:
+            results = connection.scalar(query) or []
+        return frozenset(uid for one in results for uid in one["images"])
+
 
 _FIELDS = (
     "sop_instance_uid",
@@ -77,7 +91,8 @@ _FIELDS = (
 
 
 def _values(result: Result) -> dict[str, Any]:
-    return {"kind": result.kind.value} | {name: getattr(result, name) for name in _FIELDS}
+    known = {name: getattr(result, name) for name in _FIELDS}
+    return {"kind": result.kind.value, "images": list(result.images)} | known
 
 
 def _result(values: dict[str, Any]) -> Result:

@@ -14,6 +14,7 @@ from dicom_node.bundle import INPUT_NAME, Bundle, Code, Input, Label, Manifest, 
 from dicom_node.codes import ANATOMICAL_STRUCTURE, KIDNEY, LIVER
 from dicom_node.config import Config, Destination, InferSettings, NodeSettings, StudySettings
 from dicom_node.infer import analyse
+from dicom_node.merging import Merger
 from dicom_node.node.worker import open_parts
 from dicom_node.outbox import DeliveryState, Errand
 from dicom_node.phantom.study import StudySpec, ViewSpec, write_study
@@ -106,6 +107,13 @@ def one_study(parts: Parts, folder: Path, seed: int, frames: int, *, bare_first:
     parts.outbox.trail.note(analysis, rejected=rejected, now=now)
     owed = [(result, "pacs") for result in written]
     parts.outbox.add(written, owed, analysed=uid, models="bench", now=now)
+    merger = Merger(
+        outbox=parts.outbox,
+        results=parts.results,
+        installation=parts.installation,
+        destinations=frozenset(["pacs"]),
+    )
+    merger.merge([image], 1)
     wrote = time.perf_counter()
     errand = Errand(study_instance_uid=image.study_instance_uid, destination="pacs", lease=0)
     deliver_errand(parts, errand.study_instance_uid, errand.destination, str(errand.lease))

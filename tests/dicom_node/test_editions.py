@@ -17,6 +17,7 @@ from dicom_node.records import Task
 pytest.importorskip("onnx", reason="needs the train group: make test installs it")
 from tests.dicom_node.test_pipeline import received
 from tests.support.bundles import write_bundle
+from tests.support.stills import picture
 
 pytestmark = pytest.mark.peers
 
@@ -97,6 +98,52 @@ def test_what_another_node_says_with_other_models_is_the_next_version(
     [reference] = only(b, "SR").PredecessorDocumentsSequence[0].ReferencedSeriesSequence
     [named] = reference.ReferencedSOPSequence
     assert named.ReferencedSOPInstanceUID == only(a, "SR").SOPInstanceUID
+
+
+def images_of(seg: FileDataset) -> list[str]:
+    [series] = seg.ReferencedSeriesSequence
+    return [str(item.ReferencedSOPInstanceUID) for item in series.ReferencedInstanceSequence]
+
+
+def segs(parts: Parts) -> list[FileDataset]:
+    """Return the SEGs that a node may send, by version."""
+    found = [ds for ds in results(parts).values() if ds.Modality == "SEG"]
+    return sorted(found, key=lambda ds: int(ds.InstanceNumber))
+
+
+def test_both_merge_the_same_stills_into_the_same_object(
+    node: Callable[[str], Parts], tmp_path: Path
+) -> None:
+    a, b = node("a"), node("b")
+    paths = [picture(tmp_path, number) for number in (1, 2, 3)]
+    # one after the other here, all at once there
+    for revision, path in enumerate(paths, 1):
+        analyse_study(a, received(a, path), str(revision))
+    analyse_study(b, {received(b, path) for path in paths[::-1]}.pop(), "1")
+    assert [len(images_of(seg)) for seg in segs(a)] == [1, 2, 3]
+    [seg] = segs(b)
+    assert content(seg) == content(segs(a)[-1])
+
+
+def test_a_still_that_only_the_other_node_has_is_not_hidden(
+    node: Callable[[str], Parts], tmp_path: Path
+) -> None:
+    a, b = node("a"), node("b")
+    paths = [picture(tmp_path, number) for number in (1, 2)]
+    analyse_study(a, received(a, paths[0]), "1")
+    study = received(b, paths[1])
+    for revision in ("1", "2"):
+        analyse_study(b, study, revision)
+    [one], [other] = segs(a), segs(b)
+    assert images_of(one) != images_of(other)
+    assert one.SeriesInstanceUID != other.SeriesInstanceUID
+    assert (one.InstanceNumber, other.InstanceNumber) == (1, 1)
+    # now it has both, and goes on where the first is
+    analyse_study(b, received(b, paths[0]), "3")
+    both = segs(b)[-1]
+    assert both.SeriesInstanceUID == one.SeriesInstanceUID
+    assert both.InstanceNumber == 2
+    assert images_of(both) == [str(dcmread(path).SOPInstanceUID) for path in paths]
 
 
 def test_a_node_that_comes_back_says_the_same_again(node: Callable[[str], Parts]) -> None:

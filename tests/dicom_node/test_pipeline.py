@@ -113,7 +113,7 @@ def test_what_became_of_an_image_is_written_down_for_who_asks_later(parts: Parts
     assert {row.digest for row in trail.answers(study)} == {
         bundle.manifest.digest for bundle in parts.models.current()
     }
-    assert [row.kind for row in trail.passed(study)] == [ResultKind.SEG, ResultKind.SR]
+    assert [row.kind for row in trail.passed(study)] == [ResultKind.SR, ResultKind.SEG]
     assert trail.rejections(study) == []
 
 

@@ -29,6 +29,7 @@ from tests.support.bundles import write_bundle
 from tests.support.nodes import until
 from tests.support.orthanc import orthanc
 from tests.support.pacs import Pacs, pacs
+from tests.support.stills import picture
 from tests.support.validators import dciodvfy_errors
 
 STILL = Path(str(get_testdata_file("examples_palette.dcm")))
@@ -132,6 +133,30 @@ def test_what_arrives_is_what_the_ladder_says(
         assert dataset.SOPClassUID not in ULTRASOUND_IMAGES
         own = parts.results / f"{dataset.SOPInstanceUID}.dcm"
         assert dcmread(own).get("PixelData") == dataset.get("PixelData")
+
+
+def test_a_refused_seg_of_stills_is_replaced_by_a_rung_of_each(
+    parts: Parts, free_port: Callable[[], int], tmp_path: Path
+) -> None:
+    pictures = [picture(tmp_path, number) for number in (1, 2)]
+    with accepting(free_port(), SR, PR, SC) as peer:
+        there = with_destination(parts, peer.destination)
+        study = {received(there, path) for path in pictures}.pop()
+        analyse_study(there, study, "1")
+        [seg] = [row for row in parts.outbox.rows() if row.kind is SEG]
+        deliver(there, study)
+    assert sorted(dataset.Modality for dataset in peer.received) == ["PR", "PR", "SR", "SR"]
+    drawn_over = {
+        str(image.ReferencedSOPInstanceUID)
+        for dataset in peer.received
+        if dataset.Modality == "PR"
+        for series in dataset.ReferencedSeriesSequence
+        for image in series.ReferencedImageSequence
+    }
+    assert drawn_over == {str(dcmread(path).SOPInstanceUID) for path in pictures}
+    rows = {row.sop_instance_uid: row for row in parts.outbox.rows()}
+    assert rows.pop(seg.sop_instance_uid).state is DeliveryState.WITHDRAWN
+    assert {row.state for row in rows.values()} == {DeliveryState.DELIVERED}
 
 
 @REFUSED

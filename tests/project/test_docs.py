@@ -27,9 +27,11 @@ from dicom_node.node.children import Child
 from dicom_node.node.health import looks
 from dicom_node.node.readings import READINGS
 from dicom_node.node.resuming import RESUME_S
+from dicom_node.outbox.stills import HOLD_S
 from dicom_node.receive.notice_statuses import NOT_AUTHORIZED, NOTICE_STATUSES
 from dicom_node.receive.statuses import STATUSES, Status
 from dicom_node.results.overlay import WARNING
+from dicom_node.results.write import STILLS, STILLS_BUDGET_BYTES
 from dicom_node.sop_classes import RESULTS
 from dicom_node.web import exposed_name
 
@@ -128,6 +130,17 @@ def test_the_page_of_objects_has_every_form_and_how_a_report_ends() -> None:
         codes.NONE_SUCCEEDED,
     ]
     assert re.findall(r"\b1112\d\d\b", text) == [code.value for code in ends]
+
+
+def test_what_is_said_of_stills_is_what_the_code_does() -> None:
+    text = (REPOSITORY / "docs" / "objects.md").read_text("utf-8")
+    assert f"{STILLS_BUDGET_BYTES // 2**20} MiB of label maps" in text
+    assert f"`results/{STILLS}`" in text
+    assert f"wait {HOLD_S // 60:g} minutes at most" in text
+    code = "".join(path.read_text("utf-8") for path in (REPOSITORY / "dicom_node").rglob("*.py"))
+    for words in ("stills not merged", "spacings differ"):
+        assert f"`{words}`" in text
+        assert words in code
 
 
 def test_every_command_that_the_readme_names_exists() -> None:

@@ -78,6 +78,7 @@ POINTS: Final = (
     Point(WORKER, "dicom_node.results.write", "write_plan"),
     Point(WORKER, "dicom_node.results.write", "_sync_folder"),
     Point(WORKER, "dicom_node.outbox.outbox", "Outbox.add"),
+    Point(WORKER, "dicom_node.outbox.stills", "Stills.settle"),
     Point(WORKER, "dicom_node.pipeline", "finish_study"),
     Point(WORKER, "dicom_node.index.index", "Index.finish"),
     # from the results to the destination

@@ -35,6 +35,7 @@ const segmentation = () =>
 const labels = () => segmentation() ? cornerstoneTools.segmentation.state
   .getSegmentation(segmentation().segmentationId).representationData.Labelmap.imageIds : [];
 const frame = (imageId) => Number(/\\/frames\\/(\\d+)/.exec(imageId)[1]);
+const instance = (imageId) => /\\/instances\\/([\\d.]+)/.exec(imageId)[1];
 const rendered = (change) => new Promise(resolve => {
   const done = cornerstone.Enums.Events.IMAGE_RENDERED;
   pane().element.addEventListener(done, resolve, { once: true });
@@ -52,10 +53,15 @@ _LABEL_MAPS: Final = """
   let text = "";
   for (let at = 0; at < values.length; at += 8192)
     text += String.fromCharCode(...values.subarray(at, at + 8192));
-  return [frame(image.referencedImageId), [image.rows, image.columns, btoa(text)]];
+  const place = [instance(image.referencedImageId), frame(image.referencedImageId)];
+  return [place.join(" "), [image.rows, image.columns, btoa(text)]];
 }))
 """
 _FRAME: Final = "() => frame(pane().getCurrentImageId())"
+_GO_TO_INSTANCE: Final = """
+(uid) => pane().setImageIdIndex(pane().getImageIds().findIndex(id => instance(id) === uid))
+  .then(() => null)
+"""
 _GO_TO: Final = "(index) => rendered(() => pane().setImageIdIndex(index)).then(() => null)"
 _SHOW_SEGMENTATION: Final = """
 (visible) => rendered(() => {
@@ -108,13 +114,14 @@ class Radiologist:
         self.page.get_by_role("button", name="Yes", exact=True).click()
         self._wait(_SEGMENTATION_IS_READY)
 
-    def label_maps(self) -> dict[int, NDArray[np.uint8]]:
-        """Return cornerstone's label map of each frame."""
-        answer = self._ask(_LABEL_MAPS)
-        return {
-            int(frame): np.frombuffer(base64.b64decode(text), np.uint8).reshape(rows, columns)
-            for frame, (rows, columns, text) in answer.items()
-        }
+    def label_maps(self) -> dict[tuple[str, int], NDArray[np.uint8]]:
+        """Return cornerstone's label map of each image and frame."""
+        found = {}
+        for place, (rows, columns, text) in self._ask(_LABEL_MAPS).items():
+            uid, frame = place.split()
+            values = np.frombuffer(base64.b64decode(text), np.uint8)
+            found[uid, int(frame)] = values.reshape(rows, columns)
+        return found
 
     def frame(self) -> int:
         """Return the number of the frame in the pane."""
@@ -124,6 +131,10 @@ class Radiologist:
         """Show a frame of the cine."""
         if self.frame() != frame:
             self._ask(_GO_TO, frame - 1)
+
+    def go_to_image(self, sop_instance_uid: str) -> None:
+        """Show one still of those in the pane."""
+        self._ask(_GO_TO_INSTANCE, sop_instance_uid)
 
     def drawing(self, rows: int, columns: int) -> Drawing:
         """Look at the pane without and with the segmentation."""

@@ -105,12 +105,13 @@ def _is_delivered(node: Node) -> bool:
 
 
 def _results(node: Node) -> Iterator[tuple[tuple[str, str], Path]]:
-    """Yield (Modality, SOP Instance UID of the image) and the file of every result."""
+    """Yield (Modality, SOP Instance UID of an image) and the file of every result."""
     for path in node.layout.results.glob("*.dcm"):
         result = dcmread(path, stop_before_pixels=True)
         if result.Modality == "SEG":
-            [reference] = result.ReferencedSeriesSequence[0].ReferencedInstanceSequence
+            references = result.ReferencedSeriesSequence[0].ReferencedInstanceSequence
         else:
             [study] = result.CurrentRequestedProcedureEvidenceSequence
-            [reference] = study.ReferencedSeriesSequence[0].ReferencedSOPSequence
-        yield (str(result.Modality), str(reference.ReferencedSOPInstanceUID)), path
+            references = study.ReferencedSeriesSequence[0].ReferencedSOPSequence
+        for reference in references:
+            yield (str(result.Modality), str(reference.ReferencedSOPInstanceUID)), path

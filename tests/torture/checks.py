@@ -80,6 +80,7 @@ def _left_over(node: Node, _: Ledger, __: Archive) -> Iterator[str]:
     yield from _files(layout.inbox / "tmp", "*")
     yield from _files(layout.inbox / "new", "*")
     yield from _files(layout.results, "*.part")
+    yield from _files(layout.results / "stills", "*.part")
     yield from _files(layout.results / "rejected", "*")
 
 
@@ -92,16 +93,37 @@ def _unanswered(_: Node, ledger: Ledger, archive: Archive) -> Iterator[str]:
         for kind in KINDS.values():
             if (uid, kind) not in archive.results:
                 yield f"{uid} has no {kind.upper()} at the destination"
+    yield from hidden(ledger, archive)
+
+
+def hidden(ledger: Ledger, archive: Archive) -> Iterator[str]:
+    """Yield the images of which something is said, but not in the last object of its series."""
+    for (uid, kind), objects in sorted(archive.results.items()):
+        series = {archive.places[one][0] for one in objects}
+        if uid in ledger.images and objects.isdisjoint(map(archive.last_of, series)):
+            yield f"{uid} is not in the last {kind.upper()} of its series"
 
 
 def _answered_twice(_: Node, ledger: Ledger, archive: Archive) -> Iterator[str]:
+    yield from repeated(ledger, archive)
+    for uid in sorted(archive.changed):
+        yield f"{uid} came again with other bytes"
+
+
+def repeated(ledger: Ledger, archive: Archive) -> Iterator[str]:
+    """Yield what was said more than once of an image, or of one that nobody sent.
+
+    A still that comes late gives the next version of the SEG that it shares with others.
+    """
     for (uid, kind), objects in sorted(archive.results.items()):
         if uid not in ledger.images:
             yield f"{kind.upper()} for {uid}, which nobody sent"
-        elif len(objects) > 1:
+            continue
+        places = {archive.places[one] for one in objects}
+        series = {one for one, _ in places}
+        may_follow = kind == "seg" and ledger.images[uid].frames == 1
+        if len(series) > 1 or len(places) < len(objects) or (len(objects) > 1 and not may_follow):
             yield f"{len(objects)} objects {kind.upper()} for {uid}"
-    for uid in sorted(archive.changed):
-        yield f"{uid} came again with other bytes"
 
 
 def _undelivered(node: Node, _: Ledger, archive: Archive) -> Iterator[str]:

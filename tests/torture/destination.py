@@ -27,6 +27,8 @@ class Archive:
     objects: dict[str, str] = field(default_factory=dict)
     #: objects by (SOP Instance UID of the image that they speak of, kind)
     results: dict[tuple[str, str], set[str]] = field(default_factory=dict)
+    #: series and Instance Number, by SOP Instance UID
+    places: dict[str, tuple[str, int]] = field(default_factory=dict)
     #: objects that came again
     redelivered: Counter[str] = field(default_factory=Counter)
     #: ... with other bytes
@@ -36,6 +38,15 @@ class Archive:
     def has_all(self, image_uid: str) -> bool:
         """Whether each kind of result came for an image."""
         return all((image_uid, kind) in self.results for kind in KINDS.values())
+
+    def last_of(self, series_instance_uid: str) -> str:
+        """Return the object of a series with the highest Instance Number: what viewers show."""
+        numbers = {
+            uid: number
+            for uid, (series, number) in self.places.items()
+            if series == series_instance_uid
+        }
+        return max(numbers, key=lambda uid: numbers[uid])
 
 
 @contextmanager
@@ -68,6 +79,7 @@ def _take(event: evt.Event, state: Archive) -> int:
             if state.objects[uid] != sha256:
                 state.changed.add(uid)
         state.objects[uid] = sha256
+        state.places[uid] = str(ds.SeriesInstanceUID), int(ds.InstanceNumber)
         for image in _images(ds):
             state.results.setdefault((image, kind), set()).add(uid)
     return 0x0000

@@ -8,12 +8,13 @@ pytest.importorskip("onnx", reason="needs the train group: make test installs it
 from dicom_node.config import Destination
 from tests.support.certificates import certificates
 from tests.support.nodes import Node, node_on, until
-from tests.torture.checks import unexpected_ends
+from tests.torture.checks import hidden, repeated, unexpected_ends
 from tests.torture.destination import Archive
 from tests.torture.harness import Outcome
 from tests.torture.killing import Tally
 from tests.torture.modalities import Ledger
 from tests.torture.report import rows
+from tests.torture.studies import study
 
 ENDED = '"event": "child ended, starting it again"'
 
@@ -56,6 +57,46 @@ def test_a_start_that_was_refused_fails_a_run(refused: list[str], is_met: bool) 
     )
     [row] = [row for row in rows(outcome, kills=0) if row.row == "starts that were refused"]
     assert row.met is is_met
+
+
+STILL_A, STILL_B, CINE = "1.1", "1.2", "1.3"
+
+
+def told_of(*segs: tuple[str, str, int, set[str]]) -> tuple[Ledger, Archive]:
+    """Return two stills and a cine that were sent, and SEGs: UID, series, number, images."""
+    archive = Archive(destination=Destination(name="n", ae_title="N", host="127.0.0.1", port=1))
+    for uid, series, number, images in segs:
+        archive.places[uid] = series, number
+        for image in images:
+            archive.results.setdefault((image, "seg"), set()).add(uid)
+    sent = {STILL_A: 1, STILL_B: 1, CINE: 5}
+    images = [image for number in range(99) for image in study(1, number)]
+    by_frames = {image.frames: image for image in images}
+    return Ledger(images={uid: by_frames[frames] for uid, frames in sent.items()}), archive
+
+
+def test_versions_of_the_seg_of_stills_are_not_said_twice() -> None:
+    ledger, archive = told_of(("v1", "s", 1, {STILL_A}), ("v2", "s", 2, {STILL_A, STILL_B}))
+    assert [*repeated(ledger, archive), *hidden(ledger, archive)] == []
+
+
+def test_a_still_that_is_not_in_the_last_version_is_found_out() -> None:
+    ledger, archive = told_of(("v1", "s", 1, {STILL_A}), ("v2", "s", 2, {STILL_B}))
+    assert list(hidden(ledger, archive)) == [f"{STILL_A} is not in the last SEG of its series"]
+
+
+@pytest.mark.parametrize(
+    "segs",
+    [
+        (("v1", "s", 1, {STILL_A}), ("w1", "t", 1, {STILL_A})),
+        (("v1", "s", 1, {STILL_A}), ("w1", "s", 1, {STILL_A})),
+        (("v1", "s", 1, {CINE}), ("v2", "s", 2, {CINE})),
+    ],
+    ids=["another series", "the same number", "a cine"],
+)
+def test_what_is_said_twice_is_found_out(segs: tuple[tuple[str, str, int, set[str]], ...]) -> None:
+    ledger, archive = told_of(*segs)
+    assert len(list(repeated(ledger, archive))) == 1
 
 
 def kill_children(node: Node) -> None:

@@ -1,7 +1,8 @@
 """What OHIF shows of results that a running node delivered to an Orthanc."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pytest
@@ -27,6 +28,7 @@ pytestmark = [
     pytest.mark.timeout(240),
 ]
 
+Place = TypeVar("Place")
 PICTURES = Path(__file__).resolve().parents[2] / "build" / "viewers"
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 KINDS = ("still", "cine")
@@ -83,6 +85,20 @@ def phantoms(pacs: Orthanc, tmp_path_factory: pytest.TempPathFactory) -> dict[st
 
 
 @pytest.fixture(scope="module")
+def stills(pacs: Orthanc, tmp_path_factory: pytest.TempPathFactory) -> list[Seen]:
+    """Three stills of one series."""
+    folder = tmp_path_factory.mktemp("stills")
+    views = tuple(ViewSpec(quality=quality) for quality in (4, 2, 3))
+    instances = write_study(folder / "sent", StudySpec(seed=6, patient=2, views=views))
+    memory = memory_of(instances)
+
+    def put_bundles(into: Path) -> None:
+        write_remembering(into / "segmentation.onnx", Task.SEGMENTATION, memory)
+
+    return through_a_node(folder, [one.path for one in instances], pacs, put_bundles)
+
+
+@pytest.fixture(scope="module")
 def viewer(chromium: str, pages: Path, pacs: Orthanc) -> Iterator[Radiologist]:
     with (
         ohif(pages, orthanc_port=pacs.http_port) as address,
@@ -101,6 +117,25 @@ def test_a_segmentation_is_drawn_on_its_own_frames_where_the_mask_is(
     open_segmentation(viewer, seen)
     viewer.photograph(f"phantom-{kind}-segmentation")
     assert_drawn(viewer, seen, range(1, seen.number_of_frames + 1))
+    assert viewer.complaints == []
+
+
+def test_one_segmentation_is_drawn_on_every_still_of_its_series(
+    viewer: Radiologist, stills: list[Seen]
+) -> None:
+    assert len({seen.segmentation_series for seen in stills}) == 1
+    open_segmentation(viewer, stills[0])
+    masks = {str(seen.image.SOPInstanceUID): seen.label_maps()[1] for seen in stills}
+    held = {uid: labels for (uid, _), labels in viewer.label_maps().items() if labels.any()}
+    assert {*held} == {*masks}
+    images = {uid: decoded(seen)[1] for uid, seen in zip(masks, stills, strict=True)}
+    for uid, mask in masks.items():
+        np.testing.assert_array_equal(held[uid], mask, err_msg=uid)
+        viewer.go_to_image(uid)
+        drawing = viewer.drawing(*mask.shape)
+        assert most_similar(drawing, images) == uid
+        assert overlap(drawing, mask) >= LEAST_OVERLAP
+    viewer.photograph("phantom-stills-segmentation")
     assert viewer.complaints == []
 
 
@@ -124,7 +159,7 @@ def open_segmentation(viewer: Radiologist, seen: Seen) -> None:
 def assert_drawn(viewer: Radiologist, seen: Seen, frames: Iterable[int]) -> None:
     """Compare what cornerstone holds, and what is on the screen, with the SEG and the image."""
     masks = seen.label_maps()
-    held = {frame: labels for frame, labels in viewer.label_maps().items() if labels.any()}
+    held = {n: labels for (_, n), labels in viewer.label_maps().items() if labels.any()}
     assert {*held} == {*masks}
     for frame, mask in masks.items():
         np.testing.assert_array_equal(held[frame], mask, err_msg=f"frame {frame}")
@@ -141,11 +176,11 @@ def decoded(seen: Seen) -> dict[int, NDArray[np.uint8]]:
         return dict(sandbox.frames(seen.path, range(1, seen.number_of_frames + 1)))
 
 
-def most_similar(drawing: Drawing, images: dict[int, NDArray[np.uint8]]) -> int:
-    """Return which frame is on the screen: the one that correlates best with it."""
+def most_similar(drawing: Drawing, images: Mapping[Place, NDArray[np.uint8]]) -> Place:
+    """Return which frame or still is on the screen: the one that correlates best with it."""
     visible = ~np.isnan(drawing.image)
     shown = drawing.image[visible]
-    return max(images, key=lambda frame: np.corrcoef(shown, images[frame][visible])[0, 1])
+    return max(images, key=lambda place: np.corrcoef(shown, images[place][visible])[0, 1])
 
 
 def overlap(drawing: Drawing, mask: NDArray[np.uint8] | None) -> float:

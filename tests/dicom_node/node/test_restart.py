@@ -21,9 +21,9 @@ from tests.torture.studies import Image, study
 pytestmark = [pytest.mark.dimse, pytest.mark.slow]
 
 DRAIN_S = 3.0
-ANALYSE, LEASE, CREATE = (
+ANALYSE, SETTLE, LEASE, CREATE = (
     next(point for point in POINTS if point.function == name)
-    for name in ("analyse_study", "Outbox.lease", "Inbox.create")
+    for name in ("analyse_study", "Stills.settle", "Outbox.lease", "Inbox.create")
 )
 STILL, STILL_OF_ANOTHER_STUDY = (
     next(image for image in study(7, number) if image.frames == 1) for number in (0, 1)
@@ -224,6 +224,21 @@ def test_a_job_that_was_half_done_goes_on_and_is_not_done_twice(
     until(lambda: len(peer.received) == len(KINDS), why=node.log)
     assert node.stop() == 0
     assert sorted(node.layout.results.glob("*.dcm")) == results
+    assert {str(ds.SOPClassUID) for ds in peer.received} == set(KINDS)
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_stills_that_were_merged_when_the_node_was_killed_are_sent_once(
+    answering: Node, peer: Pacs, faults: Faults, moment: str
+) -> None:
+    node = answering
+    store_until(node, STILL, faults, Fault(number=0, point=SETTLE, moment=moment, is_group=True))
+    results = sorted(node.layout.results.rglob("*.dcm"))
+    node.start()
+    until(lambda: node.finished(STILL.study_instance_uid), why=node.log)
+    until(lambda: len(peer.received) == len(KINDS), why=node.log)
+    assert node.stop() == 0
+    assert sorted(node.layout.results.rglob("*.dcm")) == results
     assert {str(ds.SOPClassUID) for ds in peer.received} == set(KINDS)
 
 
