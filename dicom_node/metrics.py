@@ -164,6 +164,11 @@ OUTBOX_DEAD: Final = _gauge("outbox_dead", "objects that were given up", destina
 OUTBOX_OLDEST: Final = _gauge(
     "outbox_oldest_seconds", "how long the oldest object that is owed waits", destination=()
 )
+DOWN: Final = _gauge(
+    "destination_down_seconds",
+    "how long a destination has been down; 0 when it is not",
+    destination=(),
+)
 
 #: What each process has a place for in its page; `dicom_node.web` adds what the supervisor sees.
 METRICS: Final = (
@@ -192,6 +197,7 @@ METRICS: Final = (
     OUTBOX_STORED,
     OUTBOX_DEAD,
     OUTBOX_OLDEST,
+    DOWN,
 )
 
 _Key = tuple[str, ...]

@@ -72,7 +72,7 @@ class Vitals:
 
     def _sample_outbox(self) -> None:
         for destination in self._page.rows(metrics.OUTBOX_WAITING):
-            for metric in (*_BACKLOGS.values(), metrics.OUTBOX_OLDEST):
+            for metric in (*_BACKLOGS.values(), metrics.OUTBOX_OLDEST, metrics.DOWN):
                 self._page.set(metric, 0.0, *destination)
         now = self._clock()
         for backlog in self._outbox.backlogs():
@@ -81,6 +81,8 @@ class Vitals:
             if backlog.state is DeliveryState.WAITING:
                 age_s = now - backlog.oldest_at.timestamp()
                 self._page.set(metrics.OUTBOX_OLDEST, age_s, backlog.destination)
+        for outage in self._outbox.outages.all():
+            self._page.set(metrics.DOWN, now - outage.since.timestamp(), outage.destination)
 
 
 def watched(

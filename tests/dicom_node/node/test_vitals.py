@@ -1,3 +1,4 @@
+import random
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -83,6 +84,21 @@ def test_the_backlog_of_each_destination_is_told_also_when_it_is_gone(
     vitals.sample()
     assert page.get(metrics.OUTBOX_STORED, "pacs") == 1
     assert page.get(metrics.OUTBOX_WAITING, "pacs") == 0
+
+
+def test_it_is_told_how_long_a_destination_is_down_until_it_answers(
+    index: Index, outbox: Outbox, dispatcher: Dispatcher
+) -> None:
+    page, clock = Page(["pacs"]), Clock()
+    vitals = Vitals(page, index, outbox, dispatcher, clock=clock)
+    for _ in range(2):
+        outbox.outages.failed("pacs", reason="refused", now=NOW, rng=random.Random(0))
+    clock.at += 90
+    vitals.sample()
+    assert page.get(metrics.DOWN, "pacs") == 90
+    outbox.outages.ended("pacs")
+    vitals.sample()
+    assert page.get(metrics.DOWN, "pacs") == 0
 
 
 def test_databases_are_counted_now_and_then_and_life_is_shown_always(
