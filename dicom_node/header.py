@@ -37,15 +37,15 @@ _GROUP_LENGTH = b"DICM\x02\x00\x00\x00UL\x04\x00"
 DEFLATED = frozenset({"1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.8.1"})
 
 
-def read_header(path: Path, keywords: Iterable[str]) -> FileDataset:
+def read_header(path: Path, keywords: Iterable[str | int]) -> FileDataset:
     """Read the named attributes of a DICOM file.
 
     Parameters
     ----------
     path : Path
         A file with preamble and File Meta Information (PS3.10).
-    keywords : iterable of str
-        Attribute keywords; everything else is skipped unparsed.
+    keywords : iterable of str or int
+        Attribute keywords, and tags of private attributes; everything else is skipped unparsed.
 
     Returns
     -------
