@@ -12,6 +12,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_file_meta_info
+from pydicom.tag import Tag
 from pydicom.valuerep import PersonName
 
 from dicom_node.errors import UnreadableError
@@ -61,7 +62,7 @@ def read_header(path: Path, keywords: Iterable[str | int]) -> FileDataset:
     try:
         if read_file_meta_info(path).get("TransferSyntaxUID") in DEFLATED:
             raise UnreadableError("deflated data sets are not read; send it in another syntax")
-        return dcmread(path, stop_before_pixels=True, specific_tags=list(keywords))
+        return dcmread(path, stop_before_pixels=True, specific_tags=[Tag(k) for k in keywords])
     except BROKEN_BYTES as exc:
         raise UnreadableError(f"not readable as DICOM ({type(exc).__name__})") from None
 
