@@ -15,14 +15,15 @@ from numpy.typing import NDArray
 
 from dicom_node.config import HarvestSettings
 from dicom_node.errors import PixelError, StoreError, UnreadableError
-from dicom_node.harvest.descriptions import DescriptionMap, normalised
+from dicom_node.harvest.evidence import description_of, evidence_of
 from dicom_node.harvest.labels import labels_of
 from dicom_node.harvest.pseudonyms import PseudonymKey
 from dicom_node.harvest.sampling import sampled
+from dicom_node.harvest.tables import Tables
 from dicom_node.harvest.words import Words, read_words
 from dicom_node.pixels.facts import read_facts
 from dicom_node.pixels.sandbox import PixelSandbox
-from dicom_node.records import Box, ImageFacts, Instance, WeakLabels
+from dicom_node.records import Box, ImageFacts, Instance
 from dicom_node.sop_classes import ULTRASOUND_IMAGES
 from dicom_node.store import NewFrame, WeakLabelStore
 from dicom_node.store.files import digest
@@ -70,7 +71,7 @@ def harvest_instance(
     store: WeakLabelStore,
     key: PseudonymKey,
     settings: HarvestSettings,
-    label_map: DescriptionMap,
+    tables: Tables,
 ) -> HarvestCount:
     """Put the frames of an instance into the store; may be repeated at any time.
 
@@ -86,8 +87,8 @@ def harvest_instance(
         Turns identifiers into pseudonyms.
     settings : HarvestSettings
         How cines are sampled.
-    label_map : DescriptionMap
-        Which study description stands for which groups.
+    tables : Tables
+        What words stand for.
 
     Raises
     ------
@@ -110,7 +111,7 @@ def harvest_instance(
     )
     if facts.region is None:
         return HarvestCount(skipped={Skip.NO_REGION: len(wanted)})
-    blank = _Blank(instance, words, facts, facts.region, labels_of(words, label_map), key)
+    blank = _Blank(instance, words, facts, facts.region, tables, key)
     return _store_frames(blank, wanted, sandbox, store)
 
 
@@ -123,12 +124,12 @@ class _Blank:
         words: Words,
         facts: ImageFacts,
         region: Box,
-        labels: WeakLabels,
+        tables: Tables,
         key: PseudonymKey,
     ) -> None:
         self.path = instance.path
         self.region = region
-        self._facts, self._labels = facts, labels
+        self._facts, self._labels = facts, labels_of(words, tables)
         # without Patient ID a study is its own patient: better two splits than one for everybody
         patient = words.patient_id or instance.study_instance_uid
         self.instance = key.token("instance", instance.sop_instance_uid)
@@ -138,8 +139,7 @@ class _Blank:
             "series": key.token("series", instance.series_instance_uid),
             "instance": self.instance,
         }
-        description = normalised(words.study_description)
-        self._description = key.token("description", description) if description else None
+        self._evidence = evidence_of(words, tables, key)
         self._may_show_text = words.may_show_text
 
     def is_the_one_in(self, store: WeakLabelStore) -> bool:
@@ -163,9 +163,10 @@ class _Blank:
             geometry=self._labels.geometry,
             geometry_rule=self._labels.geometry_rule,
             groups=self._labels.groups,
-            description=self._description,
+            description=description_of(self._evidence),
             spacing_mm=self._facts.spacing_mm,
             burned_in_annotation=self._may_show_text,
+            evidence=self._evidence,
         )
 
 

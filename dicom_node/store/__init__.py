@@ -5,17 +5,28 @@ A folder that can be copied to a training machine: ``catalogue.db`` (SQLite), ``
 """
 
 from dicom_node.store.audit import Finding, audit
-from dicom_node.store.records import Listing, NewFrame, StoredFrame, StoreInfo
+from dicom_node.store.evidence import Verdict
+from dicom_node.store.records import (
+    Evidence,
+    Listing,
+    NewFrame,
+    Source,
+    StoredFrame,
+    StoreInfo,
+)
 from dicom_node.store.split import SPLITS, split_of
 from dicom_node.store.weak_labels import WeakLabelStore
 
 __all__ = [
     "SPLITS",
+    "Evidence",
     "Finding",
     "Listing",
     "NewFrame",
+    "Source",
     "StoreInfo",
     "StoredFrame",
+    "Verdict",
     "WeakLabelStore",
     "audit",
     "split_of",

@@ -12,7 +12,7 @@ from dicom_node.errors import StoreError
 from dicom_node.records import Geometry
 from dicom_node.store import catalogue, files
 from dicom_node.store.label_sets import class_sets, label_sets
-from dicom_node.store.records import PROBE, PSEUDONYM, RULE
+from dicom_node.store.records import PROBE, PSEUDONYM, RULE, Source
 from dicom_node.store.split import SPLITS
 
 #: What each text column may hold, besides those of `_allowed_text`; text elsewhere is a finding.
@@ -26,6 +26,9 @@ ALLOWED_TEXT = {
     "mask_digest": PSEUDONYM,
     "probe": PROBE,
     "geometry_rule": RULE,
+    "term": PSEUDONYM,
+    "rule": RULE,
+    "source": re.compile("|".join(Source)),
     "geometry": re.compile("|".join(geometry.value for geometry in Geometry)),
     "split": re.compile("|".join(SPLITS)),
 }

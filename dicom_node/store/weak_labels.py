@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from dicom_node.database import for_reading
 from dicom_node.errors import StoreError
 from dicom_node.records import Box, Task
-from dicom_node.store import catalogue, files, queries
+from dicom_node.store import catalogue, evidence, files, queries
 from dicom_node.store.catalogue import frames, instances, sightings
 from dicom_node.store.label_sets import DEFAULT_LABEL_SET, class_set, label_set
 from dicom_node.store.records import BEST_QUALITY, Listing, NewFrame, StoredFrame, StoreInfo
@@ -30,6 +30,8 @@ class WeakLabelStore:
         self._frames = folder / "frames"
         self._masks = folder / "masks"
         self._engine = catalogue.open_catalogue(folder / "catalogue.db")
+        #: what each source in the headers says, and how to give words other labels
+        self.evidence = evidence.EvidenceBook(self._engine)
 
     def close(self) -> None:
         """Close the catalogue."""
@@ -66,6 +68,7 @@ class WeakLabelStore:
             # another process may have been faster
             if catalogue.sighting(connection, frame.instance, frame.frame_number) is None:
                 catalogue.put(connection, frame, frame_id, size_bytes)
+                evidence.put(connection, frame.instance, frame.evidence)
         return frame_id
 
     def _is_sighted(self, frame: NewFrame, frame_id: str) -> bool:

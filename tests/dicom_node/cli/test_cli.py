@@ -43,6 +43,8 @@ def run(site: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         ("labels",),
         ("labels", "unmapped"),
         ("labels", "coverage"),
+        ("labels", "map"),
+        ("labels", "agreement"),
         ("labels", "import"),
         ("store",),
         ("store", "info"),
