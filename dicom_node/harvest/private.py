@@ -4,13 +4,14 @@ Study Description can carry a name and Transducer Data a serial number: this fil
 outside the store, readable by its owner alone.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
 
-from dicom_node.database import open_sqlite
+from dicom_node.database import for_reading, open_sqlite, scrub
 from dicom_node.harvest.descriptions import DescriptionMap, normalised
 from dicom_node.harvest.transducer import resolve
 from dicom_node.harvest.words import Words
@@ -32,6 +33,15 @@ _transducers = sa.Table(
     sa.Column("transducer_type", sa.String, primary_key=True),
     sa.Column("study_instance_uid", sa.String, primary_key=True),
 )
+#: Whose a study is, as a pseudonym, so that what was noted of it can be erased.
+_studies = sa.Table(
+    "studies",
+    _metadata,
+    sa.Column("study_instance_uid", sa.String, primary_key=True),
+    sa.Column("patient", sa.String, primary_key=True, index=True),
+)
+#: Pseudonyms of their own, equal to nothing in the store: patients that are not taken in again.
+_refused = sa.Table("refused", _metadata, sa.Column("patient", sa.String, primary_key=True))
 #: Longer text is no LO (PS3.5 6.2) and is cut.
 MOST_CHARACTERS = 512
 
@@ -74,9 +84,24 @@ class PrivateNotes:
         """Close the file."""
         self._engine.dispose()
 
-    def record(self, words: Words, study_instance_uid: str) -> None:
-        """Note the words of one instance; the same words of the same study count once."""
+    def record(self, words: Words, study_instance_uid: str, patient: str) -> None:
+        """Note the words of one instance; the same words of the same study count once.
+
+        Parameters
+        ----------
+        words : Words
+            As the scanner wrote them.
+        study_instance_uid : str
+            Of the instance.
+        patient : str
+            Pseudonym of the patient, as in the store.
+        """
         with self._engine.begin() as connection:
+            connection.execute(
+                insert(_studies)
+                .values(study_instance_uid=study_instance_uid, patient=patient)
+                .on_conflict_do_nothing()
+            )
             description = normalised(words.study_description)[:MOST_CHARACTERS]
             if description:
                 connection.execute(
@@ -95,6 +120,44 @@ class PrivateNotes:
                 )
                 .on_conflict_do_nothing()
             )
+
+    def refuse(self, refused: str) -> None:
+        """Remember a patient, by a pseudonym of the kind ``refused``, as not to be taken in."""
+        with self._engine.begin() as connection:
+            connection.execute(insert(_refused).values(patient=refused).on_conflict_do_nothing())
+
+    def refuses(self, refused: str) -> bool:
+        """Whether a patient is not to be taken in."""
+        query = sa.select(_refused.c.patient).where(_refused.c.patient == refused)
+        with for_reading(self._engine).begin() as connection:
+            return connection.scalar(query) is not None
+
+    def study_uids(self, patient: str | None = None) -> frozenset[str]:
+        """Return all studies that words were noted of, or those known as a patient's."""
+        uids = [table.c.study_instance_uid for table in (_studies, _descriptions, _transducers)]
+        query = sa.union(*map(sa.select, uids))
+        if patient is not None:
+            query = sa.union(sa.select(uids[0]).where(_studies.c.patient == patient))
+        with self._engine.begin() as connection:
+            return frozenset(connection.scalars(query))
+
+    def erase(self, study_uids: Collection[str]) -> int:
+        """Erase what was noted of studies, from the file too, and return how many notes it was.
+
+        Raises
+        ------
+        DatabaseDownError
+            When the file still holds it; repeat it.
+        """
+        erased = 0
+        with self._engine.begin() as connection:
+            connection.exec_driver_sql("PRAGMA secure_delete=ON")
+            for table in (_descriptions, _transducers, _studies):
+                for uid in study_uids:
+                    of_study = table.c.study_instance_uid == uid
+                    erased += connection.execute(table.delete().where(of_study)).rowcount
+        scrub(self._engine)
+        return erased
 
     def descriptions(self, label_map: DescriptionMap) -> list[SeenDescription]:
         """Return the study descriptions, most frequent first; says which `label_map` knows."""

@@ -5,15 +5,19 @@ A folder that can be copied to a training machine: ``catalogue.db`` (SQLite), ``
 """
 
 from dicom_node.store.audit import Finding, audit
-from dicom_node.store.records import Listing, NewFrame, StoredFrame, StoreInfo
+from dicom_node.store.erasure import Erased, Erasure
+from dicom_node.store.records import Listing, NewFrame, Sighting, StoredFrame, StoreInfo
 from dicom_node.store.split import SPLITS, split_of
 from dicom_node.store.weak_labels import WeakLabelStore
 
 __all__ = [
     "SPLITS",
+    "Erased",
+    "Erasure",
     "Finding",
     "Listing",
     "NewFrame",
+    "Sighting",
     "StoreInfo",
     "StoredFrame",
     "WeakLabelStore",
