@@ -46,7 +46,7 @@ class Harvester:
             return self._harvest(instance).as_dict()
 
     def _harvest(self, instance: Instance) -> HarvestCount:
-        words = None
+        words, patient = None, ""
         with suppress(UnreadableError):  # counted below
             words = read_words(instance.path)
         if words is not None:
