@@ -153,8 +153,8 @@ def test_frames_from_before_time_was_kept_have_none(tmp_path: Path) -> None:
     with WeakLabelStore(tmp_path) as store:
         (old,) = store.frames()
         assert (old.time_s, old.number_of_frames) == (None, None)
-        newer = {"instance": "e" * 32, "frame_number": 3, "number_of_frames": 9}
-        store.add_frame(new_frame(seed=1, frame_time_s=0.1, **newer))
+        newer = new_frame(seed=1, instance="e" * 32, frame_number=3, frame_time_s=0.1)
+        store.add_frame(newer)
         assert [frame.time_s for frame in store.frames()] == [None, pytest.approx(0.2)]
 
 
