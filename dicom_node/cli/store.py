@@ -5,6 +5,7 @@ from pathlib import Path
 
 import typer
 
+from dicom_node.cli.erase import erase
 from dicom_node.cli.options import DEFAULT_CONFIG, AsJson, ConfigFile, load, print_json, print_table
 from dicom_node.errors import ConfigError
 from dicom_node.node.layout import Layout
@@ -14,6 +15,7 @@ app = typer.Typer(
     help="The de-identified weak-label store.\n\nExample: dicom-node store info --config node.yaml",
     add_completion=False,
 )
+app.command()(erase)
 
 
 @app.command()

@@ -8,14 +8,14 @@ from pathlib import Path
 from dicom_node.config import STORE, HarvestSettings
 from dicom_node.errors import UnreadableError
 from dicom_node.harvest.descriptions import DescriptionMap
-from dicom_node.harvest.harvester import harvest_instance
+from dicom_node.harvest.harvester import HarvestCount, Skip, harvest_instance
 from dicom_node.harvest.labels import weak_labels
 from dicom_node.harvest.private import PrivateNotes
 from dicom_node.harvest.pseudonyms import PseudonymKey, open_key
 from dicom_node.harvest.relabel import RelabelCount, relabel
 from dicom_node.harvest.supervised import ImportCount, attach_labels
 from dicom_node.harvest.tables import Tables, load_tables
-from dicom_node.harvest.words import read_words
+from dicom_node.harvest.words import patient_of, read_words
 from dicom_node.pixels.sandbox import PixelSandbox
 from dicom_node.records import Geometry, Instance, WeakLabels
 from dicom_node.store import WeakLabelStore
@@ -54,6 +54,17 @@ class Harvester:
         TemporaryError
             When the disk does not take it.
         """
+        with self.store.holding_off_erasure():
+            return self._harvest(instance).as_dict()
+
+    def _harvest(self, instance: Instance) -> HarvestCount:
+        words, patient = None, ""
+        with suppress(UnreadableError):  # counted below
+            words = read_words(instance.path)
+        if words is not None:
+            patient = patient_of(words, instance.study_instance_uid)
+            if self.notes.refuses(self.key.token("refused", patient)):
+                return HarvestCount(skipped={Skip.PATIENT_REFUSED: 1})
         count = harvest_instance(
             instance,
             sandbox=self.sandbox,
@@ -62,9 +73,11 @@ class Harvester:
             settings=self.settings,
             tables=self._tables_now(),
         )
-        with suppress(UnreadableError):  # counted above
-            self.notes.record(read_words(instance.path), instance.study_instance_uid)
-        return count.as_dict()
+        if words is not None:
+            self.notes.record(
+                words, instance.study_instance_uid, self.key.token("patient", patient)
+            )
+        return count
 
     def labels(self, instance: Instance) -> WeakLabels:
         """Return the weak labels of an instance; an unreadable header teaches nothing."""

@@ -4,14 +4,14 @@ Study Description can carry a name and Transducer Data a serial number: this fil
 outside the store, readable by its owner alone.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
 
-from dicom_node.database import for_reading, open_sqlite
+from dicom_node.database import for_reading, open_sqlite, scrub
 from dicom_node.harvest.descriptions import DescriptionMap, Key, groups_of, normalised
 from dicom_node.harvest.evidence import MOST_CHARACTERS
 from dicom_node.harvest.transducer import SiteTransducer, resolve
@@ -52,6 +52,17 @@ _decisions = sa.Table(
     sa.Column("term", sa.String, primary_key=True),
     sa.Column("groups", sa.String, nullable=False),
 )
+#: Whose a study is, as a pseudonym, so that what was noted of it can be erased.
+_studies = sa.Table(
+    "studies",
+    _metadata,
+    sa.Column("study_instance_uid", sa.String, primary_key=True),
+    sa.Column("patient", sa.String, primary_key=True, index=True),
+)
+#: Pseudonyms of their own, equal to nothing in the store: patients that are not taken in again.
+_refused = sa.Table("refused", _metadata, sa.Column("patient", sa.String, primary_key=True))
+#: Tables of words that were met, by study.
+_WORDS = (_descriptions, _terms, _transducers)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,9 +115,24 @@ class PrivateNotes:
         """Close the file."""
         self._engine.dispose()
 
-    def record(self, words: Words, study_instance_uid: str) -> None:
-        """Note the words of one instance; the same words of the same study count once."""
+    def record(self, words: Words, study_instance_uid: str, patient: str) -> None:
+        """Note the words of one instance; the same words of the same study count once.
+
+        Parameters
+        ----------
+        words : Words
+            As the scanner wrote them.
+        study_instance_uid : str
+            Of the instance.
+        patient : str
+            Pseudonym of the patient, as in the store.
+        """
         with self._engine.begin() as connection:
+            connection.execute(
+                insert(_studies)
+                .values(study_instance_uid=study_instance_uid, patient=patient)
+                .on_conflict_do_nothing()
+            )
             description = normalised(words.study_description)[:MOST_CHARACTERS]
             if description:
                 connection.execute(
@@ -136,6 +162,49 @@ class PrivateNotes:
                 )
                 .on_conflict_do_nothing()
             )
+
+    def refuse(self, refused: str) -> None:
+        """Remember a patient, by a pseudonym of the kind ``refused``, as not to be taken in."""
+        with self._engine.begin() as connection:
+            connection.execute(insert(_refused).values(patient=refused).on_conflict_do_nothing())
+
+    def refuses(self, refused: str) -> bool:
+        """Whether a patient is not to be taken in."""
+        query = sa.select(_refused.c.patient).where(_refused.c.patient == refused)
+        with for_reading(self._engine).begin() as connection:
+            return connection.scalar(query) is not None
+
+    def study_uids(self, patient: str | None = None) -> frozenset[str]:
+        """Return all studies that words were noted of, or those known as a patient's."""
+        uids = [table.c.study_instance_uid for table in (_studies, *_WORDS)]
+        query = sa.union(*map(sa.select, uids))
+        if patient is not None:
+            query = sa.union(sa.select(uids[0]).where(_studies.c.patient == patient))
+        with self._engine.begin() as connection:
+            return frozenset(connection.scalars(query))
+
+    def erase(self, study_uids: Collection[str]) -> int:
+        """Erase what was noted of studies, from the file too, and return how many notes it was.
+
+        Raises
+        ------
+        DatabaseDownError
+            When the file still holds it; repeat it.
+        """
+        erased = 0
+        with self._engine.begin() as connection:
+            connection.exec_driver_sql("PRAGMA secure_delete=ON")
+            words_before = _decidable(connection)
+            for table in (_studies, *_WORDS):
+                for uid in study_uids:
+                    of_study = table.c.study_instance_uid == uid
+                    erased += connection.execute(table.delete().where(of_study)).rowcount
+            # what was decided of words that stood nowhere else quotes them
+            for text in words_before - _decidable(connection):
+                decided = sa.func.substr(_decisions.c.term, 1, MOST_CHARACTERS) == text
+                erased += connection.execute(_decisions.delete().where(decided)).rowcount
+        scrub(self._engine)
+        return erased
 
     def descriptions(self, label_map: DescriptionMap) -> list[SeenDescription]:
         """Return the study descriptions, most frequent first; says which `label_map` knows."""
@@ -202,3 +271,9 @@ class PrivateNotes:
             )
             for row in rows
         ]
+
+
+def _decidable(connection: sa.Connection) -> frozenset[str]:
+    """Return the words that were met and that a decision may be about, of whichever source."""
+    met = sa.union(sa.select(_descriptions.c.description), sa.select(_terms.c.term))
+    return frozenset(connection.scalars(met))

@@ -91,6 +91,14 @@ def _scanhead_name(header: FileDataset) -> str:
     return found[1] if found and creator.strip(" \0") == SONOSITE else ""
 
 
+def patient_of(words: Words, study_instance_uid: str) -> str:
+    """Return what stands for the patient.
+
+    Without Patient ID a study is its own patient: better two splits than one for everybody.
+    """
+    return words.patient_id or study_instance_uid
+
+
 def _frame_time_s(header: FileDataset) -> float | None:
     for keyword, (factor, power) in FRAME_RATES.items():
         value = _number(text(header, keyword))

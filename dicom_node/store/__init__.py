@@ -5,11 +5,13 @@ A folder that can be copied to a training machine: ``catalogue.db`` (SQLite), ``
 """
 
 from dicom_node.store.audit import Finding, audit
+from dicom_node.store.erasure import Erased, Erasure
 from dicom_node.store.evidence import Verdict
 from dicom_node.store.records import (
     Evidence,
     Listing,
     NewFrame,
+    Sighting,
     Source,
     StoredFrame,
     StoreInfo,
@@ -19,10 +21,13 @@ from dicom_node.store.weak_labels import WeakLabelStore
 
 __all__ = [
     "SPLITS",
+    "Erased",
+    "Erasure",
     "Evidence",
     "Finding",
     "Listing",
     "NewFrame",
+    "Sighting",
     "Source",
     "StoreInfo",
     "StoredFrame",

@@ -62,7 +62,7 @@ def audit(folder: Path) -> list[Finding]:
     engine = catalogue.open_catalogue(database)
     try:
         with engine.begin() as connection:
-            findings = list(_tables(connection))
+            findings = list(_tables(connection)) + list(_unfinished(connection))
             named = {
                 row.frame_id: row.mask_digest
                 for row in connection.execute(
@@ -91,6 +91,14 @@ def _tables(connection: sa.Connection) -> Iterator[Finding]:
                 ):
                     where = f"catalogue.db {name}.{column}, row {place}"
                     yield Finding(where=where, what=f"text of {len(value)} characters, no token")
+
+
+def _unfinished(connection: sa.Connection) -> Iterator[Finding]:
+    if connection.scalar(sa.select(sa.func.count()).select_from(catalogue.erasing)):
+        yield Finding(
+            where="catalogue.db erasing",
+            what="an erasure was interrupted; run 'dicom-node store erase' again to finish it",
+        )
 
 
 def _allowed_text() -> dict[str, re.Pattern[str]]:

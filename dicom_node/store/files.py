@@ -44,7 +44,7 @@ def write(path: Path, pixels: NDArray[np.uint8]) -> int:
             os.fsync(file.fileno())
         part.replace(path)
         for folder in (path.parent, path.parent.parent):
-            _sync(folder)
+            sync(folder)
     except OSError as exc:
         with suppress(OSError):
             part.unlink()
@@ -74,7 +74,8 @@ def read(path: Path) -> NDArray[np.uint8]:
         ) from None
 
 
-def _sync(folder: Path) -> None:
+def sync(folder: Path) -> None:
+    """Make the names in a folder durable."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

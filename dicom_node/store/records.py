@@ -96,6 +96,10 @@ class NewFrame:
     burned_in_annotation: bool = True
     #: all that the header's sources say
     evidence: tuple[Evidence, ...] = ()
+    #: of the whole clip that the frame is from
+    number_of_frames: int | None = None
+    #: from one frame of the clip to the next; None where the header does not say
+    frame_time_s: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("patient", "study", "series", "instance"):
@@ -116,6 +120,18 @@ class NewFrame:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Sighting:
+    """Which frame of the store a clip shows at a moment."""
+
+    #: 1-based
+    frame_number: int
+    #: from the clip's first frame; None where the header did not say
+    time_s: float | None
+    #: for `WeakLabelStore.pixels`; that of another moment where hardly anything had moved since
+    frame_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class StoredFrame:
     """One frame of the store; its pixels come from `WeakLabelStore.pixels`."""
 
@@ -128,6 +144,10 @@ class StoredFrame:
     instance: str
     #: 1-based
     frame_number: int
+    #: from the first frame of the clip, which is the instance; None where the header did not say
+    time_s: float | None
+    #: of the whole clip; None where an older version of the node stored the frame
+    number_of_frames: int | None
     probe: str | None
     geometry: Geometry
     groups: frozenset[str]

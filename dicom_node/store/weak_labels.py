@@ -1,5 +1,6 @@
 """The store as the other parts see it."""
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Self
 
@@ -10,10 +11,17 @@ from numpy.typing import NDArray
 from dicom_node.database import for_reading
 from dicom_node.errors import StoreError
 from dicom_node.records import Box, Task
-from dicom_node.store import catalogue, evidence, files, queries
-from dicom_node.store.catalogue import frames, instances, sightings
+from dicom_node.store import catalogue, evidence, files, locks, queries
+from dicom_node.store.catalogue import frames, instances
 from dicom_node.store.label_sets import DEFAULT_LABEL_SET, class_set, label_set
-from dicom_node.store.records import BEST_QUALITY, Listing, NewFrame, StoredFrame, StoreInfo
+from dicom_node.store.records import (
+    BEST_QUALITY,
+    Listing,
+    NewFrame,
+    Sighting,
+    StoredFrame,
+    StoreInfo,
+)
 
 
 class WeakLabelStore:
@@ -27,6 +35,7 @@ class WeakLabelStore:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._folder = folder
         self._frames = folder / "frames"
         self._masks = folder / "masks"
         self._engine = catalogue.open_catalogue(folder / "catalogue.db")
@@ -42,6 +51,10 @@ class WeakLabelStore:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def holding_off_erasure(self) -> AbstractContextManager[None]:
+        """Let no erasure begin, and wait for one that runs; not to be nested."""
+        return locks.harvesting(self._folder)
 
     def add_frame(self, frame: NewFrame) -> str:
         """Store a frame and return its id; the same frame again changes nothing.
@@ -59,6 +72,10 @@ class WeakLabelStore:
         TemporaryError
             When the disk does not take it.
         """
+        with locks.adding(self._folder):
+            return self._add_frame(frame)
+
+    def _add_frame(self, frame: NewFrame) -> str:
         frame_id = files.digest(frame.pixels)
         if self._is_sighted(frame, frame_id):
             return frame_id
@@ -70,6 +87,20 @@ class WeakLabelStore:
                 catalogue.put(connection, frame, frame_id, size_bytes)
                 evidence.put(connection, frame.instance, frame.evidence)
         return frame_id
+
+    def add_repeat(self, instance: str, frame_number: int, frame_id: str) -> None:
+        """Note that a clip shows hardly anything new: a frame that it has shown before.
+
+        Raises
+        ------
+        StoreError
+            When there is no such instance or no such frame.
+        """
+        with locks.adding(self._folder), self._engine.begin() as connection:
+            shown = [one.frame_id for one in catalogue.clip(connection, instance)]
+            if frame_id not in shown:
+                raise StoreError("the clip has not shown this frame; harvest it first")
+            catalogue.put_sighting(connection, instance, frame_number, frame_id)
 
     def _is_sighted(self, frame: NewFrame, frame_id: str) -> bool:
         with self._engine.begin() as connection:
@@ -90,11 +121,10 @@ class WeakLabelStore:
             )
         return found is not None
 
-    def frame_numbers(self, instance: str) -> frozenset[int]:
-        """Return the 1-based numbers of the frames that are known of an instance's pseudonym."""
-        query = sa.select(sightings.c.frame_number).where(sightings.c.instance == instance)
+    def clip(self, instance: str) -> list[Sighting]:
+        """Return what is known of an instance's pseudonym, frame by frame in time; may be empty."""
         with self._engine.begin() as connection:
-            return frozenset(connection.scalars(query))
+            return catalogue.clip(connection, instance)
 
     def frames(
         self, *, labelled: Task | None = None, split: str | None = None
@@ -211,6 +241,17 @@ class WeakLabelStore:
             When the disk does not take it.
         """
         values = _checked(quality, class_name)
+        with locks.adding(self._folder):
+            self._add_label(instance, frame_number, values, mask, labels)
+
+    def _add_label(
+        self,
+        instance: str,
+        frame_number: int,
+        values: dict[str, object],
+        mask: NDArray[np.uint8] | None,
+        labels: str | None,
+    ) -> None:
         with self._engine.begin() as connection:
             frame_id = catalogue.sighting(connection, instance, frame_number)
         if frame_id is None:
