@@ -147,6 +147,8 @@ class HarvestSettings(Section):
     site_labels: Path | None = Field(default=None, strict=False)
     #: CSV (transducer, geometry) of the site, on top of the shipped rules
     site_transducers: Path | None = Field(default=None, strict=False)
+    #: of an image whose header names no B-mode region: leave it out, or look for the scan
+    no_region: Literal["skip", "detect"] = "skip"
     frames_per_s: Annotated[float, Field(gt=0)] = 3.0
     max_frames_per_clip: Annotated[int, Field(ge=1)] = 30
 

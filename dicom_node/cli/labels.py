@@ -118,10 +118,10 @@ def coverage(
     folder = _store_of(load(config).node.data)
     table: dict[str, dict[str, int]] = {}
     with WeakLabelStore(folder) as store:
-        for frame in store.frames():
-            for group in sorted(frame.groups) or ["no group"]:
+        for one in store.label_counts():
+            for group in sorted(one.groups) or ["no group"]:
                 row = table.setdefault(group, {})
-                row[frame.geometry.value] = row.get(frame.geometry.value, 0) + 1
+                row[one.geometry.value] = row.get(one.geometry.value, 0) + one.frames
     if plot is not None:
         _write(plot, plotted(table))
     if as_json:

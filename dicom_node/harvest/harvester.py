@@ -19,11 +19,12 @@ from dicom_node.harvest.evidence import description_of, evidence_of
 from dicom_node.harvest.labels import labels_of
 from dicom_node.harvest.pseudonyms import PseudonymKey
 from dicom_node.harvest.sampling import hardly_differ, sampled
+from dicom_node.harvest.scan_area import ScanArea, scan_area
 from dicom_node.harvest.tables import Tables
 from dicom_node.harvest.words import Words, patient_of, read_words
 from dicom_node.pixels.facts import read_facts
 from dicom_node.pixels.sandbox import PixelSandbox
-from dicom_node.records import Box, ImageFacts, Instance
+from dicom_node.records import ImageFacts, Instance
 from dicom_node.sop_classes import ULTRASOUND_IMAGES
 from dicom_node.store import NewFrame, WeakLabelStore
 from dicom_node.store.files import digest
@@ -113,10 +114,31 @@ def harvest_instance(
         frames_per_s=settings.frames_per_s,
         most_frames=settings.max_frames_per_clip,
     )
-    if facts.region is None:
-        return HarvestCount(skipped={Skip.NO_REGION: len(wanted)})
-    blank = _Blank(instance, words, facts, facts.region, tables, key)
+    area = _area(facts, instance, wanted[0], sandbox, settings)
+    if isinstance(area, Skip):
+        return HarvestCount(skipped={area: len(wanted)})
+    blank = _Blank(instance, words, facts, area, tables, key)
     return _store_frames(blank, wanted, sandbox, store)
+
+
+def _area(
+    facts: ImageFacts,
+    instance: Instance,
+    first: int,
+    sandbox: PixelSandbox,
+    settings: HarvestSettings,
+) -> ScanArea | Skip:
+    """Return where the scan lies: as the header says, or as it is seen if the site wants that."""
+    if facts.region is not None:
+        size = facts.region.height, facts.region.width
+        return ScanArea(box=facts.region, inside=np.broadcast_to(np.True_, size))
+    if settings.no_region == "skip":
+        return Skip.NO_REGION
+    try:
+        [(_, frame)] = sandbox.frames(instance.path, [first])
+    except PixelError:
+        return Skip.UNDECODABLE
+    return scan_area(frame) or Skip.NO_REGION
 
 
 class _Blank:
@@ -127,12 +149,12 @@ class _Blank:
         instance: Instance,
         words: Words,
         facts: ImageFacts,
-        region: Box,
+        area: ScanArea,
         tables: Tables,
         key: PseudonymKey,
     ) -> None:
         self.path = instance.path
-        self.region = region
+        self.area = area
         self._facts, self._labels = facts, labels_of(words, tables)
         patient = patient_of(words, instance.study_instance_uid)
         self.instance = key.token("instance", instance.sop_instance_uid)
@@ -151,7 +173,7 @@ class _Blank:
         size = self._facts.rows, self._facts.columns
         return (store.source_size(self.instance), store.crop_of(self.instance)) == (
             size,
-            self.region,
+            self.area.box,
         )
 
     def filled(self, number: int, pixels: NDArray[np.uint8]) -> NewFrame:
@@ -162,7 +184,7 @@ class _Blank:
             frame_number=number,
             rows=self._facts.rows,
             columns=self._facts.columns,
-            crop=self.region,
+            crop=self.area.box,
             probe=self._labels.probe,
             geometry=self._labels.geometry,
             geometry_rule=self._labels.geometry_rule,
@@ -207,8 +229,9 @@ class _Clip:
 
     def put(self, number: int, frame: NDArray[np.uint8]) -> Skip | None:
         """Store a frame unless there is a reason not to, and return that."""
+        area = self._blank.area
         # a copy: nothing outside the region stays reachable from what is stored
-        pixels = frame[self._blank.region.slices].copy()
+        pixels = np.where(area.inside, frame[area.box.slices], np.uint8(0))
         if (pixels > DARK_GREY).mean() < BLACK_SHARE:
             return Skip.BLACK
         frame_id = digest(pixels)

@@ -110,8 +110,8 @@ def resolve(
     found = _by_model(rules, vendor, values)
     stated = rules.types.get(_normal(transducer_type))
     if found is None and stated is not None:
-        name = re.sub(r"[^a-z0-9]+", " ", transducer_type.lower()).strip()
-        return Transducer(probe=None, geometry=stated[0], rule=f"transducer type {name}")
+        rule = f"transducer type {term_name(transducer_type)}"
+        return Transducer(probe=None, geometry=stated[0], rule=rule)
     if found is None:
         return Transducer(probe=None, geometry=Geometry.UNKNOWN, rule="none")
     if stated is not None and found.geometry not in {*stated[1], Geometry.UNKNOWN}:
@@ -175,6 +175,11 @@ def _by_site(
                 probe = row.probe or _token(value)
                 return Transducer(probe=probe, geometry=row.geometry, rule="site")
     return None
+
+
+def term_name(transducer_type: str) -> str:
+    """Return a Defined Term of Transducer Type as the name of a rule has it."""
+    return re.sub(r"[^a-z0-9]+", " ", transducer_type.lower()).strip()
 
 
 def _token(name: str) -> str | None:

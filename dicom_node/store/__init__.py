@@ -9,6 +9,7 @@ from dicom_node.store.erasure import Erased, Erasure
 from dicom_node.store.evidence import Verdict
 from dicom_node.store.records import (
     Evidence,
+    LabelCount,
     Listing,
     NewFrame,
     Sighting,
@@ -16,8 +17,9 @@ from dicom_node.store.records import (
     StoredFrame,
     StoreInfo,
 )
+from dicom_node.store.selection import Prepared, Selection
 from dicom_node.store.split import SPLITS, split_of
-from dicom_node.store.weak_labels import WeakLabelStore
+from dicom_node.store.weak_labels import WeakLabelStore, open_store
 
 __all__ = [
     "SPLITS",
@@ -25,8 +27,11 @@ __all__ = [
     "Erasure",
     "Evidence",
     "Finding",
+    "LabelCount",
     "Listing",
     "NewFrame",
+    "Prepared",
+    "Selection",
     "Sighting",
     "Source",
     "StoreInfo",
@@ -34,5 +39,6 @@ __all__ = [
     "Verdict",
     "WeakLabelStore",
     "audit",
+    "open_store",
     "split_of",
 ]

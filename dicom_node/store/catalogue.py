@@ -45,6 +45,8 @@ instances = sa.Table(
     #: of the whole clip, and from one of its frames to the next; null where that is not known
     sa.Column("number_of_frames", sa.Integer),
     sa.Column("frame_time_s", sa.Float),
+    # what frames are chosen and counted by, without reading the rows
+    sa.Index("instances_by_labels", "geometry", "split", "groups", "instance"),
 )
 
 frames = sa.Table(
@@ -64,6 +66,11 @@ frames = sa.Table(
     sa.Column("class_set", sa.String),
     sa.Column("class_name", sa.String),
 )
+#: Few frames have a reader's label: these indexes hold them alone.
+_LABELLED = [
+    sa.Index(f"frames_with_{label.name}", label, sqlite_where=label.is_not(None))
+    for label in (frames.c.quality, frames.c.mask_digest, frames.c.class_name)
+]
 
 sightings = sa.Table(
     "sightings",
@@ -88,10 +95,14 @@ _ADDED = {
 
 
 def open_catalogue(path: Path) -> sa.Engine:
-    """Open (and create) a catalogue; one of an older version of the node gets its new columns."""
+    """Open (and create) a catalogue; an older version's gets its new columns and indexes."""
     engine = open_sqlite(path, metadata)
     with engine.begin() as connection:  # IMMEDIATE: of two processes one adds
-        if "label_set" in [name for table in _ADDED for name in _add_columns(connection, table)]:
+        added = [name for table in _ADDED for name in _add_columns(connection, table)]
+        for table in metadata.tables.values():
+            for index in table.indexes:
+                index.create(connection, checkfirst=True)
+        if "label_set" in added:
             masked = frames.c.mask_digest.is_not(None)
             connection.execute(frames.update().where(masked).values(label_set=DEFAULT_LABEL_SET))
     return engine

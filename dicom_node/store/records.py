@@ -179,6 +179,16 @@ class Listing:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LabelCount:
+    """How many frames have these weak labels."""
+
+    geometry: Geometry
+    split: str
+    groups: frozenset[str]
+    frames: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class StoreInfo:
     """How much of what is in the store; all counts are frames unless named."""
 

@@ -1,5 +1,6 @@
 """The store as the other parts see it."""
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Self
@@ -16,12 +17,14 @@ from dicom_node.store.catalogue import frames, instances
 from dicom_node.store.label_sets import DEFAULT_LABEL_SET, class_set, label_set
 from dicom_node.store.records import (
     BEST_QUALITY,
+    LabelCount,
     Listing,
     NewFrame,
     Sighting,
     StoredFrame,
     StoreInfo,
 )
+from dicom_node.store.selection import Selection
 
 
 class WeakLabelStore:
@@ -79,8 +82,10 @@ class WeakLabelStore:
         frame_id = files.digest(frame.pixels)
         if self._is_sighted(frame, frame_id):
             return frame_id
+        path = files.path_of(self._frames, frame_id)
         # the picture is durable before a row names it: a crash leaves at worst a file too many
-        size_bytes = files.write(files.path_of(self._frames, frame_id), frame.pixels)
+        is_there = self.has_frame(frame_id) and path.exists()
+        size_bytes = 0 if is_there else files.write(path, frame.pixels)
         with self._engine.begin() as connection:
             # another process may have been faster
             if catalogue.sighting(connection, frame.instance, frame.frame_number) is None:
@@ -103,7 +108,7 @@ class WeakLabelStore:
             catalogue.put_sighting(connection, instance, frame_number, frame_id)
 
     def _is_sighted(self, frame: NewFrame, frame_id: str) -> bool:
-        with self._engine.begin() as connection:
+        with for_reading(self._engine).begin() as connection:
             known = catalogue.sighting(connection, frame.instance, frame.frame_number)
             fits = catalogue.fits(connection, frame)
         if not fits or known not in (None, frame_id):
@@ -115,7 +120,7 @@ class WeakLabelStore:
 
     def has_frame(self, frame_id: str) -> bool:
         """Whether these pixels are in the store."""
-        with self._engine.begin() as connection:
+        with for_reading(self._engine).begin() as connection:
             found = connection.scalar(
                 sa.select(frames.c.frame_id).where(frames.c.frame_id == frame_id)
             )
@@ -123,28 +128,31 @@ class WeakLabelStore:
 
     def clip(self, instance: str) -> list[Sighting]:
         """Return what is known of an instance's pseudonym, frame by frame in time; may be empty."""
-        with self._engine.begin() as connection:
+        with for_reading(self._engine).begin() as connection:
             return catalogue.clip(connection, instance)
 
     def frames(
         self, *, labelled: Task | None = None, split: str | None = None
     ) -> list[StoredFrame]:
-        """Return the frames in an order that does not depend on when they came.
+        """Return the frames that fit, as `where` chooses and orders them."""
+        return self.where(split=split, labelled=labelled).frames()
 
-        Parameters
-        ----------
-        labelled : Task, optional
-            Only those with a reader's label for this task.
-        split : str, optional
-            Only those of ``train``, ``validation`` or ``test``.
+    def where(
+        self,
+        *,
+        group: str | Sequence[str] | None = None,
+        geometry: str | Sequence[str] | None = None,
+        split: str | None = None,
+        labelled: Task | None = None,
+    ) -> Selection:
+        """Choose frames by their labels; parameters are those of `Selection.where`."""
+        every = Selection(engine=self._engine, folder=self._frames)
+        return every.where(group=group, geometry=geometry, split=split, labelled=labelled)
 
-        Raises
-        ------
-        StoreError
-            When there is no such split.
-        """
-        with self._engine.begin() as connection:
-            return queries.stored_frames(connection, labelled=labelled, split=split)
+    def label_counts(self) -> list[LabelCount]:
+        """Count the frames by their weak labels."""
+        with for_reading(self._engine).begin() as connection:
+            return queries.label_counts(connection)
 
     def listing(self) -> Listing:
         """Return all frames with the version that they make up, as of one moment."""
@@ -288,13 +296,34 @@ class WeakLabelStore:
 
     def version(self) -> str:
         """Return a name for the content: equal content has equal names, wherever it was made."""
-        with self._engine.begin() as connection:
+        with for_reading(self._engine).begin() as connection:
             return queries.version(connection)
 
     def info(self) -> StoreInfo:
         """Count what is in the store."""
-        with self._engine.begin() as connection:
+        with for_reading(self._engine).begin() as connection:
             return queries.info(connection)
+
+
+def open_store(folder: Path | str) -> WeakLabelStore:
+    """Open a store that is there; close it, or use it as a context manager.
+
+    Parameters
+    ----------
+    folder : Path or str
+        As ``node-data/store``, or a copy of it.
+
+    Raises
+    ------
+    StoreError
+        When there is none.
+    """
+    place = Path(folder)
+    if not (place / "catalogue.db").is_file():
+        raise StoreError(
+            f"{place}: no weak-label store; name the folder that the node harvests into"
+        )
+    return WeakLabelStore(place)
 
 
 def _checked(quality: int | None, class_name: str | None) -> dict[str, object]:

@@ -111,6 +111,7 @@ def test_a_listing_is_the_frames_with_their_version(store: WeakLabelStore) -> No
 def before_label_sets(folder: Path) -> None:
     """Take from a store what an older version of it did not have."""
     connection = sqlite3.connect(folder / "catalogue.db")
+    connection.execute("DROP INDEX IF EXISTS frames_with_class_name")
     for column in ("label_set", "class_set", "class_name"):
         connection.execute(f"ALTER TABLE frames DROP COLUMN {column}")
     connection.commit()
