@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 KILLS ?= 200
 SEED ?= 0
 
-.PHONY: demo test viewers torture torture-delivery check format clean bench-ingest bench-growth bench-train bench-serve bench-docs results
+.PHONY: demo test viewers torture torture-delivery check format clean bench-ingest bench-growth bench-train bench-serve bench-store bench-docs results
 
 demo: $(READY) ## receive, harvest, train, serve and deliver, in demo/
 	$(BIN)/dicom-node demo --folder demo
@@ -41,6 +41,9 @@ bench-train: $(READY) ## pretraining from the store beside synthetic tensors and
 
 bench-serve: $(READY) ## what the node adds to a model's time, its memory, its rate; BENCH="--quick" takes a small network
 	$(BIN)/python -m tests.benchmarks.serve $(BENCH)
+
+bench-store: $(READY) ## the weak-label store: training reads, a million rows, harvest beside decoding; BENCH="--quick" is small
+	$(BIN)/python -m tests.benchmarks.store $(BENCH)
 
 bench-docs: $(READY) ## docs/performance.md out of what the benchmarks wrote last
 	$(BIN)/python -m tests.benchmarks.docs

@@ -145,6 +145,10 @@ class HarvestSettings(Section):
     label_map: Literal["as_printed", "corrected"] = "corrected"
     #: CSV (study_description, groups) of the site, on top of the shipped map
     site_labels: Path | None = Field(default=None, strict=False)
+    #: CSV (transducer, geometry) of the site, on top of the shipped rules
+    site_transducers: Path | None = Field(default=None, strict=False)
+    #: of an image whose header names no B-mode region: leave it out, or look for the scan
+    no_region: Literal["skip", "detect"] = "skip"
     frames_per_s: Annotated[float, Field(gt=0)] = 3.0
     max_frames_per_clip: Annotated[int, Field(ge=1)] = 30
 
@@ -377,7 +381,11 @@ def _absolute(config: Config, base: Path) -> Config:
                 update={"ca": config.infer.ca and base / config.infer.ca}
             ),
             "harvest": harvest.model_copy(
-                update={"site_labels": harvest.site_labels and base / harvest.site_labels}
+                update={
+                    "site_labels": harvest.site_labels and base / harvest.site_labels,
+                    "site_transducers": harvest.site_transducers
+                    and base / harvest.site_transducers,
+                }
             ),
         }
     )

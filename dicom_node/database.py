@@ -43,6 +43,33 @@ def for_reading(engine: sa.Engine) -> sa.Engine:
     return engine.execution_options(only_reads=True)
 
 
+def scrub(engine: sa.Engine) -> None:
+    """Rewrite a database, so that no file of it holds what was deleted: not even pages long free.
+
+    Raises
+    ------
+    DatabaseDownError
+        When the disk has no room for a second copy, or somebody reads for too long.
+    """
+    connection = engine.raw_connection()
+    try:
+        cursor = connection.cursor()
+        cursor.execute("VACUUM")
+        (is_busy, *_) = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    except sqlite3.OperationalError as exc:
+        raise DatabaseDownError(
+            f"what was deleted could not be wiped from the database ({exc}); "
+            "free disk space, and run the command again"
+        ) from None
+    finally:
+        connection.close()
+    if is_busy:
+        raise DatabaseDownError(
+            "somebody reads the database, and its log still holds what was deleted; "
+            "run the command again"
+        )
+
+
 def _translate(context: sa.ExceptionContext) -> None:
     """Tell a database that cannot be written now from a fault of ours."""
     if isinstance(context.original_exception, sqlite3.OperationalError):

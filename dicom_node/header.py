@@ -12,6 +12,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_file_meta_info
+from pydicom.tag import Tag
 from pydicom.valuerep import PersonName
 
 from dicom_node.errors import UnreadableError
@@ -37,15 +38,15 @@ _GROUP_LENGTH = b"DICM\x02\x00\x00\x00UL\x04\x00"
 DEFLATED = frozenset({"1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.8.1"})
 
 
-def read_header(path: Path, keywords: Iterable[str]) -> FileDataset:
+def read_header(path: Path, keywords: Iterable[str | int]) -> FileDataset:
     """Read the named attributes of a DICOM file.
 
     Parameters
     ----------
     path : Path
         A file with preamble and File Meta Information (PS3.10).
-    keywords : iterable of str
-        Attribute keywords; everything else is skipped unparsed.
+    keywords : iterable of str or int
+        Attribute keywords, and tags of private attributes; everything else is skipped unparsed.
 
     Returns
     -------
@@ -61,7 +62,7 @@ def read_header(path: Path, keywords: Iterable[str]) -> FileDataset:
     try:
         if read_file_meta_info(path).get("TransferSyntaxUID") in DEFLATED:
             raise UnreadableError("deflated data sets are not read; send it in another syntax")
-        return dcmread(path, stop_before_pixels=True, specific_tags=list(keywords))
+        return dcmread(path, stop_before_pixels=True, specific_tags=[Tag(k) for k in keywords])
     except BROKEN_BYTES as exc:
         raise UnreadableError(f"not readable as DICOM ({type(exc).__name__})") from None
 

@@ -2,18 +2,21 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from dicom_node.cli.coverage_plot import plotted
 from dicom_node.cli.options import DEFAULT_CONFIG, AsJson, ConfigFile, load, print_json, print_table
 from dicom_node.config import Config
 from dicom_node.errors import ConfigError
-from dicom_node.harvest import PrivateNotes, import_labels, load_map
+from dicom_node.harvest import PrivateNotes, import_labels, load_tables, relabel_store
+from dicom_node.harvest.descriptions import groups_of, normalised
 from dicom_node.harvest.opening import NOTES
 from dicom_node.node.layout import Layout
-from dicom_node.store import WeakLabelStore
+from dicom_node.store import Source, Verdict, WeakLabelStore
 
 app = typer.Typer(
     help="Weak labels from the scanner's words, and labels of readers.\n\n"
@@ -21,47 +24,106 @@ app = typer.Typer(
     add_completion=False,
 )
 
+#: ``--source KEYWORD``
+SourceOption = Annotated[
+    Source, typer.Option("--source", help="The attribute that the words stand in.")
+]
 #: How many row numbers an import names before it only counts.
 SHOWN_FAULTS = 20
 
 
 @app.command()
-def unmapped(config: ConfigFile = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
+def unmapped(
+    source: SourceOption = Source.STUDY_DESCRIPTION,
+    config: ConfigFile = DEFAULT_CONFIG,
+    as_json: AsJson = False,
+) -> None:
     """List study descriptions that no map knows, the most frequent first.
 
     They are what somebody typed and may hold anything: for the eyes of the site only. Map them
-    with a CSV (study_description,groups) named by harvest.site_labels.
+    with 'labels map', or with a CSV (study_description,groups) named by harvest.site_labels. With
+    --source the words of another attribute are listed; those of TransducerData are mapped with a
+    CSV (transducer,geometry) named by harvest.site_transducers.
 
     Example: dicom-node labels unmapped --config node.yaml
     """
-    settings = load(config)
-    label_map = load_map(settings.harvest.label_map, settings.harvest.site_labels)
-    with _notes(settings) as notes:
-        seen = [row for row in notes.descriptions(label_map) if not row.is_mapped]
+    seen = _unmapped(load(config), source)
     if as_json:
-        print_json([{"study_description": row.description, "studies": row.studies} for row in seen])
+        print_json(seen)
+        return
+    columns = [name.replace("_", " ") for name in seen[0]] if seen else []
+    rows = [[str(value) for value in row.values()] for row in seen]
+    print_table(f"{source.value} that no table knows", columns, rows, empty="every one is mapped")
+
+
+@app.command("map")
+def decide(
+    words: Annotated[str | None, typer.Argument(help="As 'labels unmapped' lists them.")] = None,
+    groups: Annotated[
+        str | None, typer.Argument(help='As "abdomen; liver", or "" for none of the eight.')
+    ] = None,
+    source: SourceOption = Source.STUDY_DESCRIPTION,
+    config: ConfigFile = DEFAULT_CONFIG,
+) -> None:
+    """Decide what words stand for, and relabel what is stored; no frame is touched.
+
+    Without words only the store is relabelled: do that when harvest.site_labels,
+    harvest.site_transducers or harvest.label_map has changed. A decision wins over every table and
+    holds for what comes from now on, too, in a node that runs.
+
+    Example: dicom-node labels map "US ABDO" "abdomen" --config node.yaml
+    """
+    settings = load(config)
+    _store_of(settings.node.data)
+    with _notes(settings) as notes:
+        if words is not None:
+            notes.decide(*_decision(words, groups, source))
+    count = relabel_store(settings.harvest, data=settings.node.data)
+    typer.echo(f"{count.groups} instances have other groups, {count.probes} another probe")
+
+
+@app.command()
+def agreement(config: ConfigFile = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
+    """Count how often other sources agree with the groups of Study Description, in instances.
+
+    Example: dicom-node labels agreement --config node.yaml
+    """
+    with WeakLabelStore(_store_of(load(config).node.data)) as store:
+        verdicts = store.evidence.verdicts()
+    sources = [source for source in Source if any(known is source for known, _ in verdicts)]
+    table = {s.value: {v.value: verdicts.get((s, v), 0) for v in Verdict} for s in sources}
+    if as_json:
+        print_json(table)
         return
     print_table(
-        "Study descriptions without groups",
-        ["study description", "studies"],
-        [[row.description, str(row.studies)] for row in seen],
-        empty="every study description is mapped",
+        "What other sources say of the groups of StudyDescription, in instances",
+        ["source", *(verdict.value for verdict in Verdict)],
+        [[name, *map(str, row.values())] for name, row in table.items()],
+        empty="no other source says anything",
     )
 
 
 @app.command()
-def coverage(config: ConfigFile = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
-    """Count the stored frames by group and geometry.
+def coverage(
+    plot: Annotated[
+        Path | None, typer.Option("--plot", help="Draw the table into this SVG, too.")
+    ] = None,
+    config: ConfigFile = DEFAULT_CONFIG,
+    as_json: AsJson = False,
+) -> None:
+    """Count the stored frames by group and geometry; a frame counts in each of its groups.
 
-    Example: dicom-node labels coverage --config node.yaml
+    Example: dicom-node labels coverage --plot coverage.svg --config node.yaml
     """
     folder = _store_of(load(config).node.data)
     table: dict[str, dict[str, int]] = {}
     with WeakLabelStore(folder) as store:
-        for frame in store.frames():
-            for group in sorted(frame.groups) or ["no group"]:
+        for one in store.label_counts():
+            for group in sorted(one.groups) or ["no group"]:
                 row = table.setdefault(group, {})
-                row[frame.geometry.value] = row.get(frame.geometry.value, 0) + 1
+                row[one.geometry.value] = row.get(one.geometry.value, 0) + one.frames
+    if plot is not None:
+        _write(plot, plotted(table))
     if as_json:
         print_json(table)
         return
@@ -93,6 +155,48 @@ def take_in(
         typer.echo(f"{file.name}:{fault.row}: {fault.reason}", err=True)
     if count.faults:
         raise typer.Exit(1)
+
+
+def _unmapped(config: Config, source: Source) -> list[dict[str, Any]]:
+    """Return what no table knows of a source, by frequency."""
+    with _notes(config) as notes:
+        tables = load_tables(config.harvest).with_decisions(notes.decisions())
+        label_map = tables.descriptions
+        if source is Source.STUDY_DESCRIPTION:
+            return [
+                {"study_description": row.description, "studies": row.studies}
+                for row in notes.descriptions(label_map)
+                if not row.is_mapped
+            ]
+        if source is Source.TRANSDUCER_DATA:
+            seen = [asdict(row) for row in notes.transducers(tables.transducers)]
+            return [row for row in seen if row.pop("rule") == "none"]
+        return [
+            {"words": row.term, "meaning": row.meaning, "studies": row.studies}
+            for row in notes.terms(label_map)
+            if row.source is source and not row.is_mapped
+        ]
+
+
+def _decision(words: str, groups: str | None, source: Source) -> tuple[Source, str, frozenset[str]]:
+    if source is Source.TRANSDUCER_DATA:
+        raise ConfigError(
+            "TransducerData is not mapped to groups; name the probe in harvest.site_transducers"
+        )
+    if not normalised(words):
+        raise ConfigError("the words are empty; give them as 'labels unmapped' lists them")
+    if groups is None:
+        raise ConfigError('no groups; give them as "abdomen; liver", or "" for none of the eight')
+    return source, words, groups_of(groups, "labels map")
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, "utf-8")
+    except OSError as exc:
+        raise ConfigError(
+            f"{path}: cannot be written ({type(exc).__name__}); name a file in an existing folder"
+        ) from None
 
 
 def _store_of(data: Path) -> Path:

@@ -5,8 +5,11 @@ from pathlib import Path
 
 import typer
 
+from dicom_node.cli.erase import erase
 from dicom_node.cli.options import DEFAULT_CONFIG, AsJson, ConfigFile, load, print_json, print_table
 from dicom_node.errors import ConfigError
+from dicom_node.harvest import load_tables
+from dicom_node.harvest.vocabulary import vocabulary
 from dicom_node.node.layout import Layout
 from dicom_node.store import WeakLabelStore, audit
 
@@ -14,6 +17,7 @@ app = typer.Typer(
     help="The de-identified weak-label store.\n\nExample: dicom-node store info --config node.yaml",
     add_completion=False,
 )
+app.command()(erase)
 
 
 @app.command()
@@ -42,7 +46,8 @@ def look_through(config: ConfigFile = DEFAULT_CONFIG, as_json: AsJson = False) -
 
     Example: dicom-node store audit --config node.yaml
     """
-    findings = audit(_folder(config))
+    known = vocabulary(load_tables(load(config).harvest))
+    findings = audit(_folder(config), known)
     if as_json:
         print_json([asdict(finding) for finding in findings])
     else:

@@ -7,10 +7,16 @@ into the store. The scanner's raw words stay in the node's private ``harvest.db`
 from dicom_node.harvest.descriptions import DescriptionMap, load_map
 from dicom_node.harvest.harvester import HarvestCount, Skip, harvest_instance
 from dicom_node.harvest.labels import weak_labels
-from dicom_node.harvest.opening import Harvester, import_labels, open_harvester
+from dicom_node.harvest.opening import (
+    Harvester,
+    import_labels,
+    open_harvester,
+    relabel_store,
+)
 from dicom_node.harvest.private import PrivateNotes
 from dicom_node.harvest.pseudonyms import PseudonymKey, open_key
 from dicom_node.harvest.supervised import ImportCount, RowFault, attach_labels
+from dicom_node.harvest.tables import Tables, load_tables
 
 __all__ = [
     "DescriptionMap",
@@ -21,11 +27,14 @@ __all__ = [
     "PseudonymKey",
     "RowFault",
     "Skip",
+    "Tables",
     "attach_labels",
     "harvest_instance",
     "import_labels",
     "load_map",
+    "load_tables",
     "open_harvester",
     "open_key",
+    "relabel_store",
     "weak_labels",
 ]

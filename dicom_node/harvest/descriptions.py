@@ -4,43 +4,84 @@ Two maps are shipped: ``as_printed`` is table A1 of the weak-label papers, mista
 reproduction; ``corrected`` has the doubtful rows put right, each with its reason. They are never
 mixed. A site adds its own rows as a CSV with the columns ``study_description`` and ``groups``
 (separated by semicolons, empty for "known, none of the eight").
+
+Other words of a header teach something too (``data/sources.csv``). A row of theirs has the keyword
+of their attribute in a column ``source``, as ``ImageType``, and stands in the same file.
 """
 
 import csv
-from collections.abc import Iterable
+import unicodedata
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
 from dicom_node.errors import ConfigError
 from dicom_node.records import GROUPS
+from dicom_node.store import Source
 
 SHIPPED = ("as_printed", "corrected")
 COLUMNS = ("study_description", "groups")
+#: Sources that a row may be of.
+MAPPED = tuple(source.value for source in Source if source is not Source.TRANSDUCER_DATA)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mapped:
+    """What a table says of words."""
+
+    groups: frozenset[str]
+    #: which table it was
+    rule: str
+
+
+#: Source and normalised words.
+Key = tuple[Source, str]
 
 
 class DescriptionMap:
-    """Which groups a study description stands for.
+    """Which groups a study description, or the words of another source, stands for.
 
     Parameters
     ----------
-    groups : dict
-        Normalised description to groups.
+    rows : mapping
+        Source and normalised words to their groups.
     """
 
-    def __init__(self, groups: dict[str, frozenset[str]]) -> None:
-        self._groups = groups
+    def __init__(self, rows: Mapping[Key, Mapped]) -> None:
+        self._rows = rows
 
     def __len__(self) -> int:
-        return len(self._groups)
+        return sum(source is Source.STUDY_DESCRIPTION for source, _ in self._rows)
 
     def groups(self, description: str) -> frozenset[str] | None:
-        """Return the groups of a description, None when it is not mapped."""
-        return self._groups.get(normalised(description))
+        """Return the groups of a study description, None when it is not mapped."""
+        found = self.mapped(Source.STUDY_DESCRIPTION, description)
+        return None if found is None else found.groups
+
+    def mapped(self, source: Source, words: str) -> Mapped | None:
+        """Return what is known of words, None when nothing is.
+
+        Performed Procedure Step Description is text of the same kind as Study Description, and what
+        is known of the one holds for the other.
+        """
+        text = normalised(words)
+        found = self._rows.get((source, text))
+        if found is None and source is Source.PERFORMED_PROCEDURE_STEP_DESCRIPTION:
+            return self._rows.get((Source.STUDY_DESCRIPTION, text))
+        return found
+
+    def with_decisions(self, decisions: Mapping[Key, frozenset[str]]) -> "DescriptionMap":
+        """Return the map with decisions on top of every row."""
+        decided = {key: Mapped(groups=groups, rule="decision") for key, groups in decisions.items()}
+        return DescriptionMap({**self._rows, **decided})
 
 
 def normalised(description: str) -> str:
-    """Return a description without differences of case and space, and without control codes."""
-    printable = (c if c.isprintable() else " " for c in description)
+    """Return a description without differences of case, space and character set."""
+    # one text, written in two character sets, may come as other code points (NFKC makes them one)
+    text = unicodedata.normalize("NFKC", description)
+    printable = (c if c.isprintable() else " " for c in text)
     return " ".join("".join(printable).upper().split())
 
 
@@ -61,8 +102,10 @@ def load_map(shipped: str, site: Path | None = None) -> DescriptionMap:
     """
     if shipped not in SHIPPED:
         raise ConfigError(f"no map {shipped!r} of study descriptions; there are {SHIPPED}")
-    data = resources.files("dicom_node.harvest").joinpath("data", f"{shipped}.csv")
-    groups = _read(data.read_text("utf-8").splitlines(), f"{shipped}.csv")
+    rows: dict[Key, Mapped] = {}
+    for name, rule in (("sources", "second sources"), (shipped, shipped.replace("_", " "))):
+        data = resources.files("dicom_node.harvest").joinpath("data", f"{name}.csv")
+        rows |= _read(data.read_text("utf-8").splitlines(), f"{name}.csv", rule)
     if site is not None:
         try:
             lines = site.read_text("utf-8-sig").splitlines()
@@ -71,26 +114,41 @@ def load_map(shipped: str, site: Path | None = None) -> DescriptionMap:
                 f"{site}: harvest.site_labels cannot be read ({type(exc).__name__}); "
                 "it is a CSV in UTF-8"
             ) from None
-        groups |= _read(lines, str(site))
-    return DescriptionMap(groups)
+        rows |= _read(lines, str(site), "site")
+    return DescriptionMap(rows)
 
 
-def _read(lines: Iterable[str], name: str) -> dict[str, frozenset[str]]:
+def groups_of(words: str, where: str) -> frozenset[str]:
+    """Return groups from a list with semicolons.
+
+    Raises
+    ------
+    ConfigError
+        When there is no such group; the message begins with `where`.
+    """
+    names = {part.strip().lower() for part in words.split(";")} - {""}
+    if not names <= set(GROUPS):
+        raise ConfigError(
+            f"{where}: unknown group {min(names - set(GROUPS))!r}; known: {', '.join(GROUPS)}"
+        )
+    return frozenset(names)
+
+
+def _read(lines: Iterable[str], name: str, rule: str) -> dict[Key, Mapped]:
     reader = csv.DictReader(lines)
     missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
     if missing:
         raise ConfigError(f"{name}:1: no column {missing[0]!r}; the columns are {COLUMNS}")
-    found: dict[str, frozenset[str]] = {}
+    found: dict[Key, Mapped] = {}
     for row in reader:
         description = normalised(row["study_description"] or "")
-        names = {part.strip().lower() for part in (row["groups"] or "").split(";")} - {""}
+        source = (row.get("source") or "").strip() or Source.STUDY_DESCRIPTION.value
         where = f"{name}:{reader.line_num}"
         if not description:
             raise ConfigError(f"{where}: no study description; fill it in or delete the row")
-        if not names <= set(GROUPS):
-            raise ConfigError(
-                f"{where}: unknown group {min(names - set(GROUPS))!r}; known: {', '.join(GROUPS)}"
-            )
-        if found.setdefault(description, frozenset(names)) != names:
+        if source not in MAPPED:
+            raise ConfigError(f"{where}: unknown source {source!r}; known: {', '.join(MAPPED)}")
+        mapped = Mapped(groups=groups_of(row["groups"] or "", where), rule=rule)
+        if found.setdefault((Source(source), description), mapped) != mapped:
             raise ConfigError(f"{where}: stands twice with different groups; keep one row")
     return found

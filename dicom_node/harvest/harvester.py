@@ -15,14 +15,16 @@ from numpy.typing import NDArray
 
 from dicom_node.config import HarvestSettings
 from dicom_node.errors import PixelError, StoreError, UnreadableError
-from dicom_node.harvest.descriptions import DescriptionMap, normalised
+from dicom_node.harvest.evidence import description_of, evidence_of
 from dicom_node.harvest.labels import labels_of
 from dicom_node.harvest.pseudonyms import PseudonymKey
-from dicom_node.harvest.sampling import sampled
-from dicom_node.harvest.words import Words, read_words
+from dicom_node.harvest.sampling import hardly_differ, sampled
+from dicom_node.harvest.scan_area import ScanArea, scan_area
+from dicom_node.harvest.tables import Tables
+from dicom_node.harvest.words import Words, patient_of, read_words
 from dicom_node.pixels.facts import read_facts
 from dicom_node.pixels.sandbox import PixelSandbox
-from dicom_node.records import Box, ImageFacts, Instance, WeakLabels
+from dicom_node.records import ImageFacts, Instance
 from dicom_node.sop_classes import ULTRASOUND_IMAGES
 from dicom_node.store import NewFrame, WeakLabelStore
 from dicom_node.store.files import digest
@@ -43,10 +45,14 @@ class Skip(StrEnum):
     BLACK = "black"
     #: the same pixels are there, from another frame or instance
     DUPLICATE = "duplicate"
+    #: hardly anything moved since the frame of the clip that was kept last
+    NEAR_DUPLICATE = "near duplicate"
     #: this very frame is there from an earlier run
     ALREADY_STORED = "already stored"
     #: the store holds other pixels under this SOP Instance UID
     REFUSED = "refused"
+    #: erased, and not to be taken in again
+    PATIENT_REFUSED = "patient refused"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +76,7 @@ def harvest_instance(
     store: WeakLabelStore,
     key: PseudonymKey,
     settings: HarvestSettings,
-    label_map: DescriptionMap,
+    tables: Tables,
 ) -> HarvestCount:
     """Put the frames of an instance into the store; may be repeated at any time.
 
@@ -86,8 +92,8 @@ def harvest_instance(
         Turns identifiers into pseudonyms.
     settings : HarvestSettings
         How cines are sampled.
-    label_map : DescriptionMap
-        Which study description stands for which groups.
+    tables : Tables
+        What words stand for.
 
     Raises
     ------
@@ -108,10 +114,31 @@ def harvest_instance(
         frames_per_s=settings.frames_per_s,
         most_frames=settings.max_frames_per_clip,
     )
-    if facts.region is None:
-        return HarvestCount(skipped={Skip.NO_REGION: len(wanted)})
-    blank = _Blank(instance, words, facts, facts.region, labels_of(words, label_map), key)
+    area = _area(facts, instance, wanted[0], sandbox, settings)
+    if isinstance(area, Skip):
+        return HarvestCount(skipped={area: len(wanted)})
+    blank = _Blank(instance, words, facts, area, tables, key)
     return _store_frames(blank, wanted, sandbox, store)
+
+
+def _area(
+    facts: ImageFacts,
+    instance: Instance,
+    first: int,
+    sandbox: PixelSandbox,
+    settings: HarvestSettings,
+) -> ScanArea | Skip:
+    """Return where the scan lies: as the header says, or as it is seen if the site wants that."""
+    if facts.region is not None:
+        size = facts.region.height, facts.region.width
+        return ScanArea(box=facts.region, inside=np.broadcast_to(np.True_, size))
+    if settings.no_region == "skip":
+        return Skip.NO_REGION
+    try:
+        [(_, frame)] = sandbox.frames(instance.path, [first])
+    except PixelError:
+        return Skip.UNDECODABLE
+    return scan_area(frame) or Skip.NO_REGION
 
 
 class _Blank:
@@ -122,15 +149,14 @@ class _Blank:
         instance: Instance,
         words: Words,
         facts: ImageFacts,
-        region: Box,
-        labels: WeakLabels,
+        area: ScanArea,
+        tables: Tables,
         key: PseudonymKey,
     ) -> None:
         self.path = instance.path
-        self.region = region
-        self._facts, self._labels = facts, labels
-        # without Patient ID a study is its own patient: better two splits than one for everybody
-        patient = words.patient_id or instance.study_instance_uid
+        self.area = area
+        self._facts, self._labels = facts, labels_of(words, tables)
+        patient = patient_of(words, instance.study_instance_uid)
         self.instance = key.token("instance", instance.sop_instance_uid)
         self._tokens = {
             "patient": key.token("patient", patient),
@@ -138,16 +164,16 @@ class _Blank:
             "series": key.token("series", instance.series_instance_uid),
             "instance": self.instance,
         }
-        description = normalised(words.study_description)
-        self._description = key.token("description", description) if description else None
+        self._evidence = evidence_of(words, tables, key)
         self._may_show_text = words.may_show_text
+        self._frame_time_s = words.frame_time_s if facts.number_of_frames > 1 else None
 
     def is_the_one_in(self, store: WeakLabelStore) -> bool:
         """Whether the stored instance of this name has the same picture size and region."""
         size = self._facts.rows, self._facts.columns
         return (store.source_size(self.instance), store.crop_of(self.instance)) == (
             size,
-            self.region,
+            self.area.box,
         )
 
     def filled(self, number: int, pixels: NDArray[np.uint8]) -> NewFrame:
@@ -158,30 +184,33 @@ class _Blank:
             frame_number=number,
             rows=self._facts.rows,
             columns=self._facts.columns,
-            crop=self.region,
+            crop=self.area.box,
             probe=self._labels.probe,
             geometry=self._labels.geometry,
             geometry_rule=self._labels.geometry_rule,
             groups=self._labels.groups,
-            description=self._description,
+            description=description_of(self._evidence),
             spacing_mm=self._facts.spacing_mm,
             burned_in_annotation=self._may_show_text,
+            evidence=self._evidence,
+            number_of_frames=self._facts.number_of_frames,
+            frame_time_s=self._frame_time_s,
         )
 
 
 def _store_frames(
     blank: _Blank, wanted: list[int], sandbox: PixelSandbox, store: WeakLabelStore
 ) -> HarvestCount:
-    known = store.frame_numbers(blank.instance)
-    if known and not blank.is_the_one_in(store):
+    clip = _Clip(store, blank)
+    if clip.known and not blank.is_the_one_in(store):
         return HarvestCount(skipped={Skip.REFUSED: len(wanted)})
-    missing = [number for number in wanted if number not in known]
+    missing = [number for number in wanted if number not in clip.known]
     skipped = Counter({Skip.ALREADY_STORED: len(wanted) - len(missing)})
     stored = seen = 0
     try:
         for number, frame in sandbox.frames(blank.path, missing) if missing else ():
             seen += 1
-            fault = _store_frame(store, blank, number, frame)
+            fault = clip.put(number, frame)
             stored += fault is None
             skipped[fault or Skip.BLACK] += fault is not None
     except PixelError:
@@ -189,16 +218,40 @@ def _store_frames(
     return HarvestCount(frames_stored=stored, skipped=dict(+skipped))
 
 
-def _store_frame(
-    store: WeakLabelStore, blank: _Blank, number: int, frame: NDArray[np.uint8]
-) -> Skip | None:
-    # a copy: nothing outside the region stays reachable from what is stored
-    pixels = frame[blank.region.slices].copy()
-    if (pixels > DARK_GREY).mean() < BLACK_SHARE:
-        return Skip.BLACK
-    is_there = store.has_frame(digest(pixels))
-    try:
-        store.add_frame(blank.filled(number, pixels))
-    except StoreError:
-        return Skip.REFUSED
-    return Skip.DUPLICATE if is_there else None
+class _Clip:
+    """A clip on its way into the store, frame by frame."""
+
+    def __init__(self, store: WeakLabelStore, blank: _Blank) -> None:
+        self._store, self._blank = store, blank
+        #: what an earlier harvest knew, by frame number
+        self.known = {one.frame_number: one.frame_id for one in store.clip(blank.instance)}
+        self._last: tuple[int, str, NDArray[np.uint8]] | None = None
+
+    def put(self, number: int, frame: NDArray[np.uint8]) -> Skip | None:
+        """Store a frame unless there is a reason not to, and return that."""
+        area = self._blank.area
+        # a copy: nothing outside the region stays reachable from what is stored
+        pixels = np.where(area.inside, frame[area.box.slices], np.uint8(0))
+        if (pixels > DARK_GREY).mean() < BLACK_SHARE:
+            return Skip.BLACK
+        frame_id = digest(pixels)
+        is_there = self._store.has_frame(frame_id)
+        try:
+            if not is_there and (like := self._like(number, pixels)):
+                self._store.add_repeat(self._blank.instance, number, like)
+                return Skip.NEAR_DUPLICATE
+            self._store.add_frame(self._blank.filled(number, pixels))
+        except StoreError:
+            return Skip.REFUSED
+        self._last = number, frame_id, pixels
+        return Skip.DUPLICATE if is_there else None
+
+    def _like(self, number: int, pixels: NDArray[np.uint8]) -> str | None:
+        """Return the frame that was kept last before this one, if they hardly differ."""
+        earlier = max((n for n in self.known if n < number), default=0)
+        if earlier and (self._last is None or self._last[0] < earlier):
+            frame_id = self.known[earlier]
+            self._last = earlier, frame_id, self._store.pixels(frame_id)
+        if self._last is None or not hardly_differ(self._last[2], pixels):
+            return None
+        return self._last[1]

@@ -7,13 +7,15 @@ from pathlib import Path
 
 from dicom_node.config import STORE, HarvestSettings
 from dicom_node.errors import UnreadableError
-from dicom_node.harvest.descriptions import DescriptionMap, load_map
-from dicom_node.harvest.harvester import harvest_instance
+from dicom_node.harvest.descriptions import DescriptionMap
+from dicom_node.harvest.harvester import HarvestCount, Skip, harvest_instance
 from dicom_node.harvest.labels import weak_labels
 from dicom_node.harvest.private import PrivateNotes
 from dicom_node.harvest.pseudonyms import PseudonymKey, open_key
+from dicom_node.harvest.relabel import RelabelCount, relabel
 from dicom_node.harvest.supervised import ImportCount, attach_labels
-from dicom_node.harvest.words import read_words
+from dicom_node.harvest.tables import Tables, load_tables
+from dicom_node.harvest.words import patient_of, read_words
 from dicom_node.pixels.sandbox import PixelSandbox
 from dicom_node.records import Geometry, Instance, WeakLabels
 from dicom_node.store import WeakLabelStore
@@ -32,7 +34,17 @@ class Harvester:
     key: PseudonymKey
     notes: PrivateNotes
     settings: HarvestSettings
-    label_map: DescriptionMap
+    #: as configured
+    tables: Tables
+
+    @property
+    def label_map(self) -> DescriptionMap:
+        """The map of study descriptions with the decisions of this moment."""
+        return self._tables_now().descriptions
+
+    def _tables_now(self) -> Tables:
+        # `labels map` decides while the node runs
+        return self.tables.with_decisions(self.notes.decisions())
 
     def harvest(self, instance: Instance) -> dict[str, int]:
         """Put an instance into the store and its raw words into the private notes; count frames.
@@ -42,22 +54,35 @@ class Harvester:
         TemporaryError
             When the disk does not take it.
         """
+        with self.store.holding_off_erasure():
+            return self._harvest(instance).as_dict()
+
+    def _harvest(self, instance: Instance) -> HarvestCount:
+        words, patient = None, ""
+        with suppress(UnreadableError):  # counted below
+            words = read_words(instance.path)
+        if words is not None:
+            patient = patient_of(words, instance.study_instance_uid)
+            if self.notes.refuses(self.key.token("refused", patient)):
+                return HarvestCount(skipped={Skip.PATIENT_REFUSED: 1})
         count = harvest_instance(
             instance,
             sandbox=self.sandbox,
             store=self.store,
             key=self.key,
             settings=self.settings,
-            label_map=self.label_map,
+            tables=self._tables_now(),
         )
-        with suppress(UnreadableError):  # counted above
-            self.notes.record(read_words(instance.path), instance.study_instance_uid)
-        return count.as_dict()
+        if words is not None:
+            self.notes.record(
+                words, instance.study_instance_uid, self.key.token("patient", patient)
+            )
+        return count
 
     def labels(self, instance: Instance) -> WeakLabels:
         """Return the weak labels of an instance; an unreadable header teaches nothing."""
         try:
-            return weak_labels(instance.path, self.label_map)
+            return weak_labels(instance.path, self._tables_now())
         except UnreadableError:
             return WeakLabels(
                 probe=None,
@@ -86,10 +111,10 @@ def open_harvester(
     Raises
     ------
     ConfigError
-        When the site's labels or the pseudonym key cannot be used.
+        When the site's tables or the pseudonym key cannot be used.
     """
     with ExitStack() as stack:
-        label_map = load_map(settings.label_map, settings.site_labels)
+        tables = load_tables(settings)
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
         notes = PrivateNotes(data / NOTES)
         stack.callback(notes.close)
@@ -99,7 +124,33 @@ def open_harvester(
             key=open_key(data / KEY),
             notes=notes,
             settings=settings,
-            label_map=label_map,
+            tables=tables,
+        )
+
+
+def relabel_store(settings: HarvestSettings, *, data: Path) -> RelabelCount:
+    """Bring the labels of a node's store up to the tables and decisions of today.
+
+    Parameters
+    ----------
+    settings : HarvestSettings
+        The section ``harvest`` of the configuration.
+    data : Path
+        The folder ``node.data``.
+
+    Raises
+    ------
+    ConfigError
+        When the site's tables or the pseudonym key cannot be used.
+    """
+    with ExitStack() as stack:
+        notes = PrivateNotes(data / NOTES)
+        stack.callback(notes.close)
+        return relabel(
+            load_tables(settings).with_decisions(notes.decisions()),
+            store=stack.enter_context(WeakLabelStore(data / STORE)),
+            notes=notes,
+            key=open_key(data / KEY),
         )
 
 

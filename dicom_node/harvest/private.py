@@ -4,16 +4,19 @@ Study Description can carry a name and Transducer Data a serial number: this fil
 outside the store, readable by its owner alone.
 """
 
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
 
-from dicom_node.database import open_sqlite
-from dicom_node.harvest.descriptions import DescriptionMap, normalised
-from dicom_node.harvest.transducer import resolve
+from dicom_node.database import for_reading, open_sqlite, scrub
+from dicom_node.harvest.descriptions import DescriptionMap, Key, groups_of, normalised
+from dicom_node.harvest.evidence import MOST_CHARACTERS
+from dicom_node.harvest.transducer import SiteTransducer, resolve
 from dicom_node.harvest.words import Words
+from dicom_node.store import Source
 
 _metadata = sa.MetaData()
 #: One row a study, so that a count is a number of studies and a repeated harvest counts once.
@@ -32,8 +35,34 @@ _transducers = sa.Table(
     sa.Column("transducer_type", sa.String, primary_key=True),
     sa.Column("study_instance_uid", sa.String, primary_key=True),
 )
-#: Longer text is no LO (PS3.5 6.2) and is cut.
-MOST_CHARACTERS = 512
+#: What the other sources say, as `_descriptions`; `meaning` is what a code says of itself.
+_terms = sa.Table(
+    "terms",
+    _metadata,
+    sa.Column("source", sa.String, primary_key=True),
+    sa.Column("term", sa.String, primary_key=True),
+    sa.Column("study_instance_uid", sa.String, primary_key=True),
+    sa.Column("meaning", sa.String, nullable=False),
+)
+#: What the site decided by `labels map`; groups are separated by semicolons.
+_decisions = sa.Table(
+    "decisions",
+    _metadata,
+    sa.Column("source", sa.String, primary_key=True),
+    sa.Column("term", sa.String, primary_key=True),
+    sa.Column("groups", sa.String, nullable=False),
+)
+#: Whose a study is, as a pseudonym, so that what was noted of it can be erased.
+_studies = sa.Table(
+    "studies",
+    _metadata,
+    sa.Column("study_instance_uid", sa.String, primary_key=True),
+    sa.Column("patient", sa.String, primary_key=True, index=True),
+)
+#: Pseudonyms of their own, equal to nothing in the store: patients that are not taken in again.
+_refused = sa.Table("refused", _metadata, sa.Column("patient", sa.String, primary_key=True))
+#: Tables of words that were met, by study.
+_WORDS = (_descriptions, _terms, _transducers)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +70,18 @@ class SeenDescription:
     """A study description as it was met, without differences of case and space."""
 
     description: str
+    studies: int
+    is_mapped: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeenTerm:
+    """What another source says, as it was met."""
+
+    source: Source
+    term: str
+    #: "" where the term is no code
+    meaning: str
     studies: int
     is_mapped: bool
 
@@ -74,14 +115,40 @@ class PrivateNotes:
         """Close the file."""
         self._engine.dispose()
 
-    def record(self, words: Words, study_instance_uid: str) -> None:
-        """Note the words of one instance; the same words of the same study count once."""
+    def record(self, words: Words, study_instance_uid: str, patient: str) -> None:
+        """Note the words of one instance; the same words of the same study count once.
+
+        Parameters
+        ----------
+        words : Words
+            As the scanner wrote them.
+        study_instance_uid : str
+            Of the instance.
+        patient : str
+            Pseudonym of the patient, as in the store.
+        """
         with self._engine.begin() as connection:
+            connection.execute(
+                insert(_studies)
+                .values(study_instance_uid=study_instance_uid, patient=patient)
+                .on_conflict_do_nothing()
+            )
             description = normalised(words.study_description)[:MOST_CHARACTERS]
             if description:
                 connection.execute(
                     insert(_descriptions)
                     .values(description=description, study_instance_uid=study_instance_uid)
+                    .on_conflict_do_nothing()
+                )
+            for term in words.terms:
+                connection.execute(
+                    insert(_terms)
+                    .values(
+                        source=term.source.value,
+                        term=term.words[:MOST_CHARACTERS],
+                        study_instance_uid=study_instance_uid,
+                        meaning=term.meaning[:MOST_CHARACTERS],
+                    )
                     .on_conflict_do_nothing()
                 )
             connection.execute(
@@ -95,6 +162,49 @@ class PrivateNotes:
                 )
                 .on_conflict_do_nothing()
             )
+
+    def refuse(self, refused: str) -> None:
+        """Remember a patient, by a pseudonym of the kind ``refused``, as not to be taken in."""
+        with self._engine.begin() as connection:
+            connection.execute(insert(_refused).values(patient=refused).on_conflict_do_nothing())
+
+    def refuses(self, refused: str) -> bool:
+        """Whether a patient is not to be taken in."""
+        query = sa.select(_refused.c.patient).where(_refused.c.patient == refused)
+        with for_reading(self._engine).begin() as connection:
+            return connection.scalar(query) is not None
+
+    def study_uids(self, patient: str | None = None) -> frozenset[str]:
+        """Return all studies that words were noted of, or those known as a patient's."""
+        uids = [table.c.study_instance_uid for table in (_studies, *_WORDS)]
+        query = sa.union(*map(sa.select, uids))
+        if patient is not None:
+            query = sa.union(sa.select(uids[0]).where(_studies.c.patient == patient))
+        with self._engine.begin() as connection:
+            return frozenset(connection.scalars(query))
+
+    def erase(self, study_uids: Collection[str]) -> int:
+        """Erase what was noted of studies, from the file too, and return how many notes it was.
+
+        Raises
+        ------
+        DatabaseDownError
+            When the file still holds it; repeat it.
+        """
+        erased = 0
+        with self._engine.begin() as connection:
+            connection.exec_driver_sql("PRAGMA secure_delete=ON")
+            words_before = _decidable(connection)
+            for table in (_studies, *_WORDS):
+                for uid in study_uids:
+                    of_study = table.c.study_instance_uid == uid
+                    erased += connection.execute(table.delete().where(of_study)).rowcount
+            # what was decided of words that stood nowhere else quotes them
+            for text in words_before - _decidable(connection):
+                decided = sa.func.substr(_decisions.c.term, 1, MOST_CHARACTERS) == text
+                erased += connection.execute(_decisions.delete().where(decided)).rowcount
+        scrub(self._engine)
+        return erased
 
     def descriptions(self, label_map: DescriptionMap) -> list[SeenDescription]:
         """Return the study descriptions, most frequent first; says which `label_map` knows."""
@@ -111,16 +221,59 @@ class PrivateNotes:
                 for row in connection.execute(query)
             ]
 
-    def transducers(self) -> list[SeenTransducer]:
+    def terms(self, label_map: DescriptionMap) -> list[SeenTerm]:
+        """Return what other sources say, most frequent first; says which `label_map` knows."""
+        studies = sa.func.count().label("studies")
+        named, meaning = [_terms.c.source, _terms.c.term], sa.func.max(_terms.c.meaning)
+        query = sa.select(*named, meaning.label("meaning"), studies).group_by(*named)
+        with self._engine.begin() as connection:
+            return [
+                SeenTerm(
+                    source=Source(row.source),
+                    term=row.term,
+                    meaning=row.meaning,
+                    studies=row.studies,
+                    is_mapped=label_map.mapped(Source(row.source), row.term) is not None,
+                )
+                for row in connection.execute(query.order_by(studies.desc(), *named))
+            ]
+
+    def decide(self, source: Source, words: str, groups: frozenset[str]) -> None:
+        """Note what words stand for; a later decision replaces an earlier one."""
+        stated = {"groups": "; ".join(sorted(groups))}
+        key = {"source": source.value, "term": normalised(words)}
+        with self._engine.begin() as connection:
+            connection.execute(
+                insert(_decisions)
+                .values(**key, **stated)
+                .on_conflict_do_update(index_elements=["source", "term"], set_=stated)
+            )
+
+    def decisions(self) -> Mapping[Key, frozenset[str]]:
+        """Return what the site decided."""
+        with for_reading(self._engine).begin() as connection:
+            return {
+                (Source(row.source), row.term): groups_of(row.groups, "decision")
+                for row in connection.execute(sa.select(_decisions))
+            }
+
+    def transducers(self, site: Sequence[SiteTransducer] = ()) -> list[SeenTransducer]:
         """Return what scanners said of their probes, most frequent first."""
         studies = sa.func.count().label("studies")
         columns = [column for column in _transducers.c if column.name != "study_instance_uid"]
         query = sa.select(*columns, studies).group_by(*columns).order_by(studies.desc(), *columns)
         with self._engine.begin() as connection:
             rows = [dict(row) for row in connection.execute(query).mappings()]
+        names = [column.name for column in columns]
         return [
             SeenTransducer(
-                **row, rule=resolve(**{name: row[name] for name in row if name != "studies"}).rule
+                **row, rule=resolve(**{name: row[name] for name in names}, site=site).rule
             )
             for row in rows
         ]
+
+
+def _decidable(connection: sa.Connection) -> frozenset[str]:
+    """Return the words that were met and that a decision may be about, of whichever source."""
+    met = sa.union(sa.select(_descriptions.c.description), sa.select(_terms.c.term))
+    return frozenset(connection.scalars(met))

@@ -1,12 +1,13 @@
 """From a scanner's words for its probe to a model token and a geometry.
 
-The rules are data (``data/transducers.yaml``). Where no rule speaks, or two sources contradict each
-other, the geometry is unknown: a wrong label costs more than a missing one.
+The rules are data (``data/transducers.yaml``), and a site names probes of its own on top
+(`dicom_node.harvest.site_transducers`). Where no rule speaks, or two sources contradict each other,
+the geometry is unknown: a wrong label costs more than a missing one.
 """
 
 import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import yaml
 
 from dicom_node.records import Geometry
+from dicom_node.store.records import PROBE
 
 #: What is read of Transducer Data (0018,5010): PS3.6 gives LO, 1-n, 64 characters each.
 MOST_VALUES = 8
@@ -29,6 +31,19 @@ class Transducer:
     geometry: Geometry
     #: which rule spoke
     rule: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiteTransducer:
+    """A probe that the site named."""
+
+    #: value of Transducer Data, as `normal_values` writes it
+    transducer: str
+    #: upper case; a part of Manufacturer (0008,0070), "" for every one
+    manufacturer: str
+    geometry: Geometry
+    #: the model where `transducer` is a code for it
+    probe: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +78,12 @@ class Rules:
 
 
 def resolve(
-    *, manufacturer: str, model_name: str, transducer_data: str, transducer_type: str
+    *,
+    manufacturer: str,
+    model_name: str,
+    transducer_data: str,
+    transducer_type: str,
+    site: Sequence[SiteTransducer] = (),
 ) -> Transducer:
     r"""Find probe model and geometry.
 
@@ -76,17 +96,22 @@ def resolve(
         rule knows, wherever it stands.
     transducer_type : str
         Transducer Type (0018,6031).
+    site : sequence of SiteTransducer
+        Asked before the shipped rules, and right whatever Transducer Type says.
     """
     rules = load_rules()
     vendor = next((v for v in rules.vendors if v.manufacturer.search(manufacturer.upper())), None)
-    values = list(_values(transducer_data))
+    values = list(normal_values(transducer_data))
     if vendor is not None and vendor.model_name_is_probe:
-        values += _values(model_name)
+        values += normal_values(model_name)
+    named = _by_site(site, manufacturer.upper(), values)
+    if named is not None:
+        return named
     found = _by_model(rules, vendor, values)
     stated = rules.types.get(_normal(transducer_type))
     if found is None and stated is not None:
-        name = re.sub(r"[^a-z0-9]+", " ", transducer_type.lower()).strip()
-        return Transducer(probe=None, geometry=stated[0], rule=f"transducer type {name}")
+        rule = f"transducer type {term_name(transducer_type)}"
+        return Transducer(probe=None, geometry=stated[0], rule=rule)
     if found is None:
         return Transducer(probe=None, geometry=Geometry.UNKNOWN, rule="none")
     if stated is not None and found.geometry not in {*stated[1], Geometry.UNKNOWN}:
@@ -136,12 +161,33 @@ def _by_model(rules: Rules, vendor: Vendor | None, values: list[str]) -> Transdu
         for rule in candidates:
             if rule.pattern.fullmatch(value):
                 # the token fits the rule's pattern, so no free text can pass
-                probe = rule.token or value
+                probe = _token(rule.token or value)
                 return Transducer(probe=probe, geometry=rule.geometry, rule=rule.name)
     return None
 
 
-def _values(transducer_data: str) -> Iterator[str]:
+def _by_site(
+    site: Sequence[SiteTransducer], manufacturer: str, values: list[str]
+) -> Transducer | None:
+    for value in values:
+        for row in site:
+            if row.transducer == value and row.manufacturer in manufacturer:
+                probe = row.probe or _token(value)
+                return Transducer(probe=probe, geometry=row.geometry, rule="site")
+    return None
+
+
+def term_name(transducer_type: str) -> str:
+    """Return a Defined Term of Transducer Type as the name of a rule has it."""
+    return re.sub(r"[^a-z0-9]+", " ", transducer_type.lower()).strip()
+
+
+def _token(name: str) -> str | None:
+    """Return a model's name where the store takes it: Butterfly's ``IQ`` has no digit."""
+    return name if PROBE.fullmatch(name) else None
+
+
+def normal_values(transducer_data: str) -> Iterator[str]:
     r"""Yield the values; some scanners put model and serial number into one, with a comma."""
     for value in re.split(r"[\\,]", transducer_data)[:MOST_VALUES]:
         normal = _normal(value[:MOST_CHARACTERS]).replace("_", "-").removesuffix(" HD")

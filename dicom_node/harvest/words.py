@@ -1,11 +1,13 @@
 """What the harvest reads of a header, once."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydicom.dataset import FileDataset
 
-from dicom_node.header import read_header, text
+from dicom_node.harvest.terms import SEQUENCES, TEXTS, Term, read_terms
+from dicom_node.header import BROKEN_BYTES, read_header, text
 
 #: Field of `Words` to attribute keyword.
 KEYWORDS = {
@@ -26,6 +28,13 @@ FRAME_RATES = {
 }
 #: What lies outside is a mistake, in seconds.
 FRAME_TIMES_S = (0.0005, 60.0)
+#: SonoSite writes a code into Transducer Data and the probe's name into XML of its own: private
+#: creator (0019,0010) and Clip (0019,1050), as seen in Turbo files.
+CREATOR, CLIP = 0x00190010, 0x00191050
+SONOSITE = "SonoSite Private Data"
+SCANHEAD_NAME = re.compile(r"<ScanheadName>\s*([^<>\\,]{1,64}?)\s*</ScanheadName>")
+#: The Clip has 27 kB; more is not searched.
+MOST_CLIP_CHARACTERS = 262144
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,10 +44,13 @@ class Words:
     patient_id: str
     manufacturer: str
     model_name: str
+    #: with the name from the vendor's private attributes as one more value
     transducer_data: str
     transducer_type: str
     study_description: str
     burned_in_annotation: str
+    #: what the other sources say of the image
+    terms: tuple[Term, ...]
     #: None when the header does not say
     frame_time_s: float | None
 
@@ -56,9 +68,35 @@ def read_words(path: Path) -> Words:
     UnreadableError
         When the bytes are not readable as DICOM.
     """
-    header = read_header(path, [*KEYWORDS.values(), *FRAME_RATES, "FrameTimeVector"])
+    wanted = [*KEYWORDS.values(), *FRAME_RATES, "FrameTimeVector", *TEXTS, *SEQUENCES]
+    header = read_header(path, [*wanted, CREATOR, CLIP])
     found = {field: text(header, keyword) for field, keyword in KEYWORDS.items()}
-    return Words(**found, frame_time_s=_frame_time_s(header))
+    scanhead = _scanhead_name(header)
+    if scanhead:
+        found["transducer_data"] = "\\".join(filter(None, [found["transducer_data"], scanhead]))
+    return Words(**found, terms=read_terms(header), frame_time_s=_frame_time_s(header))
+
+
+def _scanhead_name(header: FileDataset) -> str:
+    """Return the probe's name in SonoSite's private attributes, "" where there is none."""
+    try:
+        creator, clip = (header[tag].value if tag in header else "" for tag in (CREATOR, CLIP))
+    except BROKEN_BYTES:  # an attribute of the vendor's own costs no image
+        return ""
+    # Implicit VR says nothing of private attributes: they are bytes (UN)
+    creator, clip = (
+        v.decode("latin-1") if isinstance(v, bytes) else str(v) for v in (creator, clip)
+    )
+    found = SCANHEAD_NAME.search(clip[:MOST_CLIP_CHARACTERS])
+    return found[1] if found and creator.strip(" \0") == SONOSITE else ""
+
+
+def patient_of(words: Words, study_instance_uid: str) -> str:
+    """Return what stands for the patient.
+
+    Without Patient ID a study is its own patient: better two splits than one for everybody.
+    """
+    return words.patient_id or study_instance_uid
 
 
 def _frame_time_s(header: FileDataset) -> float | None:

@@ -5,18 +5,40 @@ A folder that can be copied to a training machine: ``catalogue.db`` (SQLite), ``
 """
 
 from dicom_node.store.audit import Finding, audit
-from dicom_node.store.records import Listing, NewFrame, StoredFrame, StoreInfo
+from dicom_node.store.erasure import Erased, Erasure
+from dicom_node.store.evidence import Verdict
+from dicom_node.store.records import (
+    Evidence,
+    LabelCount,
+    Listing,
+    NewFrame,
+    Sighting,
+    Source,
+    StoredFrame,
+    StoreInfo,
+)
+from dicom_node.store.selection import Prepared, Selection
 from dicom_node.store.split import SPLITS, split_of
-from dicom_node.store.weak_labels import WeakLabelStore
+from dicom_node.store.weak_labels import WeakLabelStore, open_store
 
 __all__ = [
     "SPLITS",
+    "Erased",
+    "Erasure",
+    "Evidence",
     "Finding",
+    "LabelCount",
     "Listing",
     "NewFrame",
+    "Prepared",
+    "Selection",
+    "Sighting",
+    "Source",
     "StoreInfo",
     "StoredFrame",
+    "Verdict",
     "WeakLabelStore",
     "audit",
+    "open_store",
     "split_of",
 ]

@@ -2,37 +2,60 @@
 
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import sqlalchemy as sa
 
 from dicom_node.errors import StoreError
-from dicom_node.records import Geometry
+from dicom_node.records import GROUPS, Geometry
 from dicom_node.store import catalogue, files
 from dicom_node.store.label_sets import class_sets, label_sets
-from dicom_node.store.records import PROBE, PSEUDONYM, RULE
+from dicom_node.store.records import BEST_QUALITY, PROBE, RULE, Source
 from dicom_node.store.split import SPLITS
 
+#: Pseudonyms and digests have one length each: no number that a person or a device has is so long.
+TOKEN = re.compile(r"[0-9a-f]{32}")
+DIGEST = re.compile(r"[0-9a-f]{64}")
 #: What each text column may hold, besides those of `_allowed_text`; text elsewhere is a finding.
 ALLOWED_TEXT = {
-    "instance": PSEUDONYM,
-    "series": PSEUDONYM,
-    "study": PSEUDONYM,
-    "patient": PSEUDONYM,
-    "description": PSEUDONYM,
-    "frame_id": PSEUDONYM,
-    "mask_digest": PSEUDONYM,
+    "instance": TOKEN,
+    "series": TOKEN,
+    "study": TOKEN,
+    "patient": TOKEN,
+    "description": TOKEN,
+    "frame_id": DIGEST,
+    "mask_digest": DIGEST,
     "probe": PROBE,
     "geometry_rule": RULE,
+    "term": TOKEN,
+    "rule": RULE,
+    "source": re.compile("|".join(Source)),
     "geometry": re.compile("|".join(geometry.value for geometry in Geometry)),
     "split": re.compile("|".join(SPLITS)),
 }
+#: Of an image's rows and columns (PS3.5 6.2: US).
+_PIXELS = (0, 65535)
+#: No cine is longer, and no date, ID or serial number of eight digits is as small.
+_FRAMES = (1, 1_000_000)
+#: What each number may be at most; `size_bytes` and `mask_bytes` are held against the files.
+ALLOWED_NUMBERS: Mapping[str, tuple[float, float]] = {
+    **dict.fromkeys(("rows", "columns", "left", "top", "right", "bottom"), _PIXELS),
+    **dict.fromkeys(("height", "width"), _PIXELS),
+    **dict.fromkeys(("frame_number", "number_of_frames"), _FRAMES),
+    **dict.fromkeys(("row_spacing_mm", "column_spacing_mm"), (0, 1000)),
+    **dict.fromkeys(("size_bytes", "mask_bytes"), (0, 2**63)),
+    "groups": (0, 2 ** len(GROUPS) - 1),
+    "quality": (0, BEST_QUALITY),
+    "burned_in_annotation": (0, 1),
+    "frame_time_s": (0, 60),
+}
+#: Says of a text column whether a word is one that the node itself writes.
+Known = Mapping[str, Callable[[str], bool]]
 CATALOGUE_FILES = frozenset({"catalogue.db", "catalogue.db-wal", "catalogue.db-shm"})
 #: A picture with any other chunk carries text, times or a profile (PNG, third edition, 11.3).
 PNG_CHUNKS = frozenset({b"IHDR", b"IDAT", b"IEND"})
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +68,16 @@ class Finding:
     what: str
 
 
-def audit(folder: Path) -> list[Finding]:
+def audit(folder: Path, known: Known | None = None) -> list[Finding]:
     """Check every row and every file of a store.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the store.
+    known : mapping, optional
+        The words of some text columns, as `dicom_node.harvest.vocabulary` has them. Without it a
+        probe and a rule need only look like one.
 
     Raises
     ------
@@ -59,35 +90,80 @@ def audit(folder: Path) -> list[Finding]:
     engine = catalogue.open_catalogue(database)
     try:
         with engine.begin() as connection:
-            findings = list(_tables(connection))
-            named = {
-                row.frame_id: row.mask_digest
-                for row in connection.execute(
-                    sa.select(catalogue.frames.c.frame_id, catalogue.frames.c.mask_digest)
-                )
-            }
+            findings = [*_tables(connection, known or {}), *_without_mask(connection)]
+            findings += _unfinished(connection)
+            expected = _expected(connection, folder)
     finally:
         engine.dispose()
-    expected = {files.path_of(folder / "frames", frame): frame for frame in named}
-    expected |= {files.path_of(folder / "masks", f): mask for f, mask in named.items() if mask}
     return findings + list(_files(folder, expected))
 
 
-def _tables(connection: sa.Connection) -> Iterator[Finding]:
+def _expected(connection: sa.Connection, folder: Path) -> dict[Path, tuple[str, int]]:
+    """Return digest and size of each file that the catalogue names."""
+    expected = {}
+    for row in connection.execute(sa.select(catalogue.frames)):
+        path = files.path_of(folder / "frames", row.frame_id)
+        expected[path] = row.frame_id, row.size_bytes
+        if row.mask_digest:
+            path = files.path_of(folder / "masks", row.frame_id)
+            expected[path] = row.mask_digest, row.mask_bytes
+    return expected
+
+
+def _tables(connection: sa.Connection, known: Known) -> Iterator[Finding]:
+    others = sa.text("SELECT count(*) FROM sqlite_master WHERE type IN ('view', 'trigger')")
+    if connection.scalar(others):
+        yield Finding(where="catalogue.db", what="a view or trigger that is not the store's")
     allowed = _allowed_text()
     found = sa.MetaData()
     found.reflect(connection)
-    for name, table in found.tables.items():
+    for name in found.tables:
         if name not in catalogue.metadata.tables:
             yield Finding(where="catalogue.db", what="a table that is not the store's")
-        for place, row in enumerate(connection.execute(sa.select(table)).mappings(), start=1):
+        # as it lies there: a type would turn any number into True
+        every = sa.select(sa.literal_column("*")).select_from(sa.table(name))
+        for place, row in enumerate(connection.execute(every).mappings(), start=1):
             for column, value in row.items():
-                form = allowed.get(column)
-                if isinstance(value, str | bytes) and not (
-                    form and isinstance(value, str) and form.fullmatch(value)
-                ):
+                fault = None if value is None else _misfit(column, value, allowed, known)
+                if fault:
                     where = f"catalogue.db {name}.{column}, row {place}"
-                    yield Finding(where=where, what=f"text of {len(value)} characters, no token")
+                    yield Finding(where=where, what=fault)
+
+
+def _misfit(
+    column: str, value: object, allowed: Mapping[str, re.Pattern[str]], known: Known
+) -> str | None:
+    """Return why a value does not belong into a column; never quotes it."""
+    if isinstance(value, str | bytes):
+        form = allowed.get(column)
+        if form is None or isinstance(value, bytes) or not form.fullmatch(value):
+            return f"text of {len(value)} characters, no token"
+        if column in known and not known[column](value):
+            return (
+                f"text of {len(value)} characters, in no table of today; if a rule was "
+                "changed, 'dicom-node labels map' brings the store up to it"
+            )
+        return None
+    lowest, highest = ALLOWED_NUMBERS.get(column, (1, 0))
+    if isinstance(value, int | float) and lowest <= value <= highest:
+        return None
+    return "a number that the store does not keep here"
+
+
+def _without_mask(connection: sa.Connection) -> Iterator[Finding]:
+    bytes_of_nothing = sa.select(sa.func.count()).where(
+        catalogue.frames.c.mask_digest.is_(None), catalogue.frames.c.mask_bytes != 0
+    )
+    if connection.scalar(bytes_of_nothing):
+        yield Finding(where="catalogue.db frames.mask_bytes", what="a size without a mask")
+
+
+def _unfinished(connection: sa.Connection) -> Iterator[Finding]:
+    if connection.scalar(sa.select(sa.func.count()).select_from(catalogue.erasing)):
+        yield Finding(
+            where="catalogue.db erasing",
+            what="an erasure was interrupted; run 'dicom-node store erase' again to finish it",
+        )
 
 
 def _allowed_text() -> dict[str, re.Pattern[str]]:
@@ -100,8 +176,8 @@ def _allowed_text() -> dict[str, re.Pattern[str]]:
     return ALLOWED_TEXT | {column: re.compile("|".join(known)) for column, known in names.items()}
 
 
-def _files(folder: Path, expected: dict[Path, str]) -> Iterator[Finding]:
-    """Compare the files with those that the catalogue names; `expected` holds their digests."""
+def _files(folder: Path, expected: Mapping[Path, tuple[str, int]]) -> Iterator[Finding]:
+    """Compare the files with those that the catalogue names."""
     present = {path for path in folder.rglob("*") if not path.is_dir()}
     catalogue_files = {folder / name for name in CATALOGUE_FILES}
     for path in sorted(present - set(expected) - catalogue_files):
@@ -109,8 +185,8 @@ def _files(folder: Path, expected: dict[Path, str]) -> Iterator[Finding]:
             where=f"file {_place(folder, path)}",
             what="not named in the catalogue; delete it if no harvest is running",
         )
-    for path, digest in sorted(expected.items()):
-        fault = _fault(path, digest) if path in present else "missing; harvest it again"
+    for path, stated in sorted(expected.items()):
+        fault = _fault(path, *stated) if path in present else "missing; harvest it again"
         if fault:
             yield Finding(where=f"file {_place(folder, path)}", what=fault)
 
@@ -121,19 +197,22 @@ def _place(folder: Path, path: Path) -> str:
     return (path if known else path.parent / "...").relative_to(folder).as_posix()
 
 
-def _fault(path: Path, digest: str) -> str | None:
+def _fault(path: Path, digest: str, size_bytes: int) -> str | None:
     try:
-        if not set(_chunks(path.read_bytes())) <= PNG_CHUNKS:
+        content = path.read_bytes()
+        if not set(_chunks(content)) <= PNG_CHUNKS:
             return "carries more than pixels"
         pixels = files.read(path)
     except (OSError, StoreError, struct.error):
         return "not readable as PNG"
-    return None if files.digest(pixels) == digest else "its pixels do not fit its digest"
+    if files.digest(pixels) != digest:
+        return "its pixels do not fit its digest"
+    return None if len(content) == size_bytes else "its size is not the one in the catalogue"
 
 
 def _chunks(content: bytes) -> Iterator[bytes]:
     """Yield the names of a PNG's chunks, and ``b"tail"`` for bytes behind the last."""
-    place = len(PNG_SIGNATURE)
+    place = len(files.SIGNATURE)
     while place < len(content):
         length, name = struct.unpack_from(">I4s", content, place)
         yield name

@@ -14,7 +14,7 @@ from sqlalchemy.dialects.sqlite import insert
 from dicom_node.database import open_sqlite
 from dicom_node.records import GROUPS, Geometry
 from dicom_node.store.label_sets import DEFAULT_LABEL_SET
-from dicom_node.store.records import NewFrame, StoredFrame
+from dicom_node.store.records import NewFrame, Sighting, StoredFrame
 from dicom_node.store.split import split_of
 
 metadata = sa.MetaData()
@@ -42,6 +42,11 @@ instances = sa.Table(
     sa.Column("row_spacing_mm", sa.Float),
     sa.Column("column_spacing_mm", sa.Float),
     sa.Column("burned_in_annotation", sa.Boolean, nullable=False),
+    #: of the whole clip, and from one of its frames to the next; null where that is not known
+    sa.Column("number_of_frames", sa.Integer),
+    sa.Column("frame_time_s", sa.Float),
+    # what frames are chosen and counted by, without reading the rows
+    sa.Index("instances_by_labels", "geometry", "split", "groups", "instance"),
 )
 
 frames = sa.Table(
@@ -61,6 +66,11 @@ frames = sa.Table(
     sa.Column("class_set", sa.String),
     sa.Column("class_name", sa.String),
 )
+#: Few frames have a reader's label: these indexes hold them alone.
+_LABELLED = [
+    sa.Index(f"frames_with_{label.name}", label, sqlite_where=label.is_not(None))
+    for label in (frames.c.quality, frames.c.mask_digest, frames.c.class_name)
+]
 
 sightings = sa.Table(
     "sightings",
@@ -70,19 +80,41 @@ sightings = sa.Table(
     sa.Column("frame_id", sa.ForeignKey("frames.frame_id"), nullable=False, index=True),
 )
 
+#: Frames of an erasure that has begun and not ended: packs that hold them are still to be deleted.
+erasing = sa.Table(
+    "erasing",
+    metadata,
+    sa.Column("frame_id", sa.String, primary_key=True),
+)
+
+#: Columns that younger versions of the node added.
+_ADDED = {
+    frames: ("label_set", "class_set", "class_name"),
+    instances: ("number_of_frames", "frame_time_s"),
+}
+
 
 def open_catalogue(path: Path) -> sa.Engine:
-    """Open (and create) a catalogue; one from before there were label sets gets its new columns."""
+    """Open (and create) a catalogue; an older version's gets its new columns and indexes."""
     engine = open_sqlite(path, metadata)
     with engine.begin() as connection:  # IMMEDIATE: of two processes one adds
-        there = {column["name"] for column in sa.inspect(connection).get_columns("frames")}
-        added = [name for name in ("label_set", "class_set", "class_name") if name not in there]
-        for name in added:
-            connection.exec_driver_sql(f"ALTER TABLE frames ADD COLUMN {name} VARCHAR")
+        added = [name for table in _ADDED for name in _add_columns(connection, table)]
+        for table in metadata.tables.values():
+            for index in table.indexes:
+                index.create(connection, checkfirst=True)
         if "label_set" in added:
             masked = frames.c.mask_digest.is_not(None)
             connection.execute(frames.update().where(masked).values(label_set=DEFAULT_LABEL_SET))
     return engine
+
+
+def _add_columns(connection: sa.Connection, table: sa.Table) -> list[str]:
+    there = {column["name"] for column in sa.inspect(connection).get_columns(table.name)}
+    added = [name for name in _ADDED[table] if name not in there]
+    for name in added:
+        kind = table.c[name].type.compile(connection.dialect)
+        connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {name} {kind}")
+    return added
 
 
 def put(connection: sa.Connection, frame: NewFrame, frame_id: str, size_bytes: int) -> None:
@@ -100,11 +132,36 @@ def put(connection: sa.Connection, frame: NewFrame, frame_id: str, size_bytes: i
         )
         .on_conflict_do_nothing()
     )
+    put_sighting(connection, frame.instance, frame.frame_number, frame_id)
+
+
+def put_sighting(
+    connection: sa.Connection, instance: str, frame_number: int, frame_id: str
+) -> None:
+    """Note which frame an instance shows under a number; what is noted stays."""
     connection.execute(
-        sightings.insert().values(
-            instance=frame.instance, frame_number=frame.frame_number, frame_id=frame_id
-        )
+        insert(sightings)
+        .values(instance=instance, frame_number=frame_number, frame_id=frame_id)
+        .on_conflict_do_nothing()
     )
+
+
+def clip(connection: sa.Connection, instance: str) -> list[Sighting]:
+    """Return the frames of an instance in order."""
+    query = (
+        sa.select(sightings.c.frame_number, sightings.c.frame_id, instances.c.frame_time_s)
+        .join(instances, sightings.c.instance == instances.c.instance)
+        .where(sightings.c.instance == instance)
+        .order_by(sightings.c.frame_number)
+    )
+    return [
+        Sighting(
+            frame_number=row.frame_number,
+            time_s=_time_s(row.frame_number, row.frame_time_s),
+            frame_id=row.frame_id,
+        )
+        for row in connection.execute(query)
+    ]
 
 
 def sighting(connection: sa.Connection, instance: str, frame_number: int) -> str | None:
@@ -137,6 +194,8 @@ def stored_frame(row: Any) -> StoredFrame:
         series=row.series,
         instance=row.instance,
         frame_number=row.frame_number,
+        time_s=_time_s(row.frame_number, row.frame_time_s),
+        number_of_frames=row.number_of_frames,
         probe=row.probe,
         geometry=Geometry(row.geometry),
         groups=from_bits(row.groups),
@@ -186,4 +245,11 @@ def _instance_row(frame: NewFrame) -> dict[str, Any]:
         "row_spacing_mm": spacing[0],
         "column_spacing_mm": spacing[1],
         "burned_in_annotation": frame.burned_in_annotation,
+        "number_of_frames": frame.number_of_frames,
+        "frame_time_s": frame.frame_time_s,
     }
+
+
+def _time_s(frame_number: int, frame_time_s: float | None) -> float | None:
+    """Return when a frame was shown, from the clip's first frame."""
+    return None if frame_time_s is None else (frame_number - 1) * frame_time_s

@@ -1,51 +1,49 @@
 """What is asked of the catalogue as a whole: its frames, its version, its counts."""
 
 import hashlib
-from collections import Counter
+from typing import Any
 
 import sqlalchemy as sa
 
-from dicom_node.errors import StoreError
 from dicom_node.records import GROUPS, Geometry, Task
 from dicom_node.store import catalogue
 from dicom_node.store.catalogue import frames, instances
-from dicom_node.store.records import StoredFrame, StoreInfo
+from dicom_node.store.label_sets import DEFAULT_LABEL_SET
+from dicom_node.store.records import LabelCount, StoredFrame, StoreInfo
 from dicom_node.store.split import SPLITS
 
-_LABEL_OF = {
+LABEL_OF = {
     Task.SEGMENTATION: frames.c.mask_digest,
     Task.QUALITY: frames.c.quality,
     Task.CLASSIFICATION: frames.c.class_name,
 }
+#: An older version of the node beside this one writes masks without a set.
+_LABEL_SET = sa.case(
+    (frames.c.mask_digest.is_not(None), sa.func.coalesce(frames.c.label_set, DEFAULT_LABEL_SET)),
+)
+#: Of frames, whenever they came.
+ORDER = (instances.c.patient, instances.c.study, instances.c.instance, frames.c.frame_number)
+
+
+def joined(*what: Any) -> sa.Select[Any]:
+    """Return a query on frames with what is known of their instances."""
+    return sa.select(*what).select_from(
+        frames.join(instances, frames.c.instance == instances.c.instance)
+    )
 
 
 def stored_frames(
-    connection: sa.Connection, *, labelled: Task | None = None, split: str | None = None
+    connection: sa.Connection, *conditions: sa.ColumnElement[bool]
 ) -> list[StoredFrame]:
-    """Return frames as `WeakLabelStore.frames` does.
-
-    Raises
-    ------
-    StoreError
-        When there is no such split.
-    """
-    if split is not None and split not in SPLITS:
-        raise StoreError(f"no split {split!r}; there are {', '.join(SPLITS)}")
-    query = sa.select(frames, instances).join(instances, frames.c.instance == instances.c.instance)
-    if labelled is not None:
-        query = query.where(_LABEL_OF[labelled].is_not(None))
-    if split is not None:
-        query = query.where(instances.c.split == split)
-    query = query.order_by(
-        instances.c.patient, instances.c.study, instances.c.instance, frames.c.frame_number
-    )
+    """Return the frames that fit all conditions, in order."""
+    query = joined(frames, instances).where(*conditions).order_by(*ORDER)
     return [catalogue.stored_frame(row) for row in connection.execute(query)]
 
 
 def version(connection: sa.Connection) -> str:
     """Return a name for the content: equal content has equal names, wherever it was made."""
     seen = hashlib.sha256()
-    query = sa.select(
+    query = joined(
         frames.c.frame_id,
         frames.c.quality,
         frames.c.mask_digest,
@@ -57,34 +55,52 @@ def version(connection: sa.Connection) -> str:
         instances.c.geometry,
         instances.c.groups,
         instances.c.split,
-    ).join(instances, frames.c.instance == instances.c.instance)
+    )
     for row in connection.execute(query.order_by(frames.c.frame_id)):
         seen.update(repr(tuple(row)).encode())
     return seen.hexdigest()[:16]
 
 
+def label_counts(connection: sa.Connection) -> list[LabelCount]:
+    """Count the frames by what the scanners taught of them."""
+    labels = instances.c.geometry, instances.c.split, instances.c.groups
+    query = joined(*labels, sa.func.count().label("frames")).group_by(*labels)
+    return [
+        LabelCount(
+            geometry=Geometry(row.geometry),
+            split=row.split,
+            groups=catalogue.from_bits(row.groups),
+            frames=row.frames,
+        )
+        for row in connection.execute(query)
+    ]
+
+
 def info(connection: sa.Connection) -> StoreInfo:
     """Count what is in the store."""
-    stored = stored_frames(connection)
-    size_bytes = connection.scalar(
-        sa.select(sa.func.sum(frames.c.size_bytes + frames.c.mask_bytes))
-    )
-    known = connection.scalar(sa.select(sa.func.count()).select_from(instances))
+    number, counts = connection.scalar, label_counts(connection)
+    size_bytes = sa.func.sum(frames.c.size_bytes + frames.c.mask_bytes)
+
+    def labelled(*names: sa.ColumnElement[Any]) -> dict[str, int]:
+        """Count the frames that have a label, by its names."""
+        query = sa.select(*names, sa.func.count()).where(names[-1].is_not(None)).group_by(*names)
+        rows = sorted(tuple(row) for row in connection.execute(query))
+        return {"/".join(map(str, row[:-1])): row[-1] for row in rows}
+
     return StoreInfo(
-        frames=len(stored),
-        instances=known or 0,
-        patients=len({frame.patient for frame in stored}),
-        by_geometry={g: sum(f.geometry is g for f in stored) for g in Geometry},
-        by_group={group: sum(group in f.groups for f in stored) for group in GROUPS},
-        by_split={split: sum(f.split == split for f in stored) for split in SPLITS},
-        labelled={
-            Task.SEGMENTATION: sum(f.has_mask for f in stored),
-            Task.QUALITY: sum(f.quality is not None for f in stored),
-            Task.CLASSIFICATION: sum(f.class_name is not None for f in stored),
+        frames=sum(one.frames for one in counts),
+        instances=number(sa.select(sa.func.count()).select_from(instances)) or 0,
+        patients=number(joined(sa.func.count(instances.c.patient.distinct()))) or 0,
+        by_geometry={g: sum(one.frames for one in counts if one.geometry is g) for g in Geometry},
+        by_group={
+            group: sum(one.frames for one in counts if group in one.groups) for group in GROUPS
         },
-        by_label_set=dict(sorted(Counter(f.label_set for f in stored if f.label_set).items())),
-        by_class=dict(
-            sorted(Counter(f"{f.class_set}/{f.class_name}" for f in stored if f.class_set).items())
-        ),
-        size_bytes=size_bytes or 0,
+        by_split={s: sum(one.frames for one in counts if one.split == s) for s in SPLITS},
+        labelled={
+            task: number(sa.select(sa.func.count()).where(LABEL_OF[task].is_not(None))) or 0
+            for task in LABEL_OF
+        },
+        by_label_set=labelled(_LABEL_SET),
+        by_class=labelled(frames.c.class_set, frames.c.class_name),
+        size_bytes=number(sa.select(size_bytes)) or 0,
     )

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Final
 
 import numpy as np
@@ -17,6 +18,45 @@ PSEUDONYM: Final = re.compile(r"[0-9a-f]{16,64}")
 PROBE: Final = re.compile(r"(?=.*[A-Z])(?=.*[0-9])[A-Z0-9][A-Z0-9 ./+-]{0,23}")
 RULE: Final = re.compile(r"[a-z0-9][a-z0-9 -]{0,63}")
 BEST_QUALITY: Final = 4
+
+
+class Source(StrEnum):
+    """Where in a header words stand that teach something of the image."""
+
+    STUDY_DESCRIPTION = "StudyDescription"
+    PERFORMED_PROCEDURE_STEP_DESCRIPTION = "PerformedProcedureStepDescription"
+    PROCESSING_FUNCTION = "ProcessingFunction"
+    #: its third value
+    IMAGE_TYPE = "ImageType"
+    PROCEDURE_CODE_SEQUENCE = "ProcedureCodeSequence"
+    ANATOMIC_REGION_SEQUENCE = "AnatomicRegionSequence"
+    VIEW_CODE_SEQUENCE = "ViewCodeSequence"
+    #: with the words beside it that name the probe
+    TRANSDUCER_DATA = "TransducerData"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What one source says of an instance.
+
+    Raises
+    ------
+    StoreError
+        When a field could identify somebody.
+    """
+
+    source: Source
+    #: pseudonym of the words, so that a new table can be applied later
+    term: str
+    #: None when no table maps the words
+    groups: frozenset[str] | None
+    #: which table spoke
+    rule: str = "none"
+
+    def __post_init__(self) -> None:
+        _need(PSEUDONYM.fullmatch(self.term), "term is no pseudonym")
+        _need(RULE.fullmatch(self.rule), "rule is no token")
+        _need((self.groups or set()) <= set(GROUPS), f"groups are not a part of {GROUPS}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +94,12 @@ class NewFrame:
     spacing_mm: tuple[float, float] | None = None
     #: False only when the scanner said that no text is burned in
     burned_in_annotation: bool = True
+    #: all that the header's sources say
+    evidence: tuple[Evidence, ...] = ()
+    #: of the whole clip that the frame is from
+    number_of_frames: int | None = None
+    #: from one frame of the clip to the next; None where the header does not say
+    frame_time_s: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("patient", "study", "series", "instance"):
@@ -74,6 +120,18 @@ class NewFrame:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Sighting:
+    """Which frame of the store a clip shows at a moment."""
+
+    #: 1-based
+    frame_number: int
+    #: from the clip's first frame; None where the header did not say
+    time_s: float | None
+    #: for `WeakLabelStore.pixels`; that of another moment where hardly anything had moved since
+    frame_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class StoredFrame:
     """One frame of the store; its pixels come from `WeakLabelStore.pixels`."""
 
@@ -86,6 +144,10 @@ class StoredFrame:
     instance: str
     #: 1-based
     frame_number: int
+    #: from the first frame of the clip, which is the instance; None where the header did not say
+    time_s: float | None
+    #: of the whole clip; None where an older version of the node stored the frame
+    number_of_frames: int | None
     probe: str | None
     geometry: Geometry
     groups: frozenset[str]
@@ -114,6 +176,16 @@ class Listing:
     version: str
     #: as `WeakLabelStore.frames`
     frames: tuple[StoredFrame, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelCount:
+    """How many frames have these weak labels."""
+
+    geometry: Geometry
+    split: str
+    groups: frozenset[str]
+    frames: int
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,7 @@
 """The store as the other parts see it."""
 
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Self
 
@@ -10,10 +12,19 @@ from numpy.typing import NDArray
 from dicom_node.database import for_reading
 from dicom_node.errors import StoreError
 from dicom_node.records import Box, Task
-from dicom_node.store import catalogue, files, queries
-from dicom_node.store.catalogue import frames, instances, sightings
+from dicom_node.store import catalogue, evidence, files, locks, queries
+from dicom_node.store.catalogue import frames, instances
 from dicom_node.store.label_sets import DEFAULT_LABEL_SET, class_set, label_set
-from dicom_node.store.records import BEST_QUALITY, Listing, NewFrame, StoredFrame, StoreInfo
+from dicom_node.store.records import (
+    BEST_QUALITY,
+    LabelCount,
+    Listing,
+    NewFrame,
+    Sighting,
+    StoredFrame,
+    StoreInfo,
+)
+from dicom_node.store.selection import Selection
 
 
 class WeakLabelStore:
@@ -27,9 +38,12 @@ class WeakLabelStore:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._folder = folder
         self._frames = folder / "frames"
         self._masks = folder / "masks"
         self._engine = catalogue.open_catalogue(folder / "catalogue.db")
+        #: what each source in the headers says, and how to give words other labels
+        self.evidence = evidence.EvidenceBook(self._engine)
 
     def close(self) -> None:
         """Close the catalogue."""
@@ -40,6 +54,10 @@ class WeakLabelStore:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def holding_off_erasure(self) -> AbstractContextManager[None]:
+        """Let no erasure begin, and wait for one that runs; not to be nested."""
+        return locks.harvesting(self._folder)
 
     def add_frame(self, frame: NewFrame) -> str:
         """Store a frame and return its id; the same frame again changes nothing.
@@ -57,19 +75,40 @@ class WeakLabelStore:
         TemporaryError
             When the disk does not take it.
         """
+        with locks.adding(self._folder):
+            return self._add_frame(frame)
+
+    def _add_frame(self, frame: NewFrame) -> str:
         frame_id = files.digest(frame.pixels)
         if self._is_sighted(frame, frame_id):
             return frame_id
+        path = files.path_of(self._frames, frame_id)
         # the picture is durable before a row names it: a crash leaves at worst a file too many
-        size_bytes = files.write(files.path_of(self._frames, frame_id), frame.pixels)
+        is_there = self.has_frame(frame_id) and path.exists()
+        size_bytes = 0 if is_there else files.write(path, frame.pixels)
         with self._engine.begin() as connection:
             # another process may have been faster
             if catalogue.sighting(connection, frame.instance, frame.frame_number) is None:
                 catalogue.put(connection, frame, frame_id, size_bytes)
+                evidence.put(connection, frame.instance, frame.evidence)
         return frame_id
 
+    def add_repeat(self, instance: str, frame_number: int, frame_id: str) -> None:
+        """Note that a clip shows hardly anything new: a frame that it has shown before.
+
+        Raises
+        ------
+        StoreError
+            When there is no such instance or no such frame.
+        """
+        with locks.adding(self._folder), self._engine.begin() as connection:
+            shown = [one.frame_id for one in catalogue.clip(connection, instance)]
+            if frame_id not in shown:
+                raise StoreError("the clip has not shown this frame; harvest it first")
+            catalogue.put_sighting(connection, instance, frame_number, frame_id)
+
     def _is_sighted(self, frame: NewFrame, frame_id: str) -> bool:
-        with self._engine.begin() as connection:
+        with for_reading(self._engine).begin() as connection:
             known = catalogue.sighting(connection, frame.instance, frame.frame_number)
             fits = catalogue.fits(connection, frame)
         if not fits or known not in (None, frame_id):
@@ -81,37 +120,39 @@ class WeakLabelStore:
 
     def has_frame(self, frame_id: str) -> bool:
         """Whether these pixels are in the store."""
-        with self._engine.begin() as connection:
+        with for_reading(self._engine).begin() as connection:
             found = connection.scalar(
                 sa.select(frames.c.frame_id).where(frames.c.frame_id == frame_id)
             )
         return found is not None
 
-    def frame_numbers(self, instance: str) -> frozenset[int]:
-        """Return the 1-based numbers of the frames that are known of an instance's pseudonym."""
-        query = sa.select(sightings.c.frame_number).where(sightings.c.instance == instance)
-        with self._engine.begin() as connection:
-            return frozenset(connection.scalars(query))
+    def clip(self, instance: str) -> list[Sighting]:
+        """Return what is known of an instance's pseudonym, frame by frame in time; may be empty."""
+        with for_reading(self._engine).begin() as connection:
+            return catalogue.clip(connection, instance)
 
     def frames(
         self, *, labelled: Task | None = None, split: str | None = None
     ) -> list[StoredFrame]:
-        """Return the frames in an order that does not depend on when they came.
+        """Return the frames that fit, as `where` chooses and orders them."""
+        return self.where(split=split, labelled=labelled).frames()
 
-        Parameters
-        ----------
-        labelled : Task, optional
-            Only those with a reader's label for this task.
-        split : str, optional
-            Only those of ``train``, ``validation`` or ``test``.
+    def where(
+        self,
+        *,
+        group: str | Sequence[str] | None = None,
+        geometry: str | Sequence[str] | None = None,
+        split: str | None = None,
+        labelled: Task | None = None,
+    ) -> Selection:
+        """Choose frames by their labels; parameters are those of `Selection.where`."""
+        every = Selection(engine=self._engine, folder=self._frames)
+        return every.where(group=group, geometry=geometry, split=split, labelled=labelled)
 
-        Raises
-        ------
-        StoreError
-            When there is no such split.
-        """
-        with self._engine.begin() as connection:
-            return queries.stored_frames(connection, labelled=labelled, split=split)
+    def label_counts(self) -> list[LabelCount]:
+        """Count the frames by their weak labels."""
+        with for_reading(self._engine).begin() as connection:
+            return queries.label_counts(connection)
 
     def listing(self) -> Listing:
         """Return all frames with the version that they make up, as of one moment."""
@@ -208,6 +249,17 @@ class WeakLabelStore:
             When the disk does not take it.
         """
         values = _checked(quality, class_name)
+        with locks.adding(self._folder):
+            self._add_label(instance, frame_number, values, mask, labels)
+
+    def _add_label(
+        self,
+        instance: str,
+        frame_number: int,
+        values: dict[str, object],
+        mask: NDArray[np.uint8] | None,
+        labels: str | None,
+    ) -> None:
         with self._engine.begin() as connection:
             frame_id = catalogue.sighting(connection, instance, frame_number)
         if frame_id is None:
@@ -244,13 +296,34 @@ class WeakLabelStore:
 
     def version(self) -> str:
         """Return a name for the content: equal content has equal names, wherever it was made."""
-        with self._engine.begin() as connection:
+        with for_reading(self._engine).begin() as connection:
             return queries.version(connection)
 
     def info(self) -> StoreInfo:
         """Count what is in the store."""
-        with self._engine.begin() as connection:
+        with for_reading(self._engine).begin() as connection:
             return queries.info(connection)
+
+
+def open_store(folder: Path | str) -> WeakLabelStore:
+    """Open a store that is there; close it, or use it as a context manager.
+
+    Parameters
+    ----------
+    folder : Path or str
+        As ``node-data/store``, or a copy of it.
+
+    Raises
+    ------
+    StoreError
+        When there is none.
+    """
+    place = Path(folder)
+    if not (place / "catalogue.db").is_file():
+        raise StoreError(
+            f"{place}: no weak-label store; name the folder that the node harvests into"
+        )
+    return WeakLabelStore(place)
 
 
 def _checked(quality: int | None, class_name: str | None) -> dict[str, object]:

@@ -178,6 +178,10 @@ def _build(
             folder.rename(old)
         part.rename(folder)
         _sync(folder.parent)
+    except FileNotFoundError:
+        raise TemporaryError(
+            f"{part}: deleted while it was built, as 'dicom-node store erase' does; start again"
+        ) from None
     except OSError as exc:
         raise _unwritable(folder, exc) from None
     finally:

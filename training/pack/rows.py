@@ -1,9 +1,10 @@
 """What a pack knows of its frames, and which of them a task takes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,6 +77,37 @@ class Pack:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def __getitem__(self, places: NDArray[np.int64] | Sequence[int]) -> dict[str, NDArray[Any]]:
+        """Return frames and what is known of them, copied, in any order.
+
+        A data set for torch's ``DataLoader`` with batches of places as its sampler
+        (`docs/research.md`).
+
+        Parameters
+        ----------
+        places : ndarray of int64 or sequence of int
+            Rows, B of them.
+
+        Returns
+        -------
+        dict of str to ndarray
+            ``frames`` uint8 (B, H, W), ``tags`` float32 (B, 10), ``quality`` int8 (B,), and where
+            a frame of the pack has one ``masks`` uint8 (B, H, W).
+        """
+        rows = np.asarray(places, np.int64)
+        found: dict[str, NDArray[Any]] = {
+            "frames": np.take(self.frames, rows, axis=0),
+            "tags": self._tags[rows],
+            "quality": self.rows.quality[rows],
+        }
+        if self.masks is not None:
+            found["masks"] = np.take(self.masks, rows, axis=0)
+        return found
+
+    @cached_property
+    def _tags(self) -> NDArray[np.float32]:
+        return self.tags()
 
     def tags(self) -> NDArray[np.float32]:
         """Return the weak labels of all frames; a missing one is 0.

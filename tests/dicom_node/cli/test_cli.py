@@ -9,6 +9,7 @@ from dicom_node.bundle import Bundle
 from dicom_node.harvest import open_key
 from dicom_node.records import Task
 from dicom_node.store import WeakLabelStore
+from tests.support.frames import new_frame
 from tests.support.oip_server import oip_server
 
 COMMAND = [sys.executable, "-m", "dicom_node"]
@@ -43,10 +44,13 @@ def run(site: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         ("labels",),
         ("labels", "unmapped"),
         ("labels", "coverage"),
+        ("labels", "map"),
+        ("labels", "agreement"),
         ("labels", "import"),
         ("store",),
         ("store", "info"),
         ("store", "audit"),
+        ("store", "erase"),
         ("bundles",),
         ("bundles", "list"),
         ("bundles", "show"),
@@ -168,6 +172,44 @@ def test_store_info_and_audit_speak_of_the_configured_store(site: Path) -> None:
     (site / "data" / "store" / "frames").mkdir(exist_ok=True)
     (site / "data" / "store" / "frames" / "DOE^JANE.png").write_bytes(b"")
     assert run(site, "store", "audit").returncode == 1
+
+
+def _with_a_patient(site: Path, patient_id: str) -> WeakLabelStore:
+    store = WeakLabelStore(site / "data" / "store")
+    key = open_key(site / "data" / "pseudonym.key")
+    store.add_frame(new_frame(patient=key.token("patient", patient_id)))
+    return store
+
+
+def test_a_patient_is_erased_when_somebody_says_yes(site: Path) -> None:
+    with _with_a_patient(site, "MRN-0815") as store:
+        asked = [*COMMAND, "store", "erase"]
+        no = subprocess.run(
+            asked, cwd=site, input="MRN-0815\nn\n", capture_output=True, text=True, check=False
+        )
+        assert no.returncode == 1
+        assert "1 frames of 1 studies" in no.stderr
+        assert len(store.frames()) == 1
+        yes = subprocess.run(
+            asked, cwd=site, input="MRN-0815\ny\n", capture_output=True, text=True, check=False
+        )
+        assert yes.returncode == 0
+        assert store.frames() == []
+    assert "Not erased" in yes.stdout
+    assert "SEG, SR" in yes.stdout
+
+
+def test_an_erasure_without_questions_says_counts_and_no_patient(site: Path) -> None:
+    with _with_a_patient(site, "MRN-0815"):
+        erase = ("store", "erase", "--patient-id", "MRN-0815", "--refuse", "--yes", "--json")
+        found = run(site, *erase)
+        counts = json.loads(found.stdout)
+        assert (counts["frames"], counts["refused"]) == (1, True)
+        assert counts["not_erased"]
+        assert "MRN-0815" not in found.stdout + found.stderr
+        again = run(site, *erase[:5], "--yes")
+        assert again.returncode == 0
+        assert "see that it is written right" in again.stdout
 
 
 def test_a_row_of_labels_that_fits_nothing_is_named_by_its_number(site: Path) -> None:

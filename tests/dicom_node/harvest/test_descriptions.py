@@ -3,8 +3,9 @@ from pathlib import Path
 import pytest
 
 from dicom_node.errors import ConfigError
-from dicom_node.harvest.descriptions import load_map
+from dicom_node.harvest.descriptions import load_map, normalised
 from dicom_node.records import GROUPS
+from dicom_node.store import Source
 
 
 def test_both_shipped_maps_have_the_44_rows_of_the_table() -> None:
@@ -49,6 +50,10 @@ def test_the_sites_rows_win(tmp_path: Path) -> None:
     ("content", "fault"),
     [
         ("description,groups\n", "site.csv:1: no column 'study_description'"),
+        (
+            "study_description,groups,source\nA,liver,BodyPart\n",
+            "site.csv:2: unknown source 'BodyP",
+        ),
         ("study_description,groups\nUS HEART,heart\n", "site.csv:2: unknown group 'heart'"),
         ("study_description,groups\n ,liver\n", "site.csv:2: no study description"),
         ("study_description,groups\nA,liver\na,kidney\n", "site.csv:3: stands twice"),
@@ -77,3 +82,51 @@ def test_every_group_of_the_papers_occurs(name: str) -> None:
     rows = ("US DRAINAGE LIVER", "US THORACENTESIS DIAGNOSTIC (LEFT)", "US THYROID BIOPSY")
     more = ("US NECK SOFT TISSUE BIOPSY", "US BIOPSY TRANSPLANTED KIDNEY")
     assert frozenset().union(*(found.groups(r) or () for r in rows + more)) == set(GROUPS)
+
+
+def test_a_text_is_the_same_in_every_character_set() -> None:
+    known = load_map("corrected")
+    assert known.groups("\uff35\uff33 THYROID\u00a0BIOPSY") == {"thyroid", "nodule"}
+    # the umlaut as one code point, and as a letter with a mark
+    assert normalised("m\u00fcsc") == normalised("mu\u0308sc") == "M\u00dcSC"
+
+
+@pytest.mark.parametrize(
+    ("source", "words", "groups", "rule"),
+    [
+        (Source.IMAGE_TYPE, "renal", {"abdomen", "kidney"}, "second sources"),
+        (Source.IMAGE_TYPE, "OBSTETRICAL", set(), "second sources"),
+        (Source.IMAGE_TYPE, "SMALL PARTS", None, None),
+        (Source.PROCESSING_FUNCTION, "ABD_GENERAL", {"abdomen"}, "second sources"),
+        (Source.ANATOMIC_REGION_SEQUENCE, "SCT:10200004", {"abdomen", "liver"}, "second sources"),
+        (Source.STUDY_DESCRIPTION, "RENAL", None, None),
+        (Source.PROCESSING_FUNCTION, "US THYROID BIOPSY", None, None),
+        (
+            Source.PERFORMED_PROCEDURE_STEP_DESCRIPTION,
+            "US THYROID BIOPSY",
+            {"thyroid", "nodule"},
+            "corrected",
+        ),
+    ],
+)
+def test_words_are_mapped_by_the_attribute_that_they_stand_in(
+    source: Source, words: str, groups: set[str] | None, rule: str | None
+) -> None:
+    found = load_map("corrected").mapped(source, words)
+    assert (found and set(found.groups), found and found.rule) == (groups, rule)
+
+
+def test_the_site_maps_other_sources_in_the_same_file_and_decisions_win(tmp_path: Path) -> None:
+    site = tmp_path / "site.csv"
+    site.write_text(
+        "source,study_description,groups\nImageType,Small Parts,thyroid\n,HALS,thyroid\n"
+    )
+    known = load_map("as_printed", site)
+    small = known.mapped(Source.IMAGE_TYPE, "SMALL PARTS")
+    assert small is not None
+    assert (small.groups, small.rule) == ({"thyroid"}, "site")
+    decided = known.with_decisions({(Source.STUDY_DESCRIPTION, "HALS"): frozenset({"nodule"})})
+    assert (known.groups("hals"), decided.groups("hals")) == ({"thyroid"}, {"nodule"})
+    printed = known.mapped(Source.STUDY_DESCRIPTION, "US THYROID BIOPSY")
+    assert printed is not None
+    assert printed.rule == "as printed"

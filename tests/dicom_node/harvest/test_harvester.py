@@ -144,6 +144,73 @@ def test_another_picture_under_the_same_uid_is_refused(
     assert harvester.harvest(instance_of(path)) == {"frames stored": 0, "refused": 1}
 
 
+def _shown(path: Path, pictures: list[np.ndarray]) -> Instance:
+    """Write a cine of pictures of the size of the region, 25 a second, all of them wanted."""
+    pixels = np.full((len(pictures), 128, 128), BANNER, np.uint8)
+    for frame, picture in zip(pixels, pictures, strict=True):
+        frame[REGION.slices] = picture
+    regions = [region_item(REGION)]
+    return instance_of(
+        saved(ultrasound(pixels, SequenceOfUltrasoundRegions=regions, FrameTime=400), path)
+    )
+
+
+def _still_then_moved() -> list[np.ndarray]:
+    still = speckle(80, 80) // 2
+    moved = still.copy()
+    moved[:32, :32] += 20
+    return [still, still + 2, still + 4, moved, moved + 3]
+
+
+def test_a_frame_in_which_hardly_anything_moved_is_noted_and_not_stored(
+    harvester: Harvester, tmp_path: Path
+) -> None:
+    instance = _shown(tmp_path / "a.dcm", _still_then_moved())
+    assert harvester.harvest(instance) == {"frames stored": 2, "near duplicate": 3}
+    assert [frame.frame_number for frame in harvester.store.frames()] == [1, 4]
+    assert harvester.harvest(instance) == {"frames stored": 0, "already stored": 5}
+
+
+def test_slow_movement_adds_up_to_a_new_frame(harvester: Harvester, tmp_path: Path) -> None:
+    still = speckle(80, 80) // 2
+    instance = _shown(tmp_path / "a.dcm", [still + grey for grey in range(0, 16, 3)])
+    assert harvester.harvest(instance) == {"frames stored": 3, "near duplicate": 3}
+
+
+def test_a_harvest_that_goes_on_compares_with_what_it_stored_before(
+    harvester: Harvester, tmp_path: Path
+) -> None:
+    pictures = _still_then_moved()
+    instance = _shown(tmp_path / "a.dcm", pictures)
+    whole = dcmread(instance.path)
+    short = dcmread(instance.path)
+    short.NumberOfFrames, short.PixelData = 2, whole.PixelData[: 2 * 128 * 128]
+    harvester.harvest(instance_of(saved(short, tmp_path / "b.dcm")))
+    assert harvester.harvest(instance) == {
+        "frames stored": 1,
+        "near duplicate": 2,
+        "already stored": 2,
+    }
+
+
+def test_the_clip_and_the_time_of_each_frame_are_kept(harvester: Harvester, tmp_path: Path) -> None:
+    harvester.harvest(_shown(tmp_path / "a.dcm", _still_then_moved()))
+    first, moved = harvester.store.frames()
+    assert first.instance == moved.instance
+    assert first.time_s == 0
+    assert moved.time_s == pytest.approx(1.2)
+    assert (first.number_of_frames, moved.number_of_frames) == (5, 5)
+    clip = harvester.store.clip(first.instance)
+    assert [one.time_s for one in clip] == pytest.approx([0, 0.4, 0.8, 1.2, 1.6])
+    assert [one.frame_id for one in clip] == [first.frame_id] * 3 + [moved.frame_id] * 2
+
+
+def test_a_still_has_no_place_in_time(harvester: Harvester, tmp_path: Path) -> None:
+    harvester.harvest(_cine(tmp_path / "a.dcm", FrameTime=40))
+    (frame,) = harvester.store.frames()
+    assert (frame.time_s, frame.number_of_frames) == (None, 1)
+
+
 @pytest.mark.parametrize(
     ("stated", "may_show_text"), [(None, True), ("", True), ("YES", True), ("NO", False)]
 )

@@ -1,6 +1,7 @@
+import numpy as np
 import pytest
 
-from dicom_node.harvest.sampling import sampled
+from dicom_node.harvest.sampling import BLOCK, NEAR_GREY, hardly_differ, sampled
 
 
 def _sample(frames: int, frame_time_s: float | None, most: int = 30) -> list[int]:
@@ -42,3 +43,20 @@ def test_samples_are_ascending_inside_the_cine_and_not_too_many(
     assert found[0] == 1
     assert found[-1] <= frames
     assert 1 <= len(found) <= most
+
+
+def test_noise_alone_does_not_tell_frames_apart_and_one_block_that_changed_does() -> None:
+    frame = np.full((100, 150), 100, np.uint8)
+    noise = np.random.default_rng(0).integers(-4, 5, frame.shape)
+    assert hardly_differ(frame, (frame + noise).astype(np.uint8))
+    for rows, columns in ((slice(0, BLOCK), slice(0, BLOCK)), (slice(96, 100), slice(128, 150))):
+        changed = frame.copy()
+        changed[rows, columns] -= int(NEAR_GREY)
+        assert hardly_differ(frame, changed)
+        changed[rows, columns] -= 1
+        assert not hardly_differ(frame, changed)
+
+
+def test_frames_of_other_sizes_differ() -> None:
+    frame = np.zeros((40, 60), np.uint8)
+    assert not hardly_differ(frame, frame[:, :50])

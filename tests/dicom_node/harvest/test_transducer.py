@@ -1,8 +1,19 @@
-import pytest
+import csv
+import re
+from pathlib import Path
 
-from dicom_node.harvest.transducer import Rule, load_rules, resolve
+import pytest
+from pydicom import dcmread
+from pydicom.uid import ImplicitVRLittleEndian
+
+from dicom_node.config import HarvestSettings
+from dicom_node.harvest.labels import weak_labels
+from dicom_node.harvest.tables import load_tables
+from dicom_node.harvest.transducer import Rule, load_rules, normal_values, resolve
+from dicom_node.harvest.words import read_words
 from dicom_node.records import Geometry
 from dicom_node.store.records import PROBE, RULE
+from tests.support.frames import changed, pydicom_file, saved, speckle, ultrasound
 
 #: What real files were seen to hold, with what is known of the probe.
 SEEN = [
@@ -36,6 +47,24 @@ SEEN = [
     ("G.E. Medical Systems", "LOGIQ 700", "", "", None, "unknown"),
     ("ESAOTE", "6100", "", "", None, "unknown"),
     ("", "", "C9_2\\54689\\", "", "C9-2", "curvilinear"),
+    ("Philips Medical Systems", "Affiniti 70G", "S5_1\\55360\\ ", "", "S5-1", "phased"),
+    ("Philips Medical Systems", "", "C5_2\\\\", "", "C5-2", "curvilinear"),
+    ("Philips Medical Systems", "", "X8_2t", "", "X8-2T", "phased"),
+    ("Philips Medical Systems", "", "L12-3\\UNUSED", "", "L12-3", "linear"),
+    ("GE Healthcare", "", "C2-9\\585\\", "", "C2-9", "curvilinear"),
+    ("ACUSON", "SEQUOIA", "8d\\4V1-S\\", "", "4V1-S", "phased"),
+    ("", "", "4V1", "", None, "unknown"),
+    ("SonoSite, Inc.", "Turbo", "P21", "", "P21", "phased"),
+    ("Butterfly Network", "iQ", "", "", None, "unknown"),
+    ("Butterfly Network Inc.", "iQ+", "", "", None, "unknown"),
+    ("GE Healthcare", "LOGIQe", "", "", None, "unknown"),
+    ("GE Medical Systems", "LOGIQBook", "", "", None, "unknown"),
+    ("GE Healthcare Austria GmbH & Co OG", "Voluson S", "", "", None, "unknown"),
+    ("GE Vingmed Ultrasound", "Vivid E95", "", "", None, "unknown"),
+    ("ATL", "HDI5000/DVS", "", "", None, "unknown"),
+    ("ALOKA CO., LTD.", "SSD-4000", "", "", None, "unknown"),
+    ("Hewlett-Packard", "", "", "", None, "unknown"),
+    ("Agilent Technologies", "", "", "", None, "unknown"),
     ("SuperSonic Imagine", "Aixplorer", "SL10-2\\1\\2", "", "SL10-2", "linear"),
 ]
 
@@ -85,8 +114,9 @@ def test_every_example_of_a_rule_is_decided_by_that_rule(
             manufacturer=maker, model_name=example, transducer_data="", transducer_type=""
         )
     assert (found.rule, found.geometry) == (rule.name, rule.geometry)
-    assert found.probe is not None
-    assert PROBE.fullmatch(found.probe)
+    assert found.probe is None or PROBE.fullmatch(found.probe)
+    # Butterfly's first models have no digit
+    assert found.probe is not None or example in ("IQ", "IQ+")
 
 
 @pytest.mark.parametrize(
@@ -121,3 +151,67 @@ def test_only_the_first_values_are_looked_at() -> None:
     data = "\\".join(["X"] * 8 + ["C5-1"])
     found = resolve(manufacturer="Philips", model_name="", transducer_data=data, transducer_type="")
     assert found.probe is None
+
+
+def test_a_chip_that_imitates_every_geometry_says_so() -> None:
+    words = {"transducer_data": "", "transducer_type": ""}
+    found = resolve(manufacturer="Butterfly Network", model_name="iQ", **words)
+    assert (found.geometry, found.rule) == (Geometry.UNKNOWN, "butterfly imitated")
+
+
+def test_the_name_in_sonosites_private_attributes_is_one_more_value(tmp_path: Path) -> None:
+    path = changed("examples_ybr_color.dcm", tmp_path / "a.dcm", TransducerData=None)
+    assert read_words(path).transducer_data == "P21"
+    labels = weak_labels(path, load_tables(HarvestSettings()))
+    assert (labels.probe, labels.geometry, labels.geometry_rule) == (
+        "P21",
+        Geometry.PHASED,
+        "sonosite phased",
+    )
+    assert read_words(pydicom_file("examples_ybr_color.dcm")).transducer_data.endswith("\\P21")
+
+
+@pytest.mark.parametrize(
+    ("creator", "clip"),
+    [
+        ("Somebody Else", "<ScanheadName>P21</ScanheadName>"),
+        ("SonoSite Private Data", "<ScanheadName></ScanheadName>"),
+        ("SonoSite Private Data", f"<ScanheadName>{'P' * 65}</ScanheadName>"),
+    ],
+)
+def test_other_private_attributes_say_nothing_of_the_probe(
+    tmp_path: Path, creator: str, clip: str
+) -> None:
+    data_set = dcmread(pydicom_file("examples_ybr_color.dcm"))
+    del data_set.TransducerData
+    data_set[0x00190010].value, data_set[0x00191050].value = creator, clip
+    assert read_words(saved(data_set, tmp_path / "a.dcm")).transducer_data == ""
+
+
+def test_private_attributes_are_read_in_implicit_vr_too(tmp_path: Path) -> None:
+    data_set = ultrasound(speckle(64, 64)[None])
+    data_set.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+    block = data_set.private_block(0x0019, "SonoSite Private Data", create=True)
+    block.add_new(0x50, "UN", b"<Clip><ScanheadName> L25x </ScanheadName></Clip>")
+    assert read_words(saved(data_set, tmp_path / "a.dcm")).transducer_data == "L25x"
+
+
+@pytest.mark.data
+@pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
+def test_every_real_file_resolves_as_its_table_says_or_to_unknown(test_data: Path) -> None:
+    with (test_data / "transducer_models.csv").open(encoding="utf-8") as file:
+        seen = [row for row in csv.DictReader(file) if row["grade"].startswith("A")]
+    known = 0
+    for path in sorted((test_data / "dicom_us").glob("*.dcm")):
+        words = read_words(path)
+        rows = [
+            re.split("[_ ]", row["geometry"])[0]
+            for value in normal_values(words.transducer_data)
+            for row in seen
+            if re.match(row["pattern"], value)
+        ]
+        found = weak_labels(path, load_tables(HarvestSettings())).geometry
+        by_type = {"VECTOR_PHASED": "phased"}.get(words.transducer_type, "unknown")
+        assert found == (rows[0] if rows else by_type), path.name
+        known += found is not Geometry.UNKNOWN
+    assert known == 16

@@ -56,6 +56,56 @@ def test_a_set_or_class_that_is_not_known_is_found(folder: Path, planted: str, c
     assert planted not in finding.what
 
 
+@pytest.mark.parametrize(
+    ("table", "column"),
+    [
+        *(("instances", name) for name in ("rows", "left", "number_of_frames", "frame_time_s")),
+        *(("instances", name) for name in ("groups", "row_spacing_mm", "burned_in_annotation")),
+        *(("frames", name) for name in ("frame_number", "quality", "height", "size_bytes")),
+        ("frames", "mask_bytes"),
+        ("sightings", "frame_number"),
+    ],
+)
+@pytest.mark.parametrize("planted", [20200131, 4711081500])
+def test_a_date_or_number_of_a_patient_among_the_numbers_is_found(
+    folder: Path, planted: int, table: str, column: str
+) -> None:
+    connection = sqlite3.connect(folder / "catalogue.db")
+    connection.execute(f'UPDATE {table} SET "{column}" = ?', [planted])  # noqa: S608
+    connection.commit()
+    connection.close()
+    [finding] = audit(folder)
+    assert str(planted) not in finding.what
+
+
+@pytest.mark.parametrize("column", ["patient", "study", "description"])
+@pytest.mark.parametrize("planted", ["1234567890123456", "20200131120000000000", "ab" * 32])
+def test_a_token_of_another_length_is_found(folder: Path, planted: str, column: str) -> None:
+    _edit(folder, f"UPDATE instances SET {column} = ?", planted)  # noqa: S608
+    assert [finding.where for finding in audit(folder)] == [
+        f"catalogue.db instances.{column}, row 1"
+    ]
+
+
+def test_a_number_in_a_column_of_somebody_else_is_found(folder: Path) -> None:
+    _edit(folder, "ALTER TABLE frames ADD COLUMN mrn INTEGER")
+    _edit(folder, "UPDATE frames SET mrn = 7")
+    assert [finding.where for finding in audit(folder)] == ["catalogue.db frames.mrn, row 1"]
+
+
+def test_a_number_in_the_place_of_a_size_that_no_mask_has_is_found(folder: Path) -> None:
+    _edit(folder, "UPDATE frames SET mask_digest = NULL")
+    (mask,) = (folder / "masks").rglob("*.png")
+    mask.unlink()
+    assert [finding.where for finding in audit(folder)] == ["catalogue.db frames.mask_bytes"]
+
+
+def test_a_view_or_trigger_is_found(folder: Path) -> None:
+    _edit(folder, "CREATE VIEW doe_jane AS SELECT 1")
+    [finding] = audit(folder)
+    assert "doe" not in finding.where + finding.what
+
+
 def test_a_table_or_column_of_somebody_else_is_found(folder: Path) -> None:
     _edit(folder, "CREATE TABLE patients (name TEXT)")
     _edit(folder, "INSERT INTO patients VALUES (?)", "Doe^Jane")

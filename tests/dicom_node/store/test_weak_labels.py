@@ -111,6 +111,7 @@ def test_a_listing_is_the_frames_with_their_version(store: WeakLabelStore) -> No
 def before_label_sets(folder: Path) -> None:
     """Take from a store what an older version of it did not have."""
     connection = sqlite3.connect(folder / "catalogue.db")
+    connection.execute("DROP INDEX IF EXISTS frames_with_class_name")
     for column in ("label_set", "class_set", "class_name"):
         connection.execute(f"ALTER TABLE frames DROP COLUMN {column}")
     connection.commit()
@@ -140,6 +141,22 @@ def test_a_store_from_before_label_sets_opens_and_its_masks_are_liver_and_kidney
         assert store.version() == version
         store.add_label("d" * 32, 2, class_name="lung/regular")
     assert audit(folder) == []
+
+
+def test_frames_from_before_time_was_kept_have_none(tmp_path: Path) -> None:
+    with WeakLabelStore(tmp_path) as store:
+        store.add_frame(new_frame(number_of_frames=9, frame_time_s=0.1))
+    connection = sqlite3.connect(tmp_path / "catalogue.db")
+    for column in ("number_of_frames", "frame_time_s"):
+        connection.execute(f"ALTER TABLE instances DROP COLUMN {column}")
+    connection.commit()
+    connection.close()
+    with WeakLabelStore(tmp_path) as store:
+        (old,) = store.frames()
+        assert (old.time_s, old.number_of_frames) == (None, None)
+        newer = new_frame(seed=1, instance="e" * 32, frame_number=3, frame_time_s=0.1)
+        store.add_frame(newer)
+        assert [frame.time_s for frame in store.frames()] == [None, pytest.approx(0.2)]
 
 
 def test_a_mask_of_an_older_node_beside_this_one_is_of_liver_and_kidney(

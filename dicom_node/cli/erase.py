@@ -1,0 +1,73 @@
+"""``dicom-node store erase``: a patient leaves the store, and what was derived from it."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from dicom_node.cli.options import DEFAULT_CONFIG, AsJson, ConfigFile, load, print_json, print_table
+from dicom_node.harvest.erasing import erasing_patient
+
+#: Beside the store, where training builds them unless it is told otherwise.
+PACKS: Final = "packs"
+#: What this command does not reach.
+NOT_ERASED: Final = (
+    "the images and their index on this node, and results made of them (SEG, SR)",
+    "whatever was sent to the PACS or another node, and stores of other nodes",
+    "copies: backups, snapshots, exported stores, packs in folders not named with --packs",
+    "models that were trained with the frames, their runs and pictures of them",
+)
+
+
+def erase(
+    patient_id: Annotated[
+        str,
+        typer.Option(
+            prompt="Patient ID",
+            help="Patient ID (0010,0020); the Study Instance UID for a study without one. "
+            "Asked for when not given, so that it need not stay in the shell's history.",
+        ),
+    ],
+    refuse: Annotated[
+        bool, typer.Option("--refuse", help="Do not take this patient in again.")
+    ] = False,
+    packs: Annotated[
+        list[Path] | None,
+        typer.Option(help="Another folder that holds packs for training; may be repeated."),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    config: ConfigFile = DEFAULT_CONFIG,
+    as_json: AsJson = False,
+) -> None:
+    """Erase a patient's frames, labels, pseudonyms and notes, for good.
+
+    The node may run: the erasure goes between two images of its harvest. It may be killed and
+    given again. The images themselves stay; see docs/data.md for what else does.
+
+    Example: dicom-node store erase --patient-id 4711 --refuse --config node.yaml
+    """
+    data = load(config).node.data
+    with erasing_patient(patient_id, data=data) as erasure:
+        if not yes:
+            found = erasure.preview()
+            typer.confirm(
+                f"{found.frames} frames of {found.studies} studies are erased, and "
+                f"{found.labelled} frames lose a reader's labels. Go on?",
+                abort=True,
+                err=True,
+            )
+        erased, notes = erasure.run([data / PACKS, *(packs or [])], refuse=refuse)
+    counts = asdict(erased) | {"notes": notes}
+    if as_json:
+        print_json(counts | {"refused": refuse, "not_erased": NOT_ERASED})
+        return
+    rows = [[name.replace("_", " "), str(count)] for name, count in counts.items()]
+    print_table("Erased", ["what", "count"], rows, empty="")
+    typer.echo("Not erased:")
+    for what in NOT_ERASED:
+        typer.echo(f"- {what}")
+    if not erased.instances:
+        typer.echo("Nothing of this Patient ID was in the store: see that it is written right.")
+    if not refuse:
+        typer.echo("Images of this patient that are harvested again are stored again: --refuse.")

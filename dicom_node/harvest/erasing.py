@@ -1,0 +1,95 @@
+"""Take a patient out of all that the harvest made of him, and take him in no more if asked so."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from dicom_node.config import STORE
+from dicom_node.errors import ConfigError
+from dicom_node.harvest.opening import KEY, NOTES
+from dicom_node.harvest.private import PrivateNotes
+from dicom_node.harvest.pseudonyms import PseudonymKey, open_key
+from dicom_node.store import Erased, Erasure
+
+
+@dataclass(frozen=True, kw_only=True)
+class PatientErasure:
+    """The erasure of one patient from one node; made by `erasing_patient`."""
+
+    patient_id: str
+    key: PseudonymKey
+    notes: PrivateNotes
+    store: Erasure
+
+    def preview(self) -> Erased:
+        """Count what `run` would erase from the store."""
+        return self.store.preview()
+
+    def run(self, packs: Sequence[Path] = (), *, refuse: bool = False) -> tuple[Erased, int]:
+        """Erase, between two images of a harvest that runs; may be killed and repeated.
+
+        Parameters
+        ----------
+        packs : sequence of Path
+            Folders that hold packs of the store.
+        refuse : bool
+            Remember the patient, by a pseudonym, as not to be taken in again.
+
+        Returns
+        -------
+        Erased
+            What left the store.
+        int
+            How many private notes were erased.
+
+        Raises
+        ------
+        TemporaryError
+            When something could not be deleted yet; repeat it.
+        """
+        with self.store.alone():
+            if refuse:
+                self.notes.refuse(self.key.token("refused", self.patient_id))
+            # the notes go first: the store's rows say which studies they are of
+            notes = self.notes.erase(self._study_uids())
+            return self.store.run(packs), notes
+
+    def _study_uids(self) -> frozenset[str]:
+        """Return the studies that are noted as the patient's, or that the store knows as his."""
+        studies = self.store.studies()
+        known = self.notes.study_uids()
+        of_store = {uid for uid in known if self.key.token("study", uid) in studies}
+        return self.notes.study_uids(self.key.token("patient", self.patient_id)) | of_store
+
+
+@contextmanager
+def erasing_patient(patient_id: str, *, data: Path) -> Iterator[PatientErasure]:
+    """Open what a node's harvest made of a patient, to erase it.
+
+    Parameters
+    ----------
+    patient_id : str
+        Patient ID (0010,0020); the Study Instance UID for a study without one.
+    data : Path
+        The folder ``node.data``.
+
+    Raises
+    ------
+    ConfigError
+        When there is no Patient ID, no store, or no key: a new one would find nobody.
+    """
+    patient_id = patient_id.strip(" \0")
+    if not patient_id:
+        raise ConfigError("the Patient ID is empty; name one with --patient-id")
+    if not (data / STORE / "catalogue.db").is_file():
+        raise ConfigError(f"{data / STORE}: no store yet, nobody is in it; see node.data")
+    if not (data / KEY).is_file():
+        raise ConfigError(f"{data / KEY}: no key, nobody can be found; restore it from the backup")
+    key = open_key(data / KEY)
+    notes = PrivateNotes(data / NOTES)
+    try:
+        with Erasure(data / STORE, key.token("patient", patient_id)) as store:
+            yield PatientErasure(patient_id=patient_id, key=key, notes=notes, store=store)
+    finally:
+        notes.close()

@@ -1,0 +1,219 @@
+"""What the sources in a header say of an instance, beside each other.
+
+Groups come from Study Description, which is order text and often wrong. What the scanner's preset,
+Image Type and the codes say stands beside it, so that agreement can be counted and asked for. Words
+stand here as pseudonyms: a new table is applied to them without touching a frame.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.sqlite import insert
+
+from dicom_node.database import for_reading
+from dicom_node.errors import StoreError
+from dicom_node.records import Geometry
+from dicom_node.store.catalogue import from_bits, instances, metadata, to_bits
+from dicom_node.store.records import PROBE, RULE, Evidence, Source
+
+evidence = sa.Table(
+    "evidence",
+    metadata,
+    sa.Column(
+        "instance", sa.ForeignKey("instances.instance", ondelete="CASCADE"), primary_key=True
+    ),
+    sa.Column("source", sa.String, primary_key=True),
+    sa.Column("term", sa.String, primary_key=True),
+    #: bits as in `instances`; null where no table maps the term
+    sa.Column("groups", sa.Integer),
+    sa.Column("rule", sa.String, nullable=False),
+    sa.Index("evidence_of_term", "source", "term"),
+)
+
+#: Groups that are organs: two sources that name different ones contradict each other.
+ORGANS = frozenset({"kidney", "liver", "thyroid"})
+#: Sources that are no second opinion on the groups.
+FIRST = (Source.STUDY_DESCRIPTION.value, Source.TRANSDUCER_DATA.value)
+
+
+class Verdict(StrEnum):
+    """What a second source says of the groups of Study Description."""
+
+    AGREES = "agrees"
+    CONFLICTS = "conflicts"
+    #: the same text again, which is no second opinion
+    SAME_WORDS = "same words"
+    #: Study Description is absent or not mapped
+    ALONE = "alone"
+    NOT_MAPPED = "not mapped"
+
+
+def put(connection: sa.Connection, instance: str, said: Iterable[Evidence]) -> None:
+    """Add what an instance's sources say; rows that are there stay as they are."""
+    rows = [
+        {"instance": instance, "source": one.source.value, "term": one.term, **_meaning(one)}
+        for one in said
+    ]
+    if rows:
+        connection.execute(insert(evidence).on_conflict_do_nothing(), rows)
+
+
+class EvidenceBook:
+    """The evidence of a store, as `WeakLabelStore.evidence`.
+
+    Parameters
+    ----------
+    engine : sqlalchemy.Engine
+        An open catalogue.
+    """
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+
+    def of(self, instance: str) -> tuple[Evidence, ...]:
+        """Return what is known of an instance's pseudonym, by source."""
+        query = sa.select(evidence).where(evidence.c.instance == instance)
+        with for_reading(self._engine).begin() as connection:
+            return tuple(
+                Evidence(
+                    source=Source(row.source),
+                    term=row.term,
+                    groups=None if row.groups is None else from_bits(row.groups),
+                    rule=row.rule,
+                )
+                for row in connection.execute(query.order_by(evidence.c.source, evidence.c.term))
+            )
+
+    def verdicts(self) -> dict[tuple[Source, Verdict], int]:
+        """Count what the second sources say of the groups of Study Description, in instances."""
+        counted = sa.func.count(evidence.c.instance.distinct()).label("instances")
+        query, columns = _beside_description(counted)
+        total: Counter[tuple[Source, Verdict]] = Counter()
+        with for_reading(self._engine).begin() as connection:
+            for row in connection.execute(query.group_by(*columns)):
+                total[Source(row.source), _verdict(row)] += row.instances
+        return dict(total)
+
+    def conflicting(self) -> frozenset[str]:
+        """Return the instances of which a second source contradicts Study Description."""
+        query, _ = _beside_description(evidence.c.instance)
+        with for_reading(self._engine).begin() as connection:
+            return frozenset(
+                row.instance
+                for row in connection.execute(query.where(evidence.c.groups.is_not(None)))
+                if _verdict(row) is Verdict.CONFLICTS
+            )
+
+    def relabel(self, known: Iterable[Evidence]) -> int:
+        """Give words other groups wherever they were met; no frame is touched.
+
+        Parameters
+        ----------
+        known : iterable of Evidence
+            What the tables of today say of words; words that were never met change nothing.
+
+        Returns
+        -------
+        int
+            How many instances have other groups than before.
+        """
+        with self._engine.begin() as connection:
+            return sum(_relabel(connection, one) for one in known)
+
+    def relabel_probe(
+        self, term: str, *, probe: str | None, geometry: Geometry, geometry_rule: str
+    ) -> int:
+        """Give the instances of which a scanner said this of its probe another probe.
+
+        Parameters
+        ----------
+        term : str
+            Pseudonym of the words, as in the evidence of Transducer Data.
+        probe, geometry, geometry_rule
+            As in `NewFrame`.
+
+        Returns
+        -------
+        int
+            How many instances changed.
+
+        Raises
+        ------
+        StoreError
+            When a field could identify somebody.
+        """
+        if not RULE.fullmatch(geometry_rule) or not (probe is None or PROBE.fullmatch(probe)):
+            raise StoreError("the probe or its rule is no token; nothing was changed")
+        found = {"probe": probe, "geometry": geometry.value, "geometry_rule": geometry_rule}
+        met = sa.select(evidence.c.instance).where(
+            evidence.c.source == Source.TRANSDUCER_DATA.value, evidence.c.term == term
+        )
+        differs = sa.or_(*(instances.c[name].is_distinct_from(v) for name, v in found.items()))
+        update = instances.update().where(instances.c.instance.in_(met), differs).values(found)
+        with self._engine.begin() as connection:
+            return connection.execute(update).rowcount
+
+
+def _relabel(connection: sa.Connection, one: Evidence) -> int:
+    meaning = _meaning(one)
+    is_here = (evidence.c.source == one.source.value) & (evidence.c.term == one.term)
+    changed = 0
+    if one.source is Source.STUDY_DESCRIPTION:
+        bits = to_bits(one.groups or ())
+        met = instances.c.description == one.term
+        changed = connection.execute(
+            instances.update().where(met, instances.c.groups != bits).values(groups=bits)
+        ).rowcount
+        # instances from before there was evidence get theirs
+        row = {"source": one.source.value, "term": one.term, **meaning}
+        lacking = sa.select(instances.c.instance, *map(sa.literal, row.values())).where(met)
+        connection.execute(
+            insert(evidence).from_select(["instance", *row], lacking).on_conflict_do_nothing()
+        )
+    connection.execute(evidence.update().where(is_here).values(meaning))
+    return changed
+
+
+def _beside_description(
+    first: sa.ColumnElement[Any],
+) -> tuple[sa.Select[Any], list[sa.ColumnElement[Any]]]:
+    """Return second sources joined with Study Description, and what decides their verdict."""
+    description = evidence.alias("description")
+    beside = sa.and_(
+        description.c.instance == evidence.c.instance,
+        description.c.source == Source.STUDY_DESCRIPTION.value,
+    )
+    columns: list[sa.ColumnElement[Any]] = [
+        evidence.c.source,
+        evidence.c.groups,
+        description.c.groups.label("described"),
+        (description.c.term == evidence.c.term).label("is_same"),
+    ]
+    query = sa.select(first, *columns).select_from(evidence.outerjoin(description, beside))
+    return query.where(evidence.c.source.not_in(FIRST)), columns
+
+
+def _verdict(row: Any) -> Verdict:
+    if row.groups is None:
+        return Verdict.NOT_MAPPED
+    if row.is_same:
+        return Verdict.SAME_WORDS
+    if row.described is None:
+        return Verdict.ALONE
+    said, described = from_bits(row.groups), from_bits(row.described)
+    return Verdict.AGREES if _agree(said, described) else Verdict.CONFLICTS
+
+
+def _agree(said: frozenset[str], described: frozenset[str]) -> bool:
+    """Whether both are none of the groups, or share one and name no different organs."""
+    if not (said and described):
+        return said == described
+    organs = said & ORGANS, described & ORGANS
+    return bool(said & described) and (not all(organs) or bool(organs[0] & organs[1]))
+
+
+def _meaning(one: Evidence) -> dict[str, Any]:
+    return {"groups": None if one.groups is None else to_bits(one.groups), "rule": one.rule}

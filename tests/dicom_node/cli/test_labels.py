@@ -1,0 +1,135 @@
+import json
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from typer.testing import CliRunner
+
+from dicom_node.cli.coverage_plot import COLOURS, plotted
+from dicom_node.cli.labels import app
+from dicom_node.config import HarvestSettings
+from dicom_node.errors import ConfigError
+from dicom_node.harvest import open_harvester
+from dicom_node.pixels.sandbox import PixelSandbox
+from dicom_node.records import Box, Geometry
+from tests.support.frames import instance_of, region_item, saved, speckle, ultrasound
+
+SVG = "{http://www.w3.org/2000/svg}"
+#: Study Description and Image Type of each study.
+STUDIES = [
+    ("US ABDO", "RENAL"),
+    ("us  abdo", "SMALL PARTS"),
+    ("US HEART", "TTE"),
+    ("US THYROID BIOPSY", "THYROID"),
+]
+
+
+@pytest.fixture(scope="module")
+def harvested(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("site")
+    (folder / "node.yaml").write_text("node: {data: ./data, min_free_gib: 0}\n")
+    regions = [region_item(Box(left=0, top=0, right=64, bottom=64))]
+    with (
+        PixelSandbox(memory_mib=512, timeout_s=60) as sandbox,
+        open_harvester(HarvestSettings(), folder / "data", sandbox) as harvester,
+    ):
+        for number, (description, kind) in enumerate(STUDIES):
+            data_set = ultrasound(
+                speckle(64, 64, seed=number)[None],
+                SequenceOfUltrasoundRegions=regions,
+                StudyDescription=description,
+                ImageType=["ORIGINAL", "PRIMARY", kind],
+                Manufacturer="SAMSUNG MEDISON",
+                TransducerData=["LA3-16A", "4711"],
+            )
+            harvester.harvest(instance_of(saved(data_set, folder / f"{number}.dcm")))
+    return folder
+
+
+def _bars(svg: str) -> dict[str, float]:
+    """Return the length of each part of a bar by its title."""
+    drawing = ElementTree.fromstring(svg)  # noqa: S314 (drawn by us)
+    assert drawing.tag == f"{SVG}svg"
+    titled = ((e.findtext(f"{SVG}title"), e) for e in drawing.iter(f"{SVG}rect"))
+    return {title: float(e.get("width", "0")) for title, e in titled if title}
+
+
+def _run(site: Path, *arguments: str) -> str:
+    # as `main` does it, errors are the caller's
+    words = [*arguments, "--config", str(site / "node.yaml")]
+    found = CliRunner().invoke(app, words, catch_exceptions=False, standalone_mode=True)
+    assert found.exit_code == 0, found.output
+    return found.stdout
+
+
+def test_what_is_not_mapped_is_listed_by_frequency_and_a_decision_takes_it_away(
+    harvested: Path,
+) -> None:
+    assert json.loads(_run(harvested, "unmapped", "--json")) == [
+        {"study_description": "US ABDO", "studies": 2},
+        {"study_description": "US HEART", "studies": 1},
+    ]
+    before = {
+        path: path.stat().st_ctime_ns for path in (harvested / "data/store/frames").rglob("*")
+    }
+    assert "2 instances have other groups" in _run(harvested, "map", "us abdo", "abdomen; kidney")
+    assert "0 instances have other groups" in _run(harvested, "map", "US HEART", "")
+    assert {
+        path: path.stat().st_ctime_ns for path in (harvested / "data/store/frames").rglob("*")
+    } == before
+    assert json.loads(_run(harvested, "unmapped", "--json")) == []
+    assert "every one is mapped" in _run(harvested, "unmapped")
+    agreement = json.loads(_run(harvested, "agreement", "--json"))
+    assert agreement == {
+        "ImageType": {
+            "agrees": 3,
+            "conflicts": 0,
+            "same words": 0,
+            "alone": 0,
+            "not mapped": 1,
+        }
+    }
+    assert "ImageType" in _run(harvested, "agreement")
+    coverage = json.loads(_run(harvested, "coverage", "--json"))
+    assert coverage["kidney"] == {"unknown": 2}
+    assert coverage["no group"] == {"unknown": 1}
+
+
+def test_the_words_of_other_sources_are_listed_too(harvested: Path) -> None:
+    found = json.loads(_run(harvested, "unmapped", "--source", "ImageType", "--json"))
+    assert found == [{"words": "SMALL PARTS", "meaning": "", "studies": 1}]
+    (probe,) = json.loads(_run(harvested, "unmapped", "--source", "TransducerData", "--json"))
+    assert (probe["transducer_data"], probe["studies"]) == ("LA3-16A\\4711", 4)
+    assert "LA3-16A" in _run(harvested, "unmapped", "--source", "TransducerData")
+
+
+def test_coverage_is_drawn(harvested: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "coverage.svg"
+    assert "thyroid" in _run(harvested, "coverage", "--plot", str(picture))
+    assert "thyroid, unknown: 1" in _bars(picture.read_text("utf-8"))
+    with pytest.raises(ConfigError, match="cannot be written"):
+        _run(harvested, "coverage", "--plot", str(tmp_path / "none" / "a.svg"))
+
+
+def test_every_geometry_has_a_colour_of_its_own_and_bars_have_the_length_of_their_counts() -> None:
+    assert set(COLOURS) == set(Geometry)
+    assert len(set(COLOURS.values())) == len(Geometry)
+    bars = _bars(plotted({"liver": {"linear": 30, "phased": 10}, "chest": {}}))
+    assert bars["liver, linear: 30"] == pytest.approx(3 * bars["liver, phased: 10"])
+    assert _bars(plotted({})) == {}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fault"),
+    [
+        (("US ABDO",), "no groups"),
+        (("US ABDO", "heart"), "unknown group 'heart'"),
+        ((" ", "liver"), "the words are empty"),
+        (("C5-1", "liver", "--source", "TransducerData"), "site_transducers"),
+    ],
+)
+def test_a_decision_that_cannot_be_taken_says_why(
+    harvested: Path, arguments: tuple[str, ...], fault: str
+) -> None:
+    with pytest.raises(ConfigError, match=fault):
+        _run(harvested, "map", *arguments)

@@ -1,0 +1,168 @@
+import sqlite3
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dicom_node.store import Erased, Erasure, WeakLabelStore, audit, locks
+from dicom_node.store.files import path_of
+from tests.support.frames import new_frame, speckle
+from tests.support.packs import pseudonym
+from training import pack
+from training.config import Size
+
+JANE, RICHARD = pseudonym("jane"), pseudonym("richard")
+SHARED = 100
+SIZE = Size(height=64, width=64)
+
+
+def _fill(folder: Path) -> dict[str, set[bytes]]:
+    """Fill a store and return what is known of each patient alone: names, digests and pictures."""
+    known: dict[str, set[bytes]] = {}
+    with WeakLabelStore(folder) as store:
+        for place, patient in enumerate((JANE, RICHARD)):
+            names = {kind: pseudonym(f"{kind} of {patient}") for kind in ("study", "series")}
+            instance = pseudonym(f"instance of {patient}")
+            ids = [
+                store.add_frame(
+                    new_frame(
+                        seed=seed, frame_number=n, patient=patient, instance=instance, **names
+                    )
+                )
+                for n, seed in enumerate((SHARED, place * 10 + 1, place * 10 + 2), start=1)
+            ]
+            mask = (speckle(seed=place) > 128).astype(np.uint8)
+            store.add_label(instance, 2, quality=3, mask=mask)
+            pictures = [path_of(folder / kind, ids[1]) for kind in ("frames", "masks")]
+            pictures.append(path_of(folder / "frames", ids[2]))
+            texts = {patient, instance, *names.values(), *ids[1:]}
+            known[patient] = {text.encode() for text in texts}
+            known[patient] |= {path.read_bytes() for path in pictures}
+        store.add_label(pseudonym(f"instance of {RICHARD}"), 1, quality=4)
+    return known
+
+
+def _bytes_under(folder: Path) -> bytes:
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return b"\n".join(str(path).encode() + b"\n" + path.read_bytes() for path in files)
+
+
+def _erase(folder: Path, patient: str, *packs: Path) -> Erased:
+    with Erasure(folder, patient) as erasure, erasure.alone():
+        return erasure.run(packs)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "store"
+
+
+def test_no_byte_of_an_erased_patient_is_left_while_others_have_the_store_open(
+    folder: Path,
+) -> None:
+    known = _fill(folder)
+    with WeakLabelStore(folder) as reader:
+        assert reader.frames()
+        before = _bytes_under(folder)
+        assert all(secret in before for secret in known[JANE])
+        erased = _erase(folder, JANE)
+        after = _bytes_under(folder)
+        assert not [secret for secret in known[JANE] if secret in after]
+        assert all(secret in after for secret in known[RICHARD])
+        assert {frame.patient for frame in reader.frames()} == {RICHARD}
+    assert (erased.frames, erased.frames_shared, erased.files) == (2, 1, 3)
+    assert (erased.instances, erased.studies, erased.labelled) == (1, 1, 2)
+    assert audit(folder) == []
+
+
+@pytest.mark.parametrize("patient", [JANE, RICHARD])
+def test_a_frame_of_two_patients_stays_for_the_other_without_labels(
+    folder: Path, patient: str
+) -> None:
+    _fill(folder)
+    _erase(folder, patient)
+    with WeakLabelStore(folder) as store:
+        (shared,) = [frame for frame in store.frames() if frame.frame_number == 1]
+        assert shared.patient == {JANE: RICHARD, RICHARD: JANE}[patient]
+        assert np.array_equal(store.pixels(shared.frame_id), speckle(seed=SHARED))
+        assert shared.quality is None
+        assert len(store.frames()) == 3
+
+
+def test_a_preview_counts_what_an_erasure_takes_and_takes_nothing(folder: Path) -> None:
+    _fill(folder)
+    with WeakLabelStore(folder) as store, Erasure(folder, JANE) as erasure:
+        version = store.version()
+        found = erasure.preview()
+        assert store.version() == version
+    assert (found.frames, found.frames_shared, found.labelled) == (2, 1, 2)
+
+
+def test_packs_that_hold_the_patient_are_deleted_and_others_stay(
+    folder: Path, tmp_path: Path
+) -> None:
+    _fill(folder)
+    packs = tmp_path / "packs"
+    pack.build(folder, packs / "with", SIZE)
+    (packs / "with.part").mkdir()
+    (packs / "damaged").mkdir()
+    (packs / "damaged" / "rows.npz").write_bytes(b"cut short")
+    (packs / "of somebody else").mkdir()
+    (packs / "of somebody else" / "thesis.txt").write_text("a pack? no")
+    assert _erase(folder, JANE, packs, tmp_path / "nowhere").packs == 3
+    pack.build(folder, packs / "without", SIZE)
+    assert _erase(folder, JANE, packs).packs == 0
+    left = {path.name for path in packs.iterdir() if path.is_dir()}
+    assert left == {"without", "of somebody else"}
+
+
+def test_a_pack_with_only_a_shared_frame_is_deleted_too(folder: Path, tmp_path: Path) -> None:
+    _fill(folder)
+    _erase(folder, RICHARD)
+    with WeakLabelStore(folder) as store:
+        store.add_frame(new_frame(seed=SHARED, patient=RICHARD, instance=pseudonym("again")))
+    pack.build(folder, tmp_path / "packs" / "one", SIZE)
+    assert _erase(folder, RICHARD, tmp_path / "packs").packs == 1
+
+
+def test_pictures_that_a_dead_harvest_left_are_deleted(folder: Path) -> None:
+    _fill(folder)
+    orphan = path_of(folder / "frames", "ab" * 32)
+    orphan.parent.mkdir(exist_ok=True)
+    orphan.write_bytes(b"never named")
+    orphan.with_name(f"{orphan.name}.1-2.part").write_bytes(b"never whole")
+    assert _erase(folder, pseudonym("nobody")).files == 2
+    assert audit(folder) == []
+
+
+def test_an_audit_names_an_erasure_that_did_not_end(folder: Path) -> None:
+    _fill(folder)
+    connection = sqlite3.connect(folder / "catalogue.db")
+    connection.execute("INSERT INTO erasing VALUES (?)", ["ab" * 32])
+    connection.commit()
+    connection.close()
+    assert [finding.where for finding in audit(folder)] == ["catalogue.db erasing"]
+    _erase(folder, pseudonym("nobody"))
+    assert audit(folder) == []
+
+
+def test_an_erasure_and_a_harvest_wait_for_each_other(folder: Path) -> None:
+    with WeakLabelStore(folder) as store:
+        begun, ended = threading.Event(), threading.Event()
+
+        def add() -> None:
+            begun.set()
+            with store.holding_off_erasure():
+                store.add_frame(new_frame())
+                ended.set()
+
+        with locks.alone(folder):
+            harvest = threading.Thread(target=add)
+            harvest.start()
+            assert begun.wait(10)
+            assert not ended.wait(0.2)
+        harvest.join(10)
+        assert ended.is_set()
+        with store.holding_off_erasure(), store.holding_off_erasure():
+            pass

@@ -1,0 +1,167 @@
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from dicom_node.errors import StoreError
+from dicom_node.records import Geometry
+from dicom_node.store import Evidence, Source, Verdict, WeakLabelStore, audit
+from tests.support.frames import new_frame
+
+TERMS = {"US KIDNEY": "1" * 32, "RENAL": "2" * 32, "ABD": "3" * 32, "C5-1": "4" * 32}
+KIDNEY = frozenset({"abdomen", "kidney"})
+
+
+def _said(source: Source, term: str, groups: frozenset[str] | None = None) -> Evidence:
+    return Evidence(source=source, term=TERMS[term], groups=groups, rule="corrected")
+
+
+def _put(
+    store: WeakLabelStore, described: frozenset[str] | None, *said: Evidence, seed: int = 0
+) -> str:
+    """Store a frame whose Study Description is mapped so, and return its instance."""
+    instance = f"{seed:032x}"
+    description = _said(Source.STUDY_DESCRIPTION, "US KIDNEY", described)
+    store.add_frame(
+        new_frame(
+            seed=seed,
+            instance=instance,
+            groups=described or frozenset(),
+            description=description.term,
+            evidence=(description, *said),
+        )
+    )
+    return instance
+
+
+def test_what_each_source_says_is_kept_beside_the_groups(tmp_path: Path) -> None:
+    with WeakLabelStore(tmp_path) as store:
+        preset = _said(Source.PROCESSING_FUNCTION, "ABD", frozenset({"abdomen"}))
+        instance = _put(store, KIDNEY, preset)
+        description = _said(Source.STUDY_DESCRIPTION, "US KIDNEY", KIDNEY)
+        assert store.evidence.of(instance) == (preset, description)
+        assert store.evidence.of("f" * 32) == ()
+        assert store.frames()[0].groups == KIDNEY
+    assert audit(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("described", "said", "verdict"),
+    [
+        (KIDNEY, {"abdomen"}, Verdict.AGREES),
+        (KIDNEY, KIDNEY, Verdict.AGREES),
+        ({"abdomen", "drainage"}, KIDNEY, Verdict.AGREES),
+        ({"abdomen", "liver"}, KIDNEY, Verdict.CONFLICTS),
+        ({"chest", "drainage"}, KIDNEY, Verdict.CONFLICTS),
+        (KIDNEY, set(), Verdict.CONFLICTS),
+        (set(), KIDNEY, Verdict.CONFLICTS),
+        (set(), set(), Verdict.AGREES),
+        (None, KIDNEY, Verdict.ALONE),
+        (KIDNEY, None, Verdict.NOT_MAPPED),
+    ],
+)
+def test_agreement_is_counted(
+    tmp_path: Path, described: set[str] | None, said: set[str] | None, verdict: Verdict
+) -> None:
+    first, second = (None if x is None else frozenset(x) for x in (described, said))
+    with WeakLabelStore(tmp_path) as store:
+        instance = _put(store, first, _said(Source.IMAGE_TYPE, "RENAL", second))
+        assert store.evidence.verdicts() == {(Source.IMAGE_TYPE, verdict): 1}
+        conflicting = {instance} if verdict is Verdict.CONFLICTS else set()
+        assert store.evidence.conflicting() == conflicting
+
+
+def test_the_same_words_again_are_no_second_opinion(tmp_path: Path) -> None:
+    source = Source.PERFORMED_PROCEDURE_STEP_DESCRIPTION
+    with WeakLabelStore(tmp_path) as store:
+        _put(store, KIDNEY, _said(source, "US KIDNEY", KIDNEY))
+        assert store.evidence.verdicts() == {(source, Verdict.SAME_WORDS): 1}
+
+
+def test_words_without_a_study_description_stand_alone(tmp_path: Path) -> None:
+    with WeakLabelStore(tmp_path) as store:
+        store.add_frame(new_frame(evidence=(_said(Source.IMAGE_TYPE, "RENAL", KIDNEY),)))
+        assert store.evidence.verdicts() == {(Source.IMAGE_TYPE, Verdict.ALONE): 1}
+
+
+def test_words_get_other_groups_and_no_file_is_touched(tmp_path: Path) -> None:
+    with WeakLabelStore(tmp_path) as store:
+        renal = _said(Source.IMAGE_TYPE, "RENAL")
+        instances = [_put(store, None, renal, seed=n) for n in range(3)]
+        before = {path: path.stat().st_ctime_ns for path in (tmp_path / "frames").rglob("*")}
+        version = store.version()
+        known = [_said(Source.STUDY_DESCRIPTION, "US KIDNEY", KIDNEY)]
+        known += [
+            _said(Source.IMAGE_TYPE, "RENAL", KIDNEY),
+            _said(Source.IMAGE_TYPE, "ABD", KIDNEY),
+        ]
+        assert store.evidence.relabel(known) == 3
+        assert store.evidence.relabel(known) == 0
+        assert {frame.groups for frame in store.frames()} == {KIDNEY}
+        assert store.evidence.verdicts() == {(Source.IMAGE_TYPE, Verdict.AGREES): 3}
+        assert {one.groups for one in store.evidence.of(instances[0])} == {KIDNEY}
+        assert store.version() != version
+        assert {
+            path: path.stat().st_ctime_ns for path in (tmp_path / "frames").rglob("*")
+        } == before
+
+
+def test_a_store_from_before_there_was_evidence_is_relabelled_too(tmp_path: Path) -> None:
+    with WeakLabelStore(tmp_path) as store:
+        store.add_frame(new_frame(description=TERMS["US KIDNEY"]))
+    with sqlite3.connect(tmp_path / "catalogue.db") as connection:
+        connection.execute("DROP TABLE evidence")
+    with WeakLabelStore(tmp_path) as store:
+        known = _said(Source.STUDY_DESCRIPTION, "US KIDNEY", KIDNEY)
+        assert store.evidence.relabel([known]) == 1
+        assert store.evidence.of("d" * 32) == (known,)
+
+
+def test_a_probe_is_put_right_where_its_words_were_met(tmp_path: Path) -> None:
+    with WeakLabelStore(tmp_path) as store:
+        _put(store, None, _said(Source.TRANSDUCER_DATA, "C5-1"))
+        _put(store, None, seed=1)
+        found = {"probe": "C5-1", "geometry": Geometry.CURVILINEAR, "geometry_rule": "site"}
+        assert store.evidence.relabel_probe(TERMS["C5-1"], **found) == 1
+        assert store.evidence.relabel_probe(TERMS["C5-1"], **found) == 0
+        assert {(f.probe, f.geometry) for f in store.frames()} == {
+            ("C5-1", Geometry.CURVILINEAR),
+            (None, Geometry.UNKNOWN),
+        }
+        with pytest.raises(StoreError, match="no token"):
+            store.evidence.relabel_probe(TERMS["C5-1"], **(found | {"probe": "DOE^JANE"}))
+
+
+@pytest.mark.parametrize(
+    ("fields", "fault"),
+    [
+        ({"term": "US KIDNEY"}, "term is no pseudonym"),
+        ({"rule": "Dr. Roe"}, "rule is no token"),
+        ({"groups": frozenset({"heart"})}, "groups are not a part"),
+    ],
+)
+def test_what_could_identify_somebody_is_no_evidence(fields: dict[str, object], fault: str) -> None:
+    known = {"source": Source.IMAGE_TYPE, "term": TERMS["RENAL"], "groups": None}
+    with pytest.raises(StoreError, match=fault):
+        Evidence(**(known | fields))
+
+
+def test_words_that_someone_planted_in_the_evidence_are_found(tmp_path: Path) -> None:
+    with WeakLabelStore(tmp_path) as store:
+        _put(store, KIDNEY)
+    with sqlite3.connect(tmp_path / "catalogue.db") as connection:
+        connection.execute("UPDATE evidence SET source = 'a', term = 'DOE^JANE', rule = 'Dr. Roe'")
+    found = {finding.where.removeprefix("catalogue.db ") for finding in audit(tmp_path)}
+    assert found == {f"evidence.{name}, row 1" for name in ("source", "term", "rule")}
+
+
+def test_an_instance_that_is_erased_takes_its_evidence_with_it(tmp_path: Path) -> None:
+    with WeakLabelStore(tmp_path) as store:
+        instance = _put(store, KIDNEY)
+    with sqlite3.connect(tmp_path / "catalogue.db") as connection:
+        connection.execute("PRAGMA foreign_keys=ON")
+        connection.execute("DELETE FROM sightings")
+        connection.execute("DELETE FROM frames")
+        connection.execute("DELETE FROM instances")
+    with WeakLabelStore(tmp_path) as store:
+        assert store.evidence.of(instance) == ()
