@@ -36,11 +36,18 @@ BROAD_SHARE: Final = 0.75
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ScanArea:
-    """A scan that was found."""
+    """Where a scan lies."""
 
     box: Box
-    #: (box.height, box.width), False where something else may stand
-    inside: NDArray[np.bool_]
+    #: (box.height, box.width), False where something else may stand; None takes all of the box
+    inside: NDArray[np.bool_] | None = None
+
+    def cut(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return the scan, a copy: nothing outside stays reachable from what is stored."""
+        pixels = frame[self.box.slices].copy()
+        if self.inside is not None:
+            pixels[~self.inside] = 0
+        return pixels
 
 
 def scan_area(frame: NDArray[np.uint8]) -> ScanArea | None:

@@ -68,7 +68,7 @@ def _harvested(files: Sequence[Instance], data: Path, sandbox: PixelSandbox, fra
     shutil.rmtree(data, ignore_errors=True)
     with open_harvester(_SETTINGS, data, sandbox) as harvester:
         began = time.perf_counter()
-        stored = sum(harvester.harvest(one)["frames stored"] for one in files)
+        stored = sum(counts["frames stored"] for _, counts in harvester.harvest_all(files))
         spent = time.perf_counter() - began
     if stored != frames:
         raise RuntimeError(f"{stored} of {frames} frames were stored")
