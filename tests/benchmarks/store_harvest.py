@@ -139,7 +139,7 @@ def _picture(number: int) -> NDArray[np.uint8]:
     """Return a scanner's screen, (R, C, 3): speckle in the region, bars around it."""
     rng = np.random.default_rng(number)
     coarse = Image.fromarray(rng.integers(0, 160, (8, 12), np.uint8))
-    fine = rng.rayleigh(60, (REGION.height // 3, REGION.width // 3)).clip(0, 255).astype(np.uint8)
+    fine = rng.rayleigh(60, (REGION.height // 6, REGION.width // 6)).clip(0, 255).astype(np.uint8)
     size = REGION.width, REGION.height
     tissue, speckle = (
         np.asarray(one.resize(size, Image.Resampling.BICUBIC), np.float32)
@@ -147,5 +147,5 @@ def _picture(number: int) -> NDArray[np.uint8]:
     )
     screen = np.zeros((ROWS, COLUMNS), np.uint8)
     screen[:40] = 40
-    screen[REGION.slices] = (tissue * speckle / 100).clip(0, 255).astype(np.uint8)
+    screen[REGION.slices] = (tissue * speckle / 250).clip(0, 255).astype(np.uint8)
     return np.repeat(screen[..., None], 3, axis=2)
