@@ -36,7 +36,7 @@ SCANHEAD_NAME = re.compile(r"<ScanheadName>\s*([^<>\\,]{1,64}?)\s*</ScanheadName
 #: The Clip has 27 kB; more is not searched.
 MOST_CLIP_CHARACTERS = 262144
 #: All that is read.
-WANTED = (
+WANTED: tuple[str | int, ...] = (
     *(*KEYWORDS.values(), *FRAME_RATES, "FrameTimeVector"),
     *(*TEXTS, *SEQUENCES, CREATOR, CLIP),
 )
