@@ -99,12 +99,13 @@ def harvest_study(parts: Parts, study_instance_uid: str, _: str) -> dict[str, in
     if not parts.config.harvest.enabled:
         return {}
     total: dict[str, int] = {}
-    for instance in _images(parts, study_instance_uid):
-        stop_if_cancelled()
-        counts = parts.harvester.harvest(instance)
-        parts.outbox.trail.note_harvest(instance, counts, _now())
-        for what, count in counts.items():
-            total[what] = total.get(what, 0) + count
+    stop_if_cancelled()
+    with closing(parts.harvester.harvest_all(_images(parts, study_instance_uid))) as harvested:
+        for instance, counts in harvested:
+            parts.outbox.trail.note_harvest(instance, counts, _now())
+            for what, count in counts.items():
+                total[what] = total.get(what, 0) + count
+            stop_if_cancelled()
     log.get("harvest").info("harvested", study_instance_uid=study_instance_uid, counts=total)
     return total
 

@@ -4,8 +4,8 @@ Only the pixels of the B-mode region, a model token, a geometry, group bits and 
 into the store. The scanner's raw words stay in the node's private ``harvest.db``.
 """
 
+from dicom_node.harvest.counts import HarvestCount, Skip
 from dicom_node.harvest.descriptions import DescriptionMap, load_map
-from dicom_node.harvest.harvester import HarvestCount, Skip, harvest_instance
 from dicom_node.harvest.labels import weak_labels
 from dicom_node.harvest.opening import (
     Harvester,
@@ -29,7 +29,6 @@ __all__ = [
     "Skip",
     "Tables",
     "attach_labels",
-    "harvest_instance",
     "import_labels",
     "load_map",
     "load_tables",

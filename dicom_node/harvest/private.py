@@ -61,8 +61,30 @@ _studies = sa.Table(
 )
 #: Pseudonyms of their own, equal to nothing in the store: patients that are not taken in again.
 _refused = sa.Table("refused", _metadata, sa.Column("patient", sa.String, primary_key=True))
+#: Statements of every image, made once.
+_KNOWN = sa.select(
+    sa.exists().where(_refused.c.patient == sa.bindparam("of_refused")),
+    sa.exists().where(
+        _studies.c.study_instance_uid == sa.bindparam("of_study"),
+        _studies.c.patient == sa.bindparam("of_patient"),
+    ),
+)
+_PUT = {
+    table.name: insert(table).on_conflict_do_nothing()
+    for table in (_studies, _descriptions, _terms, _transducers)
+}
 #: Tables of words that were met, by study.
 _WORDS = (_descriptions, _terms, _transducers)
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownPatient:
+    """What the notes say of a patient and a study."""
+
+    #: not to be taken in
+    is_refused: bool
+    #: that words of this study were noted as his
+    has_study: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +132,7 @@ class PrivateNotes:
 
     def __init__(self, path: Path) -> None:
         self._engine = open_sqlite(path, _metadata)
+        self._reads = for_reading(self._engine)
 
     def close(self) -> None:
         """Close the file."""
@@ -127,41 +150,28 @@ class PrivateNotes:
         patient : str
             Pseudonym of the patient, as in the store.
         """
+        of_study = {"study_instance_uid": study_instance_uid}
+        rows: list[tuple[sa.Table, list[dict[str, str]]]] = [
+            (_studies, [{**of_study, "patient": patient}]),
+            (_transducers, [{**of_study, **_probe_words(words)}]),
+        ]
+        description = normalised(words.study_description)[:MOST_CHARACTERS]
+        if description:
+            rows.append((_descriptions, [{**of_study, "description": description}]))
+        terms = [
+            {
+                **of_study,
+                "source": term.source.value,
+                "term": term.words[:MOST_CHARACTERS],
+                "meaning": term.meaning[:MOST_CHARACTERS],
+            }
+            for term in words.terms
+        ]
+        if terms:
+            rows.append((_terms, terms))
         with self._engine.begin() as connection:
-            connection.execute(
-                insert(_studies)
-                .values(study_instance_uid=study_instance_uid, patient=patient)
-                .on_conflict_do_nothing()
-            )
-            description = normalised(words.study_description)[:MOST_CHARACTERS]
-            if description:
-                connection.execute(
-                    insert(_descriptions)
-                    .values(description=description, study_instance_uid=study_instance_uid)
-                    .on_conflict_do_nothing()
-                )
-            for term in words.terms:
-                connection.execute(
-                    insert(_terms)
-                    .values(
-                        source=term.source.value,
-                        term=term.words[:MOST_CHARACTERS],
-                        study_instance_uid=study_instance_uid,
-                        meaning=term.meaning[:MOST_CHARACTERS],
-                    )
-                    .on_conflict_do_nothing()
-                )
-            connection.execute(
-                insert(_transducers)
-                .values(
-                    manufacturer=words.manufacturer[:MOST_CHARACTERS],
-                    model_name=words.model_name[:MOST_CHARACTERS],
-                    transducer_data=words.transducer_data[:MOST_CHARACTERS],
-                    transducer_type=words.transducer_type[:MOST_CHARACTERS],
-                    study_instance_uid=study_instance_uid,
-                )
-                .on_conflict_do_nothing()
-            )
+            for table, values in rows:
+                connection.execute(_PUT[table.name], values)
 
     def refuse(self, refused: str) -> None:
         """Remember a patient, by a pseudonym of the kind ``refused``, as not to be taken in."""
@@ -170,9 +180,14 @@ class PrivateNotes:
 
     def refuses(self, refused: str) -> bool:
         """Whether a patient is not to be taken in."""
-        query = sa.select(_refused.c.patient).where(_refused.c.patient == refused)
-        with for_reading(self._engine).begin() as connection:
-            return connection.scalar(query) is not None
+        return self.known(refused, "", "").is_refused
+
+    def known(self, refused: str, study_instance_uid: str, patient: str) -> KnownPatient:
+        """Return what is known of a patient, by his pseudonyms, and of a study of his."""
+        asked = {"of_refused": refused, "of_study": study_instance_uid, "of_patient": patient}
+        with self._reads.begin() as connection:
+            is_refused, has_study = connection.execute(_KNOWN, asked).one()
+        return KnownPatient(is_refused=is_refused, has_study=has_study)
 
     def study_uids(self, patient: str | None = None) -> frozenset[str]:
         """Return all studies that words were noted of, or those known as a patient's."""
@@ -251,7 +266,7 @@ class PrivateNotes:
 
     def decisions(self) -> Mapping[Key, frozenset[str]]:
         """Return what the site decided."""
-        with for_reading(self._engine).begin() as connection:
+        with self._reads.begin() as connection:
             return {
                 (Source(row.source), row.term): groups_of(row.groups, "decision")
                 for row in connection.execute(sa.select(_decisions))
@@ -277,3 +292,8 @@ def _decidable(connection: sa.Connection) -> frozenset[str]:
     """Return the words that were met and that a decision may be about, of whichever source."""
     met = sa.union(sa.select(_descriptions.c.description), sa.select(_terms.c.term))
     return frozenset(connection.scalars(met))
+
+
+def _probe_words(words: Words) -> dict[str, str]:
+    names = ("manufacturer", "model_name", "transducer_data", "transducer_type")
+    return {name: getattr(words, name)[:MOST_CHARACTERS] for name in names}

@@ -36,11 +36,18 @@ BROAD_SHARE: Final = 0.75
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ScanArea:
-    """A scan that was found."""
+    """Where a scan lies."""
 
     box: Box
-    #: (box.height, box.width), False where something else may stand
-    inside: NDArray[np.bool_]
+    #: (box.height, box.width), False where something else may stand; None takes all of the box
+    inside: NDArray[np.bool_] | None = None
+
+    def cut(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return the scan, a copy: nothing outside stays reachable from what is stored."""
+        pixels = frame[self.box.slices].copy()
+        if self.inside is not None:
+            pixels[~self.inside] = 0
+        return pixels
 
 
 def scan_area(frame: NDArray[np.uint8]) -> ScanArea | None:
@@ -62,24 +69,25 @@ def scan_area(frame: NDArray[np.uint8]) -> ScanArea | None:
     patch = _largest(blocks)
     filled = _filled(patch)
     broad = _broad(filled)
+    # a block at the edge may hold a piece of what stands beside the scan
+    kept: NDArray[np.bool_] = sliding_window_view(np.pad(broad, 1), (3, 3)).all(axis=(2, 3))
     is_clear = (
-        SMALLEST_SHARE <= broad.mean() <= LARGEST_SHARE
+        kept.mean() >= SMALLEST_SHARE
+        and broad.mean() <= LARGEST_SHARE
         and patch.sum() >= MAIN_SHARE * blocks.sum()
         and patch.sum() >= DENSE_SHARE * filled.sum()
         and broad.sum() >= BROAD_SHARE * filled.sum()
     )
     if not is_clear:
         return None
-    # a block at the edge may hold a piece of what stands beside the scan
-    broad = sliding_window_view(np.pad(broad, 1), (3, 3)).all(axis=(2, 3))
-    rows, columns = (np.flatnonzero(broad.any(axis=axis)) for axis in (1, 0))
+    rows, columns = (np.flatnonzero(kept.any(axis=axis)) for axis in (1, 0))
     box = Box(
         left=int(columns[0]) * BLOCK,
         top=int(rows[0]) * BLOCK,
         right=int(columns[-1] + 1) * BLOCK,
         bottom=int(rows[-1] + 1) * BLOCK,
     )
-    inside = broad.repeat(BLOCK, axis=0).repeat(BLOCK, axis=1)[box.slices]
+    inside = kept.repeat(BLOCK, axis=0).repeat(BLOCK, axis=1)[box.slices]
     return ScanArea(box=box, inside=inside)
 
 

@@ -35,6 +35,11 @@ SONOSITE = "SonoSite Private Data"
 SCANHEAD_NAME = re.compile(r"<ScanheadName>\s*([^<>\\,]{1,64}?)\s*</ScanheadName>")
 #: The Clip has 27 kB; more is not searched.
 MOST_CLIP_CHARACTERS = 262144
+#: All that is read.
+WANTED: tuple[str | int, ...] = (
+    *(*KEYWORDS.values(), *FRAME_RATES, "FrameTimeVector"),
+    *(*TEXTS, *SEQUENCES, CREATOR, CLIP),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +73,11 @@ def read_words(path: Path) -> Words:
     UnreadableError
         When the bytes are not readable as DICOM.
     """
-    wanted = [*KEYWORDS.values(), *FRAME_RATES, "FrameTimeVector", *TEXTS, *SEQUENCES]
-    header = read_header(path, [*wanted, CREATOR, CLIP])
+    return words_of(read_header(path, WANTED))
+
+
+def words_of(header: FileDataset) -> Words:
+    """Return the words of a header that was read already, with `WANTED`; see `read_words`."""
     found = {field: text(header, keyword) for field, keyword in KEYWORDS.items()}
     scanhead = _scanhead_name(header)
     if scanhead:

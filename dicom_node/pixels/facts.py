@@ -48,14 +48,18 @@ def read_facts(path: Path) -> ImageFacts:
     PixelError
         When the object is no image, or its header says impossible things of it.
     """
-    header = read_header(path, KEYWORDS)
+    return facts_of(read_header(path, KEYWORDS), size_bytes=path.stat().st_size)
+
+
+def facts_of(header: FileDataset, *, size_bytes: int) -> ImageFacts:
+    """Return the facts of a header that was read already, with `KEYWORDS`; see `read_facts`."""
     rows, columns = _size(header, "Rows"), _size(header, "Columns")
     regions = tuple(_tissue_regions(header, rows=rows, columns=columns))
     boxes = [box for box, _ in regions]
     return ImageFacts(
         rows=rows,
         columns=columns,
-        number_of_frames=_frames(header, size_bytes=path.stat().st_size),
+        number_of_frames=_frames(header, size_bytes=size_bytes),
         transfer_syntax_uid=transfer_syntax_of(header),
         region=max(boxes, key=lambda box: box.width * box.height, default=None),
         spacing_mm=_single_scale(scale for _, scale in regions),

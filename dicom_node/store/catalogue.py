@@ -87,6 +87,25 @@ erasing = sa.Table(
     sa.Column("frame_id", sa.String, primary_key=True),
 )
 
+#: Statements of every frame, made once: making one takes longer than running it.
+_INSTANCE, _NUMBER = sa.bindparam("of_instance"), sa.bindparam("at_number")
+_SIGHTING = sa.select(sightings.c.frame_id).where(
+    sightings.c.instance == _INSTANCE, sightings.c.frame_number == _NUMBER
+)
+_CLIP = (
+    sa.select(sightings.c.frame_number, sightings.c.frame_id, instances.c.frame_time_s)
+    .join(instances, sightings.c.instance == instances.c.instance)
+    .where(sightings.c.instance == _INSTANCE)
+    .order_by(sightings.c.frame_number)
+)
+_FRAME = sa.select(frames.c.frame_id).where(frames.c.frame_id == sa.bindparam("of_frame"))
+_PLACE = sa.select(
+    *(instances.c[name] for name in ("rows", "columns", "left", "top", "right", "bottom"))
+).where(instances.c.instance == _INSTANCE)
+_PUT_INSTANCE, _PUT_FRAME, _PUT_SIGHTING = (
+    insert(table).on_conflict_do_nothing() for table in (instances, frames, sightings)
+)
+
 #: Columns that younger versions of the node added.
 _ADDED = {
     frames: ("label_set", "class_set", "class_name"),
@@ -119,18 +138,17 @@ def _add_columns(connection: sa.Connection, table: sa.Table) -> list[str]:
 
 def put(connection: sa.Connection, frame: NewFrame, frame_id: str, size_bytes: int) -> None:
     """Add the rows of a frame; rows that are there stay as they are."""
-    connection.execute(insert(instances).values(_instance_row(frame)).on_conflict_do_nothing())
+    connection.execute(_PUT_INSTANCE, _instance_row(frame))
     connection.execute(
-        insert(frames)
-        .values(
-            frame_id=frame_id,
-            instance=frame.instance,
-            frame_number=frame.frame_number,
-            height=frame.crop.height,
-            width=frame.crop.width,
-            size_bytes=size_bytes,
-        )
-        .on_conflict_do_nothing()
+        _PUT_FRAME,
+        {
+            "frame_id": frame_id,
+            "instance": frame.instance,
+            "frame_number": frame.frame_number,
+            "height": frame.crop.height,
+            "width": frame.crop.width,
+            "size_bytes": size_bytes,
+        },
     )
     put_sighting(connection, frame.instance, frame.frame_number, frame_id)
 
@@ -139,46 +157,38 @@ def put_sighting(
     connection: sa.Connection, instance: str, frame_number: int, frame_id: str
 ) -> None:
     """Note which frame an instance shows under a number; what is noted stays."""
-    connection.execute(
-        insert(sightings)
-        .values(instance=instance, frame_number=frame_number, frame_id=frame_id)
-        .on_conflict_do_nothing()
-    )
+    row = {"instance": instance, "frame_number": frame_number, "frame_id": frame_id}
+    connection.execute(_PUT_SIGHTING, row)
 
 
 def clip(connection: sa.Connection, instance: str) -> list[Sighting]:
     """Return the frames of an instance in order."""
-    query = (
-        sa.select(sightings.c.frame_number, sightings.c.frame_id, instances.c.frame_time_s)
-        .join(instances, sightings.c.instance == instances.c.instance)
-        .where(sightings.c.instance == instance)
-        .order_by(sightings.c.frame_number)
-    )
     return [
         Sighting(
             frame_number=row.frame_number,
             time_s=_time_s(row.frame_number, row.frame_time_s),
             frame_id=row.frame_id,
         )
-        for row in connection.execute(query)
+        for row in connection.execute(_CLIP, {"of_instance": instance})
     ]
 
 
 def sighting(connection: sa.Connection, instance: str, frame_number: int) -> str | None:
     """Return the id of the frame that an instance shows under a number, None when unknown."""
-    return connection.scalar(
-        sa.select(sightings.c.frame_id).where(
-            sightings.c.instance == instance, sightings.c.frame_number == frame_number
-        )
+    found: str | None = connection.scalar(
+        _SIGHTING, {"of_instance": instance, "at_number": frame_number}
     )
+    return found
+
+
+def has_frame(connection: sa.Connection, frame_id: str) -> bool:
+    """Whether there is a frame of this id."""
+    return connection.scalar(_FRAME, {"of_frame": frame_id}) is not None
 
 
 def fits(connection: sa.Connection, frame: NewFrame) -> bool:
     """Whether size and crop of a frame are those of its instance, where that is known."""
-    place = [instances.c[name] for name in ("rows", "columns", "left", "top", "right", "bottom")]
-    known = connection.execute(
-        sa.select(*place).where(instances.c.instance == frame.instance)
-    ).one_or_none()
+    known = connection.execute(_PLACE, {"of_instance": frame.instance}).one_or_none()
     crop = frame.crop
     stated = frame.rows, frame.columns, crop.left, crop.top, crop.right, crop.bottom
     return known is None or tuple(known) == stated

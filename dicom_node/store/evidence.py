@@ -33,6 +33,7 @@ evidence = sa.Table(
     sa.Index("evidence_of_term", "source", "term"),
 )
 
+_PUT = insert(evidence).on_conflict_do_nothing()
 #: Groups that are organs: two sources that name different ones contradict each other.
 ORGANS = frozenset({"kidney", "liver", "thyroid"})
 #: Sources that are no second opinion on the groups.
@@ -58,7 +59,7 @@ def put(connection: sa.Connection, instance: str, said: Iterable[Evidence]) -> N
         for one in said
     ]
     if rows:
-        connection.execute(insert(evidence).on_conflict_do_nothing(), rows)
+        connection.execute(_PUT, rows)
 
 
 class EvidenceBook:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from dicom_node.errors import StoreError
 from dicom_node.records import GROUPS, Box, Geometry, Task
+from dicom_node.store import files
 
 #: What text the catalogue may hold. A pseudonym is hexadecimal, and a probe token needs a letter
 #: and a digit: names, dates and UIDs pass neither.
@@ -100,6 +102,11 @@ class NewFrame:
     number_of_frames: int | None = None
     #: from one frame of the clip to the next; None where the header does not say
     frame_time_s: float | None = None
+
+    @cached_property
+    def frame_id(self) -> str:
+        """Digest of the pixels and their shape."""
+        return files.digest(self.pixels)
 
     def __post_init__(self) -> None:
         for name in ("patient", "study", "series", "instance"):

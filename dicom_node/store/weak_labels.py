@@ -42,6 +42,7 @@ class WeakLabelStore:
         self._frames = folder / "frames"
         self._masks = folder / "masks"
         self._engine = catalogue.open_catalogue(folder / "catalogue.db")
+        self._reads = for_reading(self._engine)
         #: what each source in the headers says, and how to give words other labels
         self.evidence = evidence.EvidenceBook(self._engine)
 
@@ -75,23 +76,30 @@ class WeakLabelStore:
         TemporaryError
             When the disk does not take it.
         """
-        with locks.adding(self._folder):
-            return self._add_frame(frame)
+        self.put_frame(frame)
+        return frame.frame_id
 
-    def _add_frame(self, frame: NewFrame) -> str:
-        frame_id = files.digest(frame.pixels)
-        if self._is_sighted(frame, frame_id):
-            return frame_id
+    def put_frame(self, frame: NewFrame) -> bool:
+        """Store a frame as `add_frame` does, and return whether its pixels are new."""
+        with locks.adding(self._folder):
+            return self._put_frame(frame)
+
+    def _put_frame(self, frame: NewFrame) -> bool:
+        frame_id = frame.frame_id
+        with self._reads.begin() as connection:
+            is_there = catalogue.has_frame(connection, frame_id)
+            if _is_sighted(connection, frame):
+                return False
         path = files.path_of(self._frames, frame_id)
         # the picture is durable before a row names it: a crash leaves at worst a file too many
-        is_there = self.has_frame(frame_id) and path.exists()
-        size_bytes = 0 if is_there else files.write(path, frame.pixels)
+        keeps = is_there and path.exists()
+        size_bytes = 0 if keeps else files.write(path, frame.pixels)
         with self._engine.begin() as connection:
             # another process may have been faster
             if catalogue.sighting(connection, frame.instance, frame.frame_number) is None:
                 catalogue.put(connection, frame, frame_id, size_bytes)
                 evidence.put(connection, frame.instance, frame.evidence)
-        return frame_id
+        return not is_there
 
     def add_repeat(self, instance: str, frame_number: int, frame_id: str) -> None:
         """Note that a clip shows hardly anything new: a frame that it has shown before.
@@ -107,28 +115,14 @@ class WeakLabelStore:
                 raise StoreError("the clip has not shown this frame; harvest it first")
             catalogue.put_sighting(connection, instance, frame_number, frame_id)
 
-    def _is_sighted(self, frame: NewFrame, frame_id: str) -> bool:
-        with for_reading(self._engine).begin() as connection:
-            known = catalogue.sighting(connection, frame.instance, frame.frame_number)
-            fits = catalogue.fits(connection, frame)
-        if not fits or known not in (None, frame_id):
-            raise StoreError(
-                f"instance {frame.instance}, frame {frame.frame_number}: stored with other pixels; "
-                "two objects share one SOP Instance UID, correct the source"
-            )
-        return known is not None
-
     def has_frame(self, frame_id: str) -> bool:
         """Whether these pixels are in the store."""
-        with for_reading(self._engine).begin() as connection:
-            found = connection.scalar(
-                sa.select(frames.c.frame_id).where(frames.c.frame_id == frame_id)
-            )
-        return found is not None
+        with self._reads.begin() as connection:
+            return catalogue.has_frame(connection, frame_id)
 
     def clip(self, instance: str) -> list[Sighting]:
         """Return what is known of an instance's pseudonym, frame by frame in time; may be empty."""
-        with for_reading(self._engine).begin() as connection:
+        with self._reads.begin() as connection:
             return catalogue.clip(connection, instance)
 
     def frames(
@@ -151,13 +145,13 @@ class WeakLabelStore:
 
     def label_counts(self) -> list[LabelCount]:
         """Count the frames by their weak labels."""
-        with for_reading(self._engine).begin() as connection:
+        with self._reads.begin() as connection:
             return queries.label_counts(connection)
 
     def listing(self) -> Listing:
         """Return all frames with the version that they make up, as of one moment."""
         # one transaction that only reads sees one state, and no harvest waits for it
-        with for_reading(self._engine).begin() as connection:
+        with self._reads.begin() as connection:
             return Listing(
                 version=queries.version(connection),
                 frames=tuple(queries.stored_frames(connection)),
@@ -296,12 +290,12 @@ class WeakLabelStore:
 
     def version(self) -> str:
         """Return a name for the content: equal content has equal names, wherever it was made."""
-        with for_reading(self._engine).begin() as connection:
+        with self._reads.begin() as connection:
             return queries.version(connection)
 
     def info(self) -> StoreInfo:
         """Count what is in the store."""
-        with for_reading(self._engine).begin() as connection:
+        with self._reads.begin() as connection:
             return queries.info(connection)
 
 
@@ -324,6 +318,17 @@ def open_store(folder: Path | str) -> WeakLabelStore:
             f"{place}: no weak-label store; name the folder that the node harvests into"
         )
     return WeakLabelStore(place)
+
+
+def _is_sighted(connection: sa.Connection, frame: NewFrame) -> bool:
+    """Whether the instance has shown this frame under this number before."""
+    known = catalogue.sighting(connection, frame.instance, frame.frame_number)
+    if not catalogue.fits(connection, frame) or known not in (None, frame.frame_id):
+        raise StoreError(
+            f"instance {frame.instance}, frame {frame.frame_number}: stored with other pixels; "
+            "two objects share one SOP Instance UID, correct the source"
+        )
+    return known is not None
 
 
 def _checked(quality: int | None, class_name: str | None) -> dict[str, object]:

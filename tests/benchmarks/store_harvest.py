@@ -68,7 +68,7 @@ def _harvested(files: Sequence[Instance], data: Path, sandbox: PixelSandbox, fra
     shutil.rmtree(data, ignore_errors=True)
     with open_harvester(_SETTINGS, data, sandbox) as harvester:
         began = time.perf_counter()
-        stored = sum(harvester.harvest(one)["frames stored"] for one in files)
+        stored = sum(counts["frames stored"] for _, counts in harvester.harvest_all(files))
         spent = time.perf_counter() - began
     if stored != frames:
         raise RuntimeError(f"{stored} of {frames} frames were stored")
@@ -139,7 +139,7 @@ def _picture(number: int) -> NDArray[np.uint8]:
     """Return a scanner's screen, (R, C, 3): speckle in the region, bars around it."""
     rng = np.random.default_rng(number)
     coarse = Image.fromarray(rng.integers(0, 160, (8, 12), np.uint8))
-    fine = rng.rayleigh(60, (REGION.height // 3, REGION.width // 3)).clip(0, 255).astype(np.uint8)
+    fine = rng.rayleigh(60, (REGION.height // 6, REGION.width // 6)).clip(0, 255).astype(np.uint8)
     size = REGION.width, REGION.height
     tissue, speckle = (
         np.asarray(one.resize(size, Image.Resampling.BICUBIC), np.float32)
@@ -147,5 +147,5 @@ def _picture(number: int) -> NDArray[np.uint8]:
     )
     screen = np.zeros((ROWS, COLUMNS), np.uint8)
     screen[:40] = 40
-    screen[REGION.slices] = (tissue * speckle / 100).clip(0, 255).astype(np.uint8)
+    screen[REGION.slices] = (tissue * speckle / 250).clip(0, 255).astype(np.uint8)
     return np.repeat(screen[..., None], 3, axis=2)

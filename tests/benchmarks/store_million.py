@@ -104,10 +104,11 @@ def query_seconds(folder: Path, *, rounds: int) -> dict[str, list[float]]:
     """Return the seconds of each query, round by round."""
     with WeakLabelStore(folder) as store:
         chosen = store.where(group="liver", geometry="curvilinear", split="train")
+        narrow = store.where(group="thyroid", geometry="linear", split="test")
         queries: dict[str, Callable[[], object]] = {
             "count of a group, geometry and split": lambda: len(chosen),
-            "ids of a group, geometry and split": chosen.frame_ids,
-            "frames of a group, geometry and split": chosen.frames,
+            f"ids of {len(chosen):,} such frames": chosen.frame_ids,
+            f"all that is known of {len(narrow):,} frames": narrow.frames,
             "frames with a reader's label": lambda: store.frames(labelled=Task.QUALITY),
             "table of groups and geometries": store.label_counts,
             "agreement of second sources": store.evidence.verdicts,

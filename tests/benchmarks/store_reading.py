@@ -137,10 +137,10 @@ def frame(number: int) -> NewFrame:
     coarse = Image.fromarray(rng.integers(0, 160, (8, 12), np.uint8))
     tissue = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC), np.float32)
     fine = Image.fromarray(
-        rng.rayleigh(60, (height // 2, width // 2)).clip(0, 255).astype(np.uint8)
+        rng.rayleigh(60, (height // 3, width // 3)).clip(0, 255).astype(np.uint8)
     )
     speckle = np.asarray(fine.resize((width, height), Image.Resampling.BICUBIC), np.float32)
-    pixels = (tissue * speckle / 100).clip(0, 255)
+    pixels = (tissue * speckle / 250).clip(0, 255)
     pixels[:, : width // 8] = pixels[:, -width // 8 :] = 0
     token = hashlib.sha256(f"{number}".encode()).hexdigest()[:32]
     return NewFrame(

@@ -1,6 +1,7 @@
 import re
 import stat
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -248,6 +249,62 @@ def test_what_cannot_be_harvested_is_counted_with_its_reason(
     assert harvester.harvest(gone) == {"frames stored": 0, "unreadable": 1}
     labels = harvester.labels(gone)
     assert (labels.geometry, labels.groups) == (Geometry.UNKNOWN, frozenset())
+
+
+def test_a_study_is_harvested_image_by_image_in_order(harvester: Harvester, tmp_path: Path) -> None:
+    broken = instance_of(changed("examples_palette.dcm", tmp_path / "b.dcm", PixelData=b"\0" * 10))
+    images = [
+        _cine(tmp_path / "a.dcm", frames=8),
+        broken,
+        instance_of(pydicom_file("examples_rgb_color.dcm")),
+        _shown(tmp_path / "c.dcm", _still_then_moved()),
+        _cine(tmp_path / "d.dcm", frames=12, StudyInstanceUID="2.25.7"),
+    ]
+    found = list(harvester.harvest_all(images))
+    assert [instance for instance, _ in found] == images
+    assert [counts for _, counts in found] == [
+        {"frames stored": 8},
+        {"frames stored": 0, "undecodable": 1},
+        {"frames stored": 0, "no region": 1},
+        {"frames stored": 1, "duplicate": 1, "near duplicate": 3},
+        {"frames stored": 4, "duplicate": 8},
+    ]
+    assert len(harvester.store.frames()) == 8 + 1 + 4
+
+
+def test_an_image_that_comes_twice_in_a_study_is_stored_once(
+    harvester: Harvester, tmp_path: Path
+) -> None:
+    image = _cine(tmp_path / "a.dcm", frames=3)
+    counts = [counts["frames stored"] for _, counts in harvester.harvest_all([image, image])]
+    assert counts == [3, 0]
+    assert len(harvester.store.frames()) == 3
+
+
+def test_a_harvest_that_is_broken_off_leaves_whole_images_and_goes_on(
+    harvester: Harvester, tmp_path: Path
+) -> None:
+    images = [_cine(tmp_path / f"{n}.dcm", frames=n) for n in (3, 4, 5)]
+    with closing(harvester.harvest_all(images)) as harvested:
+        next(harvested)
+    assert len(harvester.store.frames()) == 3
+    assert sum(counts["frames stored"] for _, counts in harvester.harvest_all(images)) == 2
+    assert len(harvester.store.frames()) == 5
+
+
+def test_words_that_were_erased_during_a_study_are_noted_anew(
+    harvester: Harvester, tmp_path: Path
+) -> None:
+    fields = {"StudyInstanceUID": "2.25.7"}
+    images = [_cine(tmp_path / f"{n}.dcm", frames=2, **fields) for n in range(2)]
+    harvested = harvester.harvest_all(images)
+    next(harvested)
+    harvester.notes.erase(["2.25.7"])
+    assert harvester.notes.descriptions(harvester.label_map) == []
+    next(harvested)
+    harvested.close()
+    [seen] = harvester.notes.descriptions(harvester.label_map)
+    assert seen.description == "US BIOPSY LIVER FOCAL"
 
 
 def test_the_real_files_of_pydicom_give_the_pixels_of_their_regions(harvester: Harvester) -> None:
