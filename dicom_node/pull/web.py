@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from email.message import Message
 from functools import partial
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 import requests
 from dicomweb_client.web import DICOMwebClient
@@ -32,7 +32,11 @@ _IMAGE_KEYS: Final = ("SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID", "Mod
 _ACCEPT: Final = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 _GONE: Final = frozenset({404, 410})
 
+#: What reading JSON of another form comes to.
+_NOT_DICOMWEB: Final = (ValueError, LookupError, TypeError, AttributeError)
+
 _Item: TypeAlias = dict[str, Any]
+_T = TypeVar("_T")
 
 
 class WebPuller:
@@ -61,6 +65,27 @@ class WebPuller:
         DestinationDownError
             When there is no answer, or none that can be read.
         """
+        return self._call(partial(self._studies, span, wanted))
+
+    def images(self, study_instance_uid: str) -> Listing:
+        """Return the instances of a study; raises as `studies`."""
+        return self._call(partial(self._images, study_instance_uid))
+
+    def retrieve(self, study_instance_uid: str, images: Sequence[Image], *, whole: bool) -> None:
+        """Get instances of a study, each in its own request; raises as `studies`."""
+        for image in images:
+            place = f"studies/{study_instance_uid}/series/{image.series_instance_uid}"
+            incoming = self._call(
+                partial(self._get, f"{self._url}/{place}/instances/{image.sop_instance_uid}")
+            )
+            if incoming is not None:
+                self._keep(incoming)
+
+    def close(self) -> None:
+        """Close the session."""
+        self._session.close()
+
+    def _studies(self, span: Span, wanted: Wanted) -> Answer:
         filters = {
             "StudyDate": span.study_date,
             "StudyTime": span.study_time,
@@ -76,8 +101,7 @@ class WebPuller:
         studies = {uid: _study(uid, item) for uid, item in items.items()}
         return Answer(studies=studies, is_whole=is_whole)
 
-    def images(self, study_instance_uid: str) -> Listing:
-        """Return the instances of a study; raises as `studies`."""
+    def _images(self, study_instance_uid: str) -> Listing:
         search = partial(
             self._client.search_for_instances,
             study_instance_uid=study_instance_uid,
@@ -95,20 +119,6 @@ class WebPuller:
         ]
         return Listing(images=images, is_whole=is_whole)
 
-    def retrieve(self, study_instance_uid: str, images: Sequence[Image], *, whole: bool) -> None:
-        """Get instances of a study, each in its own request; raises as `studies`."""
-        for image in images:
-            place = f"studies/{study_instance_uid}/series/{image.series_instance_uid}"
-            incoming = self._call(
-                partial(self._get, f"{self._url}/{place}/instances/{image.sop_instance_uid}")
-            )
-            if incoming is not None:
-                self._keep(incoming)
-
-    def close(self) -> None:
-        """Close the session."""
-        self._session.close()
-
     def _pages(
         self, search: Callable[..., list[_Item]], keyword: str
     ) -> tuple[dict[str, _Item], bool]:
@@ -116,7 +126,7 @@ class WebPuller:
         items: dict[str, _Item] = {}
         while True:
             # what is stored meanwhile moves the pages; the next harvest finds it
-            page = self._call(partial(search, limit=_PAGE, offset=len(items)))
+            page = search(limit=_PAGE, offset=len(items))
             fresh = {uid: item for item in page if is_uid(uid := _text(item, keyword))}
             if not page:
                 return items, True
@@ -124,8 +134,8 @@ class WebPuller:
                 return items, len(page) < _PAGE
             items |= fresh
 
-    def _call(self, function: Callable[[], Any]) -> Any:
-        """Make a request.
+    def _call(self, function: Callable[[], _T]) -> _T:
+        """Make requests.
 
         Neither the words of the library nor those of the server go on: both may quote a patient.
         """
@@ -134,10 +144,10 @@ class WebPuller:
         except requests.HTTPError as exc:
             status = exc.response.status_code
             told = f"answered HTTP {status}; see its log, and what {self._at.name} may do there"
+        except (*_NOT_DICOMWEB, UnreadableError) as exc:
+            told = f"answered what is not DICOMweb ({type(exc).__name__}); check url"
         except requests.RequestException as exc:
             told = f"cannot be reached ({type(exc).__name__}); check archives: {self._at.name}"
-        except (ValueError, LookupError, TypeError, AttributeError, UnreadableError) as exc:
-            told = f"answered what is not DICOMweb ({type(exc).__name__}); check url"
         raise DestinationDownError(f"{self._url} {told}")
 
     def _get(self, url: str) -> Incoming | None:
