@@ -2,6 +2,7 @@
 
 import logging
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -103,7 +104,7 @@ def _wanted(
     )
 
 
-def _pace(settings: PaceSettings, given: dict[str, object]) -> PaceSettings:
+def _pace(settings: PaceSettings, given: Mapping[str, object]) -> PaceSettings:
     configured = {name: getattr(settings, name) for name in PaceSettings.model_fields}
     try:
         return PaceSettings.model_validate(

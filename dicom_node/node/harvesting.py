@@ -169,7 +169,10 @@ def keeper(inbox: Inbox, calling_ae_title: str) -> Keep:
         except OSError:  # of the file that it is read from
             storing.discard()
             raise
-        return storing.finish().code
+        status = storing.finish()
+        if status is statuses.SUCCESS:
+            inbox.pulled.add(1)
+        return status.code
 
     return keep
 

@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 from dicom_node.errors import InboxFullError, UnreadableError
 from dicom_node.header import read_header, text
@@ -114,7 +115,7 @@ def _take(path: Path, shelf: Shelf) -> Fate:
         return Fate.UNREADABLE
 
 
-def _instance(path: Path, file: BinaryIO, meta: FileMeta) -> Incoming:
+def _instance(path: Path, file: BufferedReader, meta: FileMeta) -> Incoming:
     # of the data set: what makes files anonymous often leaves those of the meta information behind
     header = read_header(path, _KEYWORDS)
     sop_class_uid, uid = (text(header, keyword) for keyword in _KEYWORDS)
@@ -128,7 +129,7 @@ def _instance(path: Path, file: BinaryIO, meta: FileMeta) -> Incoming:
     )
 
 
-def _put(file: BinaryIO, incoming: Incoming, offset: int, shelf: Shelf) -> Fate:
+def _put(file: BufferedReader, incoming: Incoming, offset: int, shelf: Shelf) -> Fate:
     uid = incoming.sop_instance_uid
     if uid in shelf.waiting or _is_here(file, offset, uid, shelf.index):
         return Fate.HERE
@@ -142,7 +143,7 @@ def _put(file: BinaryIO, incoming: Incoming, offset: int, shelf: Shelf) -> Fate:
     return Fate.REFUSED if status else Fate.TAKEN
 
 
-def _is_here(file: BinaryIO, offset: int, sop_instance_uid: str, index: Index) -> bool:
+def _is_here(file: BufferedReader, offset: int, sop_instance_uid: str, index: Index) -> bool:
     known = index.find(sop_instance_uid)
     if known is None:
         return False

@@ -1,10 +1,11 @@
 """Let an archive give over the association of the question: C-GET as SCU (PS3.4 C.4.3)."""
 
 from collections.abc import Collection
-from typing import Final
+from typing import Final, cast
 
 from pydicom.dataset import Dataset
 from pynetdicom import build_role, evt
+from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.presentation import PresentationContext, build_context
 
 from dicom_node.config import DimseArchive
@@ -107,7 +108,7 @@ def _contexts(classes: Collection[str]) -> list[PresentationContext]:
 
 
 def _keep_event(event: evt.Event, keep: Keep) -> int:
-    request = event.request
+    request = cast(C_STORE, event.request)
     if request.DataSet is None:
         return _NOT_UNDERSTOOD
     return keep(

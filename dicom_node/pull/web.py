@@ -86,10 +86,10 @@ class WebPuller:
         self._session.close()
 
     def _studies(self, span: Span, wanted: Wanted) -> Answer:
+        # no description: not every server reads "%2A" and "+" as "*" and blank
         filters = {
             "StudyDate": span.study_date,
             "StudyTime": span.study_time,
-            "StudyDescription": wanted.sent_description,
             "ModalitiesInStudy": wanted.modality or "",
         }
         search = partial(
@@ -142,7 +142,7 @@ class WebPuller:
         try:
             return function()
         except requests.HTTPError as exc:
-            status = exc.response.status_code
+            status = 0 if exc.response is None else exc.response.status_code
             told = f"answered HTTP {status}; see its log, and what {self._at.name} may do there"
         except (*_NOT_DICOMWEB, UnreadableError) as exc:
             told = f"answered what is not DICOMweb ({type(exc).__name__}); check url"

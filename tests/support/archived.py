@@ -16,7 +16,7 @@ from pynetdicom import AE, evt
 from dicom_node.config import DimseArchive
 from dicom_node.phantom.study import US_IMAGE
 from dicom_node.pull.count import STUDY_ROOT_FIND
-from tests.support.nodes import send, until
+from tests.support.nodes import until
 
 PATIENT = "PULLED^NOBODY"
 
@@ -92,7 +92,7 @@ def dcmqrscp(
     environment = {**os.environ, "TCP_NODELAY": "1"}
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            [program, "-c", str(folder / "dcmqrscp.cfg"), "--single-process"],
+            [program, "-c", str(folder / "dcmqrscp.cfg"), "--fork"],
             stdout=log,
             stderr=log,
             env=environment,
@@ -107,9 +107,15 @@ def dcmqrscp(
 
 
 def fill(port: int, studies: Sequence[Stored]) -> None:
-    """Store studies in an archive by C-STORE."""
+    """Store studies in the archive ``PACS`` by C-STORE."""
+    ae = AE("TESTER")
+    ae.add_requested_context(US_IMAGE, ExplicitVRLittleEndian)
+    assoc = ae.associate("127.0.0.1", port, ae_title="PACS")
+    assert assoc.is_established
     for study in studies:
-        assert set(send(study.files, port)) == {0x0000}
+        for file in study.files:
+            assert assoc.send_c_store(dcmread(file)).Status == 0x0000
+    assoc.release()
 
 
 @dataclass

@@ -134,7 +134,7 @@ def test_an_archive_that_cuts_its_answers_short_is_asked_by_the_hour(
 def test_killed_in_the_middle_it_goes_on_with_what_lacks(
     needed: tuple[Path, Callable[[], int], Callable[[str], str]],
 ) -> None:
-    studies = [write_study(needed[0] / "files", n, images=2) for n in range(8)]
+    studies = [write_study(needed[0] / "files", n, time=f"{n:02}1500", images=2) for n in range(8)]
     with site(needed, "orthanc-get", studies, LimitFindResults=0) as node:
         slowly = ["--from", "pacs", *JANUARY, "--studies-per-minute", "60"]
         command = [sys.executable, "-m", "dicom_node", "harvest", *slowly]

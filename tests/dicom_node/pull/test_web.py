@@ -21,7 +21,7 @@ from dicom_node.pull.web import WebPuller, parts
 from tests.support.archived import write_study
 
 DAY = Slice(day=date(2024, 1, 2))
-WANTED = Wanted(since=DAY.day, until=DAY.day, modality="US", description="US*")
+WANTED = Wanted(since=DAY.day, until=DAY.day, modality="US", description="US L*")
 
 
 @dataclass
@@ -115,8 +115,8 @@ def test_all_pages_of_a_search_are_asked_for(asking: Asking) -> None:
     query = asking.state.asked[0]
     assert query["StudyDate"] == ["20240102"]
     assert query["ModalitiesInStudy"] == ["US"]
-    assert query["StudyDescription"] == ["US*"]
     assert "StudyTime" not in query
+    assert "StudyDescription" not in query, "servers differ in how they read wild cards"
 
 
 def test_a_server_that_knows_no_offset_may_have_more(asking: Asking) -> None:
