@@ -191,8 +191,10 @@ class Pull:
         """Note what is here, of the studies of which all that came is registered."""
         while self._pending:
             first = self._pending[0]
+            # in this order: what is registered in between is counted
+            is_last = self._is_registered(first.mark)
             missing = self._missing(first.study, first.listing)
-            if missing and not self._is_registered(first.mark):
+            if missing and not is_last:
                 if not wait:
                     return
                 self._await_registered(first.mark)

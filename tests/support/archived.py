@@ -1,6 +1,7 @@
 """Small ultrasound files of many days, and archives on loopback that have them."""
 
 import os
+import ssl
 import subprocess
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -141,7 +142,7 @@ class Answering:
 
 
 @contextmanager
-def answering(port: int) -> Iterator[Answering]:
+def answering(port: int, ssl_context: ssl.SSLContext | None = None) -> Iterator[Answering]:
     """Run an archive that answers C-FIND."""
     state = Answering()
 
@@ -155,7 +156,12 @@ def answering(port: int) -> Iterator[Answering]:
 
     ae = AE("PACS")
     ae.add_supported_context(STUDY_ROOT_FIND)
-    ae.start_server(("127.0.0.1", port), block=False, evt_handlers=[(evt.EVT_C_FIND, find)])
+    ae.start_server(
+        ("127.0.0.1", port),
+        block=False,
+        ssl_context=ssl_context,
+        evt_handlers=[(evt.EVT_C_FIND, find)],
+    )
     try:
         yield state
     finally:

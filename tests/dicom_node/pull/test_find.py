@@ -1,13 +1,16 @@
 from collections.abc import Callable, Iterator
 from datetime import date
+from pathlib import Path
 
 import pytest
 
+from dicom_node.certificates import server_context
 from dicom_node.errors import DestinationDownError
 from dicom_node.pull.asked import Wanted
 from dicom_node.pull.find import Finder
 from dicom_node.pull.slices import Slice
 from tests.support.archived import Answering, answering, archive_at
+from tests.support.certificates import certificates
 
 pytestmark = [
     pytest.mark.dimse,
@@ -78,6 +81,17 @@ def test_an_answer_that_bears_no_uid_is_passed_over(asked: tuple[Answering, Find
     archive, finder = asked
     archive.add("../1.2", "20240102", "090000", "US LIVER")
     assert len(finder.studies(DAY, WANTED).studies) == 4
+
+
+def test_an_archive_is_asked_over_tls(tmp_path: Path, free_port: Callable[[], int]) -> None:
+    port, made = free_port(), certificates(tmp_path)
+    context = server_context(made.settings(1, callers_ca=None))
+    with answering(port, context) as archive:
+        archive.add("1.2.3", "20240102", "090000", "US LIVER")
+        at = archive_at(port).model_copy(update={"tls": made.towards()})
+        finder = Finder(at, calling_ae_title="NODE")
+        assert list(finder.studies(DAY, WANTED).studies) == ["1.2.3"]
+        finder.close()
 
 
 def test_nobody_there_is_said_with_the_key(free_port: Callable[[], int]) -> None:
