@@ -4,6 +4,7 @@ An unknown key, a wrong type or an impossible value is an error that names file,
 cure. Relative paths are relative to the file they stand in.
 """
 
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,6 +12,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, Field, StringConstraints, ValidationError
 
+from dicom_node.archives import AnyArchive, DicomwebArchive, DimseArchive
 from dicom_node.destinations import (
     KINDS,
     AETitle,
@@ -25,12 +27,15 @@ from dicom_node.destinations import (
 from dicom_node.errors import ConfigError
 
 __all__ = [
+    "AnyArchive",
     "AnyDestination",
     "Caller",
     "Config",
     "CountAt",
     "Destination",
+    "DicomwebArchive",
     "DicomwebDestination",
+    "DimseArchive",
     "HarvestSettings",
     "InferSettings",
     "NodeSettings",
@@ -193,6 +198,8 @@ class Config(Section):
     harvest: HarvestSettings = HarvestSettings()
     infer: InferSettings = InferSettings()
     destinations: tuple[AnyDestination, ...] = Field(default=(), strict=False)
+    #: from where ``dicom-node harvest`` pulls
+    archives: tuple[AnyArchive, ...] = Field(default=(), strict=False)
     #: null = neither metrics nor health are served
     web: WebSettings | None = None
     #: null = SQLite under node.data; postgresql://... for the jobs of several machines
@@ -228,7 +235,8 @@ def load(path: Path) -> Config:
         config = Config.model_validate(values)
     except ValidationError as exc:
         raise ConfigError("\n".join(_faults(exc, path, tree))) from None
-    _check_destinations(config, path)
+    _check_peers("destinations", config.destinations, path)
+    _check_peers("archives", config.archives, path)
     _check_ports(config, path)
     _check_model_server(config.infer, path)
     return _absolute(config, path.resolve().parent)
@@ -273,7 +281,7 @@ def _faults(error: ValidationError, path: Path, tree: yaml.Node | None) -> list[
 
 def _place(loc: tuple[int | str, ...]) -> tuple[int | str, ...]:
     """Return where a fault is in the file: pydantic names the kind of a destination, too."""
-    is_in_one = loc[:1] == ("destinations",) and len(loc) > 2
+    is_in_one = loc[:1] in (("destinations",), ("archives",)) and len(loc) > 2
     return loc[:2] + loc[3:] if is_in_one else loc
 
 
@@ -297,8 +305,11 @@ def _line(node: yaml.Node | None, loc: tuple[int | str, ...]) -> int:
 
 def _known_keys(loc: tuple[int | str, ...]) -> list[str]:
     model: type[BaseModel] = Config
-    if "destinations" in loc and loc[-1] == "tls":
+    if {"destinations", "archives"} & set(loc[:1]) and loc[-1] == "tls":
         return sorted(DestinationTls.model_fields)
+    if loc[:1] == ("archives",):
+        kinds: dict[str, type[BaseModel]] = {"dimse": DimseArchive, "dicomweb": DicomwebArchive}
+        return sorted(kinds[str(loc[2])].model_fields)
     nested: dict[str, type[BaseModel]] = {
         "node": NodeSettings,
         "study": StudySettings,
@@ -317,17 +328,17 @@ def _known_keys(loc: tuple[int | str, ...]) -> list[str]:
     return sorted(model.model_fields)
 
 
-def _check_destinations(config: Config, path: Path) -> None:
-    names = [destination.name for destination in config.destinations]
+def _check_peers(key: str, peers: Sequence[AnyDestination | AnyArchive], path: Path) -> None:
+    names = [peer.name for peer in peers]
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(
-                f"{path}: destinations: {name!r} stands {names.count(name)} times; "
-                "give each destination its own name"
+                f"{path}: {key}: {name!r} stands {names.count(name)} times; "
+                f"give each {key.removesuffix('s')} its own name"
             )
-    for destination in config.destinations:
-        if destination.fault:
-            raise ConfigError(f"{path}: destinations: {destination.name}: {destination.fault}")
+    for peer in peers:
+        if peer.fault:
+            raise ConfigError(f"{path}: {key}: {peer.name}: {peer.fault}")
 
 
 def _check_ports(config: Config, path: Path) -> None:
@@ -377,6 +388,7 @@ def _absolute(config: Config, base: Path) -> Config:
             "node": config.node.model_copy(update={"data": base / config.node.data, "tls": tls}),
             "bundles": None if config.bundles is None else base / config.bundles,
             "destinations": tuple(one.rooted(base) for one in config.destinations),
+            "archives": tuple(one.rooted(base) for one in config.archives),
             "infer": config.infer.model_copy(
                 update={"ca": config.infer.ca and base / config.infer.ca}
             ),

@@ -39,6 +39,45 @@ class DestinationTls(Section):
     #: false: any certificate of these authorities will do, whatever name it bears
     check_server_name: bool = True
 
+    @property
+    def fault(self) -> str:
+        """What does not go together, "" when all does."""
+        if (self.certificate is None) != (self.key is None):
+            return "tls: certificate and key belong together; give both, or none"
+        return ""
+
+
+class WebPeer(Section):
+    """A server that speaks DICOMweb (PS3.18), and as whom it is asked."""
+
+    #: what ``/studies`` is added to
+    url: Annotated[str, StringConstraints(pattern=r"^https?://[^\s/@?#]+(/[^\s@?#]*)?$")]
+    #: file of one line: the bearer token
+    token_file: Path | None = Field(default=None, strict=False)
+    #: basic authentication: a name, and a file of one line with the password
+    user: str | None = None
+    password_file: Path | None = Field(default=None, strict=False)
+    #: PEM file of the authorities that sign the server's certificate; null = those of the library
+    ca: Path | None = Field(default=None, strict=False)
+
+    @property
+    def address(self) -> str:
+        """Where it is."""
+        return self.url
+
+    @property
+    def fault(self) -> str:
+        """What does not go together, "" when all does."""
+        if (self.user is None) != (self.password_file is None):
+            return "user and password_file belong together; give both, or none"
+        if self.token_file is not None and self.user is not None:
+            return "token_file and user exclude each other; keep one"
+        return ""
+
+    def rooted(self, folder: Path) -> Self:
+        """Return the same with its files' paths below `folder`, where they are relative."""
+        return rooted(self, folder)
+
 
 class _AnyDestination(Section):
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,32}$")]
@@ -74,46 +113,17 @@ class Destination(_AnyDestination):
     @property
     def fault(self) -> str:
         """What does not go together, "" when all does."""
-        if self.tls is not None and (self.tls.certificate is None) != (self.tls.key is None):
-            return "tls: certificate and key belong together; give both, or none"
-        return ""
+        return "" if self.tls is None else self.tls.fault
 
     def rooted(self, folder: Path) -> Self:
         """Return the same with its files' paths below `folder`, where they are relative."""
-        return self.model_copy(update={"tls": self.tls and _rooted(self.tls, folder)})
+        return self.model_copy(update={"tls": self.tls and rooted(self.tls, folder)})
 
 
-class DicomwebDestination(_AnyDestination):
+class DicomwebDestination(_AnyDestination, WebPeer):
     """A server that takes STOW-RS (PS3.18 10.5)."""
 
     kind: Literal["dicomweb"]
-    #: what ``/studies`` is added to
-    url: Annotated[str, StringConstraints(pattern=r"^https?://[^\s/@?#]+(/[^\s@?#]*)?$")]
-    #: file of one line: the bearer token
-    token_file: Path | None = Field(default=None, strict=False)
-    #: basic authentication: a name, and a file of one line with the password
-    user: str | None = None
-    password_file: Path | None = Field(default=None, strict=False)
-    #: PEM file of the authorities that sign the server's certificate; null = those of the library
-    ca: Path | None = Field(default=None, strict=False)
-
-    @property
-    def address(self) -> str:
-        """Where it is."""
-        return self.url
-
-    @property
-    def fault(self) -> str:
-        """What does not go together, "" when all does."""
-        if (self.user is None) != (self.password_file is None):
-            return "user and password_file belong together; give both, or none"
-        if self.token_file is not None and self.user is not None:
-            return "token_file and user exclude each other; keep one"
-        return ""
-
-    def rooted(self, folder: Path) -> Self:
-        """Return the same with its files' paths below `folder`, where they are relative."""
-        return _rooted(self, folder)
 
 
 KINDS: Final = ("dimse", "dicomweb")
@@ -133,6 +143,7 @@ AnyDestination: TypeAlias = Annotated[
 _SectionT = TypeVar("_SectionT", bound=Section)
 
 
-def _rooted(section: _SectionT, folder: Path) -> _SectionT:
+def rooted(section: _SectionT, folder: Path) -> _SectionT:
+    """Return a section with its files' paths below `folder`, where they are relative."""
     files = {name: folder / value for name, value in section if isinstance(value, Path)}
     return section.model_copy(update=files)

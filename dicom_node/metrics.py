@@ -1,18 +1,19 @@
 """What the node counts, so that an engineer can see whether anything is lost.
 
-Every object that a peer began to send ends in exactly one place. When the node is at rest::
+Every object that a peer began to send, or that was pulled, ends in exactly one place. When the node
+is at rest::
 
-    received + adopted = kept (new, duplicate) + quarantined + refused + aborted
+    received + adopted + pulled = kept (new, duplicate) + quarantined + refused + aborted
                          + waiting in the inbox
 
 ``received``, ``refused`` and ``aborted`` are counted by the receivers as transfers end (and by the
 supervisor, for what a dead receiver left unfinished); ``kept`` and ``quarantined`` by the worker as
 files leave the waiting line: the two sides check each other. ``adopted`` is what lay in the inbox
-already when the node started. Counts begin at zero with the node and survive the death of a child:
-they stand in memory that belongs to the supervisor, a `Page` for each child. (Prometheus' own files
-for several processes are sparse and memory-mapped: on a full disk the first new number would kill
-its process with SIGBUS.) A child that is killed within the microseconds between a step and its
-count costs a difference of one.
+already when the node started; ``pulled`` is what ``dicom-node harvest`` put there since.
+Counts begin at zero with the node and survive the death of a child: they stand in memory that
+belongs to the supervisor, a `Page` for each child. (Prometheus' own files for several processes are
+sparse and memory-mapped: on a full disk the first new number would kill its process with SIGBUS.) A
+child that is killed within the microseconds between a step and its count costs a difference of one.
 
 The series are fixed when the node starts: a label takes its values from the table below or from the
 configuration, anything else counts as ``other``. No peer can make them grow, and none names a

@@ -7,20 +7,20 @@ import requests
 from requests.auth import HTTPBasicAuth
 
 from dicom_node.certificates import why
-from dicom_node.destinations import DicomwebDestination
+from dicom_node.destinations import WebPeer
 from dicom_node.errors import ConfigError
 
 
-def open_session(destination: DicomwebDestination) -> requests.Session:
+def open_session(peer: WebPeer) -> requests.Session:
     """Open a session; what stands in the environment or in ~/.netrc counts for nothing.
 
     Raises
     ------
     ConfigError
-        When a file of the destination cannot be used.
+        When a file of the peer cannot be used.
     """
-    credentials = _Credentials(destination)
-    verify = True if destination.ca is None else _authorities(destination.ca)
+    credentials = _Credentials(peer)
+    verify = True if peer.ca is None else _authorities(peer.ca)
     session = requests.Session()
     session.trust_env = False
     session.max_redirects = 0  # a redirected POST becomes a GET, which stores nothing
@@ -31,13 +31,13 @@ def open_session(destination: DicomwebDestination) -> requests.Session:
 class _Credentials:
     """Shows the token or the password, as the files hold them now."""
 
-    def __init__(self, destination: DicomwebDestination) -> None:
+    def __init__(self, peer: WebPeer) -> None:
         self._token, self._basic = "", None
-        if destination.token_file is not None:
-            self._token = _secret(destination.token_file, "token_file")
-        elif destination.user is not None and destination.password_file is not None:
-            password = _secret(destination.password_file, "password_file")
-            self._basic = HTTPBasicAuth(destination.user.encode(), password.encode())
+        if peer.token_file is not None:
+            self._token = _secret(peer.token_file, "token_file")
+        elif peer.user is not None and peer.password_file is not None:
+            password = _secret(peer.password_file, "password_file")
+            self._basic = HTTPBasicAuth(peer.user.encode(), password.encode())
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         # the library's Host lacks the port

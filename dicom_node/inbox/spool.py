@@ -7,6 +7,7 @@
     kept/<2 hex digits>/  in the index
     quarantine/           not usable; <file id>.json beside it says why
     bytes                 how much the three hold, shared by the processes
+    pulled                how many files ``dicom-node harvest`` put here, shared in the same way
 
 A file is named by the node's own id, never by a UID. It holds a PS3.10 file: preamble, File Meta
 Information, then the data set exactly as it was sent.
@@ -68,6 +69,8 @@ class Inbox:
         self.disk.sync_folder(folder)
         #: the waiting files, for the one caller that registers them
         self.line = Line(self._new)
+        #: how many files were put here that no receiver counts
+        self.pulled = Meter(folder / "pulled")
         self._meter = Meter(folder / "bytes")
         if self._meter.is_new:
             self.recount()

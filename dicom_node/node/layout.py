@@ -39,6 +39,11 @@ class Layout:
         return self.data / "results"
 
     @property
+    def pulls(self) -> Path:
+        """Which studies of an archive are here whole."""
+        return self.data / "pull.db"
+
+    @property
     def store(self) -> Path:
         """The de-identified weak-label store."""
         return self.data / STORE

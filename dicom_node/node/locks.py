@@ -25,6 +25,19 @@ def owned(data: Path) -> Iterator[None]:
         yield
 
 
+def is_owned(data: Path) -> bool:
+    """Whether a node runs on the data folder."""
+    try:
+        with (data / "node.lock").open("rb") as file:
+            # shared, and let go at once: several may look
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
 @contextmanager
 def locked(path: Path, *, wait_for_it: bool) -> Iterator[None]:
     """Hold a lock file; the kernel releases it when its owner dies."""

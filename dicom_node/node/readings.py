@@ -18,6 +18,11 @@ WAITING: Final = Metric(
     name="inbox_waiting", kind=Kind.GAUGE, help="files that wait to be registered"
 )
 IN_FLIGHT: Final = Metric(name="in_flight", kind=Kind.GAUGE, help="transfers that are going on")
+PULLED: Final = Metric(
+    name="pulled",
+    kind=Kind.COUNTER,
+    help="files that dicom-node harvest put into the inbox itself; C-MOVE counts as received",
+)
 INBOX_BYTES: Final = Metric(name="inbox_bytes", kind=Kind.GAUGE, help="what the inbox holds")
 DISK_FREE: Final = Metric(
     name="disk_free_bytes", kind=Kind.GAUGE, help="free on the disk of node.data"
@@ -46,6 +51,7 @@ CERTIFICATE: Final = Metric(
 READINGS: Final = (
     WAITING,
     IN_FLIGHT,
+    PULLED,
     INBOX_BYTES,
     DISK_FREE,
     READY,
@@ -74,9 +80,12 @@ def readings(
     def each(number: Callable[[Child], float]) -> Callable[[], _Rows]:
         return lambda: [((child.name,), number(child)) for child in children]
 
+    # what was pulled before the node started is among what it adopted
+    before = inbox.pulled.read()
     return [
         Reading(metric=WAITING, read=lambda: [((), len(inbox.waiting()))]),
         Reading(metric=IN_FLIGHT, read=lambda: [((), inbox.unfinished)]),
+        Reading(metric=PULLED, read=lambda: [((), inbox.pulled.read() - before)]),
         Reading(metric=INBOX_BYTES, read=lambda: [((), inbox.size_bytes)]),
         Reading(metric=DISK_FREE, read=lambda: [((), shutil.disk_usage(inbox.folder).free)]),
         Reading(metric=READY, read=each(lambda child: child.is_ready)),

@@ -11,7 +11,7 @@ from pynetdicom.presentation import build_context
 from dicom_node.config import FetchFrom
 from dicom_node.errors import DestinationDownError
 from dicom_node.header import BROKEN_BYTES
-from dicom_node.requestor import associate
+from dicom_node.requestor import Peer, associate
 
 #: Study Root Query/Retrieve Information Model - MOVE
 STUDY_ROOT_MOVE: Final = "1.2.840.10008.5.1.4.1.2.2.2"
@@ -58,15 +58,42 @@ def move_study(
     DestinationDownError
         When the PACS does not answer, does not know the destination, or gives up.
     """
+    query = Dataset()
+    query.QueryRetrieveLevel = "STUDY"
+    query.StudyInstanceUID = study_instance_uid
     assoc = associate(at, [build_context(STUDY_ROOT_MOVE)], calling_ae_title=calling_ae_title)
+    return move(assoc, query, at, to_ae_title=to_ae_title, key="study.fetch_from")
+
+
+def move(assoc: Association, query: Dataset, at: Peer, *, to_ae_title: str, key: str) -> Moved:
+    """Let a PACS send what a query names, over an association that is released then.
+
+    Parameters
+    ----------
+    assoc : Association
+        As it was asked for; it may not have come to be.
+    query : Dataset
+        The Identifier (PS3.4 C.4.2.1.4).
+    at : Peer
+        The PACS.
+    to_ae_title : str
+        Move Destination (0000,0600).
+    key : str
+        Of the configuration, that names the PACS.
+
+    Raises
+    ------
+    DestinationDownError
+        As `move_study`.
+    """
     try:
         if not assoc.is_established or not assoc.accepted_contexts:
             raise DestinationDownError(
                 f"{at.ae_title} at {at.host}:{at.port} takes no C-MOVE association: check "
-                "study.fetch_from, and that the PACS knows this node's AE title"
+                f"{key}, and that the PACS knows this node's AE title"
             )
         last = Dataset()
-        for status in _answers(assoc, study_instance_uid, to_ae_title):
+        for status in _answers(assoc, query, to_ae_title):
             last = status
         return _moved(last, at, to_ae_title)
     finally:
@@ -74,11 +101,8 @@ def move_study(
             assoc.release()
 
 
-def _answers(assoc: Association, study_instance_uid: str, to_ae_title: str) -> Iterator[Dataset]:
+def _answers(assoc: Association, query: Dataset, to_ae_title: str) -> Iterator[Dataset]:
     """Yield the C-MOVE responses; the last one is not pending."""
-    query = Dataset()
-    query.QueryRetrieveLevel = "STUDY"
-    query.StudyInstanceUID = study_instance_uid
     try:
         for status, _ in assoc.send_c_move(query, to_ae_title, STUDY_ROOT_MOVE):
             if "Status" not in status:
@@ -88,7 +112,7 @@ def _answers(assoc: Association, study_instance_uid: str, to_ae_title: str) -> I
         raise DestinationDownError("the PACS dropped the association") from None
 
 
-def _moved(last: Dataset, at: FetchFrom, to_ae_title: str) -> Moved:
+def _moved(last: Dataset, at: Peer, to_ae_title: str) -> Moved:
     status = last.get("Status")
     if status == _UNKNOWN_DESTINATION:
         raise DestinationDownError(

@@ -106,14 +106,16 @@ def orthanc(
     web_user: str = "",
     plugins: Sequence[Path] = (),
     others: Mapping[str, int] | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> Iterator[Orthanc]:
     """Run Orthanc with its data under `folder`.
 
-    With DICOMweb for `web_user` (name:password); `others` are more nodes, by AE title.
+    With DICOMweb for `web_user` (name:password); `others` are more nodes, by AE title; `settings`
+    go into its configuration.
     """
     running = Orthanc(dicom_port=free_port(), http_port=free_port(), credentials=web_user)
     folder.mkdir(parents=True, exist_ok=True)
-    settings = {
+    written = {
         "Name": "PACS",
         "StorageDirectory": str(folder / "db"),
         "IndexDirectory": str(folder / "db"),
@@ -141,12 +143,12 @@ def orthanc(
     }
     if web_user:
         name, password = web_user.split(":")
-        settings |= {
+        written |= {
             "Plugins": [DICOMWEB],
             "AuthenticationEnabled": True,
             "RegisteredUsers": {name: password},
         }
-    (folder / "orthanc.json").write_text(json.dumps(settings))
+    (folder / "orthanc.json").write_text(json.dumps(written | dict(settings or {})))
     # DCMTK leaves Nagle on: without this each C-STORE waits 44 ms
     environment = {**os.environ, "TCP_NODELAY": "1"}
     with (folder / "log").open("wb") as log:

@@ -50,7 +50,7 @@ def total(numbers: dict[str, float], name: str) -> float:
 
 def imbalance(numbers: dict[str, float]) -> float:
     """Return what came less what became of it; see `dicom_node.metrics`."""
-    came = ("received_total", "adopted_total")
+    came = ("received_total", "adopted_total", "pulled_total")
     ended = ("kept_total", "quarantined_total", "refused_total", "aborted_total")
     return sum(total(numbers, name) for name in came) - sum(
         total(numbers, name) for name in (*ended, "inbox_waiting")

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from dicom_node.errors import ConfigError
-from dicom_node.node.locks import locked, owned
+from dicom_node.node.locks import is_owned, locked, owned
 
 
 def test_a_data_folder_has_one_owner(tmp_path: Path) -> None:
@@ -35,3 +35,10 @@ def test_a_lock_is_free_when_its_owner_died(tmp_path: Path) -> None:
     os.waitpid(child, 0)
     with locked(tmp_path / "lock", wait_for_it=False):
         pass
+
+
+def test_whether_a_folder_has_an_owner_is_seen_without_becoming_it(tmp_path: Path) -> None:
+    assert not is_owned(tmp_path)
+    with owned(tmp_path):
+        assert is_owned(tmp_path)
+    assert not is_owned(tmp_path)
