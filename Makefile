@@ -5,14 +5,19 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 KILLS ?= 200
 SEED ?= 0
+# where it is set, each process of a node compiles the whole program at its start
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test viewers torture torture-delivery check format clean bench-ingest bench-growth bench-train bench-serve bench-store bench-docs results
 
 demo: $(READY) ## receive, harvest, train, serve and deliver, in demo/
 	$(BIN)/dicom-node demo --folder demo
 
-test: $(READY) ## every test that this machine can run
-	$(BIN)/python -m pytest
+test: $(READY) ## every test that this machine can run: those that only compute side by side, then the others in turn
+	@failed=0; \
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m beside --numprocesses logical --maxprocesses 8 --dist worksteal || failed=1; \
+	$(BIN)/python -m pytest -m "not beside" || failed=1; \
+	exit $$failed
 
 viewers: $(READY) ## results in OHIF (fetched by npm, 50 MB), dcmqi and DCMTK; pictures in build/viewers
 	$(BIN)/python -m tests.support.ohif

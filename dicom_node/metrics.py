@@ -9,11 +9,13 @@ is at rest::
 ``received``, ``refused`` and ``aborted`` are counted by the receivers as transfers end (and by the
 supervisor, for what a dead receiver left unfinished); ``kept`` and ``quarantined`` by the worker as
 files leave the waiting line: the two sides check each other. ``adopted`` is what lay in the inbox
-already when the node started; ``pulled`` is what ``dicom-node harvest`` put there since.
-Counts begin at zero with the node and survive the death of a child: they stand in memory that
-belongs to the supervisor, a `Page` for each child. (Prometheus' own files for several processes are
-sparse and memory-mapped: on a full disk the first new number would kill its process with SIGBUS.) A
-child that is killed within the microseconds between a step and its count costs a difference of one.
+already when the node started; ``pulled`` is what ``dicom-node harvest`` put there since. Counts begin
+at zero with the node and survive the death of a child: they stand in memory that belongs to the
+supervisor, a `Page` for each child. (Prometheus' own files for several processes are sparse and
+memory-mapped: on a full disk the first new number would kill its process with SIGBUS.) A receiver
+that is killed between the count of a transfer and the rename of its file leaves a mark
+(`Page.add_and`) that tells the supervisor whether it was counted. A child that is killed within the
+microseconds between another step and its count costs a difference of one.
 
 The series are fixed when the node starts: a label takes its values from the table below or from the
 configuration, anything else counts as ``other``. No peer can make them grow, and none names a
@@ -28,6 +30,7 @@ from enum import StrEnum
 from functools import cache
 from itertools import product
 from typing import Any, Final
+from zlib import crc32
 
 #: Where a label's value goes that is none of those expected.
 OTHER: Final = "other"
@@ -202,6 +205,8 @@ METRICS: Final = (
 )
 
 _Key = tuple[str, ...]
+#: Behind the metrics of a page: a number before its last `Page.add_and`, and the mark of the file.
+_MARK_LENGTH: Final = 2
 
 
 class Page:
@@ -220,7 +225,8 @@ class Page:
     ) -> None:
         self._destinations = tuple(destinations)
         self._places, length = _layout(self._destinations)
-        self._memory = array("d", bytes(8 * length)) if memory is None else memory
+        self._memory = array("d", bytes(8 * (length + _MARK_LENGTH))) if memory is None else memory
+        self._before, self._mark = length, length + 1
         self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[Callable[..., "Page"], tuple[Any, ...]]:
@@ -231,6 +237,23 @@ class Page:
         place = self._place(metric, labels)
         with self._lock:
             self._memory[place] += by
+
+    def add_and(self, metric: Metric, file_id: str, step: Callable[[], None]) -> None:
+        """Count, and take a step of a file from which no kill shall part the count.
+
+        Nothing else is counted meanwhile: what stands before and after tells whether it was.
+        """
+        place = self._place(metric, ())
+        with self._lock:
+            self._memory[self._before] = self._memory[place]
+            self._memory[self._mark] = _mark_of(file_id)
+            self._memory[place] += 1
+            step()
+
+    def has_counted(self, metric: Metric, file_id: str) -> bool:
+        """Whether a process that died over the step of this file had counted it."""
+        is_this = self._memory[self._mark] == _mark_of(file_id)
+        return is_this and self._memory[self._place(metric, ())] > self._memory[self._before]
 
     def set(self, metric: Metric, value: float, *labels: str) -> None:
         """Set a gauge."""
@@ -282,7 +305,7 @@ class Page:
 
 def size(destinations: Iterable[str]) -> int:
     """Return how many numbers a page has."""
-    return _layout(tuple(destinations))[1]
+    return _layout(tuple(destinations))[1] + _MARK_LENGTH
 
 
 def use(page: Page) -> None:
@@ -303,6 +326,10 @@ def count(metric: Metric, *labels: str, by: float = 1.0) -> None:
 
 
 _current: list[Page] = []
+
+
+def _mark_of(file_id: str) -> float:
+    return 1.0 + crc32(file_id.encode())  # 0 is no file
 
 
 @cache

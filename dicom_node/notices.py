@@ -96,7 +96,7 @@ class Notices:
         int
             How many files were removed.
         """
-        return leftovers.sweep(self._tmp)
+        return len(leftovers.sweep(self._tmp))
 
     def __len__(self) -> int:
         return len(file_ids(self._new, _SUFFIX))

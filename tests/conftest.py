@@ -13,6 +13,7 @@ from pynetdicom.transport import AssociationSocket
 from dicom_node import metrics
 from dicom_node.demo.ports import free_port as find_port
 from tests.support.postgres import postgres
+from tests.support.turns import mark_beside
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -30,6 +31,12 @@ PACKAGE_OF = {
     "strace": "strace",
     "openssl": "openssl",
 }
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # before -m is looked at
+    mark_beside(items)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -19,17 +19,17 @@ def create_locked(disk: Disk, path: Path) -> BinaryIO:
         file.close()
 
 
-def sweep(folder: Path) -> int:
+def sweep(folder: Path) -> list[str]:
     """Remove what dead writers left in a folder; safe while others write.
 
     What cannot be removed stays, and stops nobody: it was never acknowledged.
 
     Returns
     -------
-    int
-        How many files were removed.
+    list of str
+        Ids of the files that were removed.
     """
-    return sum(_remove_if_unlocked(path) for path in folder.iterdir())
+    return [path.stem for path in folder.iterdir() if _remove_if_unlocked(path)]
 
 
 def _remove_if_unlocked(path: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -72,15 +73,15 @@ class Part:
         self.size_bytes += len(data)
         return len(data)
 
-    def commit(self, before_rename: Callable[[], None] | None = None) -> Path:
+    def commit(self, renaming: Callable[[Callable[[], None]], None] | None = None) -> Path:
         """Make the file durable: when this returns it survives a power cut.
 
         Write, fsync the file, rename it into ``new/``, fsync the folder.
 
         Parameters
         ----------
-        before_rename : callable, optional
-            Called with nothing between it and the rename, so that a kill can hardly part them.
+        renaming : callable, optional
+            Called with the rename, which it does.
 
         Raises
         ------
@@ -88,13 +89,12 @@ class Part:
             When the disk refuses; nothing of the file is left then.
         """
         disk, file = self._disk, self._open_file()
+        rename = partial(disk.rename, self._path, self._target)
         try:
             with disk_errors():
                 file.flush()
                 disk.sync(file)
-                if before_rename is not None:
-                    before_rename()
-                disk.rename(self._path, self._target)
+                rename() if renaming is None else renaming(rename)
                 disk.sync_folder(self._target.parent)
         except TemporaryError:
             self._target.unlink(missing_ok=True)

@@ -239,6 +239,10 @@ class Inbox:
         int
             How many files were removed.
         """
+        return len(self.sweep_ids())
+
+    def sweep_ids(self) -> list[str]:
+        """Do as `sweep` does; return the ids of the files that were removed."""
         return leftovers.sweep(self._tmp)
 
     def recount(self) -> int:

@@ -78,7 +78,7 @@ def _supervise(
         while not stop.wait(0.1):
             worker.watch()
             if [receiver for receiver in receivers if receiver.watch()]:
-                settle(inbox, own)
+                settle(inbox, own, [receiver.page for receiver in receivers])
             if not announced and all(child.is_ready for child in children):
                 _announce(config)
                 announced = True

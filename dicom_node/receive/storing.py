@@ -6,7 +6,9 @@ how the bytes came.
 """
 
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from pynetdicom import PYNETDICOM_IMPLEMENTATION_UID
 
@@ -68,7 +70,7 @@ class Storing:
             self._give_up(_refused(statuses.CANNOT_UNDERSTAND))
         if self._part is not None:
             try:
-                self._part.commit(before_rename=self._count)
+                self._part.commit(renaming=partial(self._count_and, self._part.file_id))
             except TemporaryError as exc:
                 self._give_up(exc)
             else:
@@ -99,6 +101,10 @@ class Storing:
         if not self._is_counted:
             self._is_counted = True
             metrics.count(metrics.RECEIVED)
+
+    def _count_and(self, file_id: str, rename: Callable[[], None]) -> None:
+        self._is_counted = True
+        metrics.page().add_and(metrics.RECEIVED, file_id, rename)
 
     def _drop(self) -> bool:
         part, self._part = self._part, None

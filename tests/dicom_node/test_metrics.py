@@ -113,3 +113,34 @@ def test_no_disk_is_needed_to_count(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     page = Page()
     page.add(metrics.RECEIVED)
     assert not list(tmp_path.iterdir())
+
+
+def _die_before_the_step(page: Page, file_id: str) -> None:
+    page.add_and(metrics.RECEIVED, "1" * 24, lambda: None)
+    page.add(metrics.RECEIVED)
+    page.add_and(metrics.RECEIVED, file_id, lambda: os.kill(os.getpid(), signal.SIGKILL))
+
+
+def test_a_page_tells_what_was_counted_when_its_process_died_over_the_step() -> None:
+    page, file_id = shared_page(), "2" * 24
+    assert not page.has_counted(metrics.RECEIVED, file_id)
+    child = multiprocessing.get_context("spawn").Process(
+        target=_die_before_the_step, args=(page, file_id)
+    )
+    child.start()
+    child.join(60)
+    assert child.exitcode == -signal.SIGKILL
+    assert page.get(metrics.RECEIVED) == 3
+    assert page.has_counted(metrics.RECEIVED, file_id)
+    assert not page.has_counted(metrics.RECEIVED, "1" * 24)
+
+
+def test_a_step_that_fails_was_counted_and_keeps_no_other_from_counting() -> None:
+    def fail() -> None:
+        raise OSError(5, "Input/output error")
+
+    page = Page()
+    with pytest.raises(OSError, match="Input/output error"):
+        page.add_and(metrics.RECEIVED, "2" * 24, fail)
+    page.add(metrics.RECEIVED)
+    assert page.get(metrics.RECEIVED) == 2

@@ -32,9 +32,15 @@ def pacs(
     ae_title: str = "PACS",
     transfer_syntaxes: Sequence[str] = (ExplicitVRLittleEndian,),
     ssl_context: ssl.SSLContext | None = None,
+    acse_timeout_s: float = 30.0,
 ) -> Iterator[Pacs]:
-    """Run a storage SCP that accepts these SOP classes, each in these transfer syntaxes."""
+    """Run a storage SCP that accepts these SOP classes, each in these transfer syntaxes.
+
+    A connection on which nobody asks for an association, or that hung up, stands so long as
+    `acse_timeout_s` says.
+    """
     ae = AE(ae_title=ae_title)
+    ae.acse_timeout = acse_timeout_s
     ae.require_called_aet = True
     for sop_class in (*sop_classes, "1.2.840.10008.1.1"):
         ae.add_supported_context(sop_class, list(transfer_syntaxes))

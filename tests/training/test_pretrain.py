@@ -272,6 +272,7 @@ def test_one_patient_alone_is_refused(fabric: Fabric, tmp_path: Path) -> None:
         pretrain(settings("ce"), opened, fabric, run=tmp_path / "run")
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_a_pretraining_that_was_killed_ends_with_the_weights_of_one_that_was_not(

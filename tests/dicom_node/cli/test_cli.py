@@ -252,6 +252,7 @@ def test_a_model_server_that_is_not_there_is_said_with_every_bundle_that_waits_f
     assert "no answer" in single.stderr
 
 
+@pytest.mark.alone
 def test_one_bundle_is_tried_on_the_model_server(site: Path) -> None:
     pytest.importorskip("onnx", reason="needs the train group: make test installs it")
     from tests.support.bundles import write_bundle  # noqa: PLC0415

@@ -24,6 +24,9 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:unclosed <s:ResourceWarning"),
 ]
 
+#: The peer waits no longer for an association where its certificate alone was looked at.
+SOON_S = 5.0
+
 
 @pytest.fixture
 def made(tmp_path: Path) -> Certificates:
@@ -96,7 +99,9 @@ def test_a_destination_that_knows_no_more_than_tls_1_2_is_named_where_1_3_is_ask
 def test_a_destination_that_wants_a_certificate_of_the_node_is_understood(
     tmp_path: Path, free_port: Callable[[], int], made: Certificates
 ) -> None:
-    with pacs(free_port(), SEG, ssl_context=serving(made, asks=True)) as peer:
+    with pacs(
+        free_port(), SEG, ssl_context=serving(made, asks=True), acse_timeout_s=SOON_S
+    ) as peer:
         outcome = sent(secured(peer, made), tmp_path)
         until(peer.is_idle)
     assert outcome.verdict is Verdict.TEMPORARY
@@ -116,7 +121,9 @@ def test_check_says_how_long_the_certificates_are_good(
     free_port: Callable[[], int], made: Certificates
 ) -> None:
     def look(ends: datetime) -> tuple[str, str]:
-        with pacs(free_port(), SEG, ssl_context=serving(made, asks=True)) as peer:
+        with pacs(
+            free_port(), SEG, ssl_context=serving(made, asks=True), acse_timeout_s=SOON_S
+        ) as peer:
             tls = made.with_client(ends=ends)
             asked = peer.destination.model_copy(update={"tls": tls, "send": ("seg",)})
             [(_, fault, found)] = destinations(Config(destinations=(asked,)))

@@ -1,4 +1,6 @@
+import multiprocessing
 import socket
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
@@ -32,3 +34,27 @@ def test_a_port_in_use_is_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(ports, "_given", set())
         with pytest.raises(OSError, match=f"no free port from {port} to {port}"):
             free_port()
+
+
+def take_and_hold(given: Connection, port: int) -> None:
+    ports._PORTS = range(port, port + 1)  # type: ignore[misc]
+    given.send(free_port())
+    given.recv()
+
+
+def test_a_port_that_another_process_got_is_not_given_as_long_as_that_lives(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    context = multiprocessing.get_context("spawn")
+    given, theirs = context.Pipe()
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        port = found.getsockname()[1]  # none of those that were given here
+    other = context.Process(target=take_and_hold, args=(theirs, port))
+    other.start()
+    assert given.recv() == port
+    monkeypatch.setattr(ports, "_PORTS", range(port, port + 1))
+    with pytest.raises(OSError, match=f"no free port from {port} to {port}"):
+        free_port()
+    given.send("enough")
+    other.join(30)
+    assert free_port() == port

@@ -59,3 +59,15 @@ def test_what_a_living_receiver_writes_is_left_alone(inbox: Inbox) -> None:
     assert own.get(metrics.RECEIVED) == 0
     part.commit()
     assert len(inbox.waiting()) == 1
+
+
+def test_what_a_receiver_counted_before_it_died_is_not_received_again(inbox: Inbox) -> None:
+    ids = [f"{number:024x}" for number in range(3)]
+    for file_id in ids:
+        (inbox.folder / "tmp" / f"{file_id}.dcm").write_bytes(b"whole or half")
+    (inbox.folder / "tmp" / "no file of ours").touch()
+    own, receivers = Page(), [Page(), Page()]
+    receivers[1].add_and(metrics.RECEIVED, ids[1], lambda: None)  # and here it died
+    assert settle(inbox, own, receivers) == 4
+    assert own.get(metrics.ABORTED) == 4
+    assert own.get(metrics.RECEIVED) == 3

@@ -11,6 +11,7 @@ import psutil
 import pytest
 from pydicom import Dataset
 
+from tests.support.faults import MOMENTS, POINTS, RECEIVER, Fault, Faults
 from tests.support.nodes import Node, node_on, until
 from tests.support.receiving import (
     US_IMAGE,
@@ -126,6 +127,29 @@ def test_what_waited_when_the_node_started_balances_too(
     numbers = until(lambda: at_rest(address), why=node.log)
     assert numbers["received_total"] == 0
     assert numbers["adopted_total"] == total(numbers, "kept_total")
+
+
+def test_a_kill_right_before_or_after_the_rename_counts_the_transfer_once(
+    node: Node, address: str, tmp_path: Path
+) -> None:
+    faults = Faults(tmp_path / "faults")
+    node.environment = faults.environment
+    node.start()
+    rename = next(p for p in POINTS if (p.role, p.function) == (RECEIVER, "Disk.rename"))
+    for number, moment in enumerate(MOMENTS):
+        faults.arm(Fault(number=number, point=rename, moment=moment))
+        with RawPeer(node.port) as peer:
+            peer.associate()
+            with pytest.raises((OSError, AssertionError)):  # nobody is there to answer
+                peer.store(*image(tmp_path, number))
+        until(
+            lambda done=number + 1: total(scrape(address), "process_restarts_total") == done,
+            why=node.log,
+        )
+    numbers = until(lambda: at_rest(address), why=node.log)
+    # the first lay in tmp/ as what was counted, the second was in the waiting line
+    expected = {"received_total": 2, "aborted_total": 1, "kept_total new": 1}
+    assert {name: numbers[name] for name in expected} == expected
 
 
 def test_kills_at_any_moment_under_load_leave_the_books_in_balance(

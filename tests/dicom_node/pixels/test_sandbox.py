@@ -14,6 +14,8 @@ from dicom_node.pixels.facts import read_facts
 from dicom_node.pixels.sandbox import PixelSandbox
 from tests.support.frames import changed, pydicom_file, saved, ultrasound
 
+pytestmark = pytest.mark.alone
+
 GOOD = pydicom_file("examples_ybr_color.dcm")
 MEBIBYTE = 2**20
 

@@ -60,6 +60,7 @@ def scores(table: Table) -> dict[object, tuple[float, float, dict[int, float]]]:
     return {key: (score.mean, score.sd, score.by_seed) for key, score in table.scores.items()}
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_killed_in_a_cell_and_in_the_report_it_ends_with_the_same_table(
@@ -95,6 +96,7 @@ def test_killed_in_a_cell_and_in_the_report_it_ends_with_the_same_table(
     assert scores(interrupted) == scores(tabulate(layout, results.read(layout, whole)))
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_killed_while_cells_run_side_by_side_it_leaves_no_process(

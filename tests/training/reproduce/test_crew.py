@@ -59,6 +59,7 @@ def test_fine_tuning_waits_for_its_pretraining_and_fails_with_it(
         assert entries.failed()[cell.name] == f"{pretraining.name} failed"
 
 
+@pytest.mark.alone
 def test_a_process_that_is_killed_costs_its_cell_alone(phantoms: Pack, tmp_path: Path) -> None:
     # long enough to be killed in the middle
     tasks = {"quality": QUALITY | {"epochs": 40}}
