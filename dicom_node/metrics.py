@@ -9,9 +9,9 @@ is at rest::
 ``received``, ``refused`` and ``aborted`` are counted by the receivers as transfers end (and by the
 supervisor, for what a dead receiver left unfinished); ``kept`` and ``quarantined`` by the worker as
 files leave the waiting line: the two sides check each other. ``adopted`` is what lay in the inbox
-already when the node started; ``pulled`` is what ``dicom-node harvest`` put there since. Counts begin
-at zero with the node and survive the death of a child: they stand in memory that belongs to the
-supervisor, a `Page` for each child. (Prometheus' own files for several processes are sparse and
+already when the node started; ``pulled`` is what ``dicom-node harvest`` put there since. Counts
+begin at zero with the node and survive the death of a child: they stand in memory that belongs to
+the supervisor, a `Page` for each child. (Prometheus' own files for several processes are sparse and
 memory-mapped: on a full disk the first new number would kill its process with SIGBUS.) A receiver
 that is killed between the count of a transfer and the rename of its file leaves a mark
 (`Page.add_and`) that tells the supervisor whether it was counted. A child that is killed within the
