@@ -1,12 +1,13 @@
 """Discriminator with projection: whether a patch is real, and whether it goes with the tags."""
 
 import itertools
+from collections.abc import Sequence
 
 from torch import Tensor, nn
 
 from models.layers import draw_normal
 
-_WIDTHS = (1, 64, 128, 256, 512)
+_WIDTHS = (64, 128, 256, 512)
 _SLOPE = 0.2
 #: Spread of the first weights of the blocks, as in Pathak's discriminator.
 _FIRST_STD = 0.02
@@ -28,15 +29,17 @@ class ProjectionDiscriminator(nn.Module):
     ----------
     tags : int
         Length of y; 0 for a discriminator without projection, which leaves y unread.
+    widths : sequence of int, optional
+        Channels of the blocks, the papers' when not given.
     """
 
-    def __init__(self, tags: int = 0) -> None:
+    def __init__(self, tags: int = 0, *, widths: Sequence[int] = _WIDTHS) -> None:
         super().__init__()
         self.blocks = nn.Sequential(
-            *(_block(before, after) for before, after in itertools.pairwise(_WIDTHS))
+            *(_block(before, after) for before, after in itertools.pairwise((1, *widths)))
         )
-        self.score = nn.Linear(_WIDTHS[-1], 1)
-        self.embed = nn.Linear(tags, _WIDTHS[-1], bias=False) if tags else None
+        self.score = nn.Linear(widths[-1], 1)
+        self.embed = nn.Linear(tags, widths[-1], bias=False) if tags else None
         draw_normal(self.blocks, _FIRST_STD)
         draw_normal(self.score, _FIRST_SCORE_STD)
         if self.embed is not None:
@@ -47,7 +50,7 @@ class ProjectionDiscriminator(nn.Module):
 
         ``None`` for y is read as no tag known of any patch.
         """
-        hidden = self.blocks(patch).sum(dim=(2, 3))  # D~(x), (N, 512)
+        hidden = self.blocks(patch).sum(dim=(2, 3))  # D~(x), (N, C), C = 512 as in the papers
         plain: Tensor = self.score(hidden).squeeze(1)  # (N,)
         if self.embed is None or y is None:
             return plain

@@ -107,3 +107,11 @@ def test_it_starts_where_losses_are_steep() -> None:
             answer = network(torch.randn(4, 1, 128, 192), tags((0, 3), (1,), (), (0, 2, 4, 5)))
         assert answer.abs().max() < 4
         assert answer.std() > 0
+
+
+@pytest.mark.parametrize("widths", [{}, {"widths": (4, 8, 12)}], ids=["the papers'", "narrow"])
+def test_blocks_are_as_wide_as_is_asked(widths: dict[str, tuple[int, ...]]) -> None:
+    network = ProjectionDiscriminator(TAGS, **widths).eval()
+    expected = widths.get("widths", (64, 128, 256, 512))
+    assert tuple(block[0].out_channels for block in network.blocks) == expected
+    assert network(patches(), tags((0,), (1,), ())).shape == (3,)
