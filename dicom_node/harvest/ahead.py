@@ -1,6 +1,6 @@
 """Run an iterator in a thread of its own, some items ahead of who asks for them."""
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from queue import SimpleQueue
 from threading import Event, Semaphore, Thread
@@ -15,7 +15,7 @@ class _End:
     error: BaseException | None = None
 
 
-def ahead(source: Generator[_Item, None, None], most: int) -> Iterator[_Item]:
+def ahead(source: Generator[_Item, None, None], most: int) -> Generator[_Item, None, None]:
     """Yield the items of `source`, of which at most `most` wait.
 
     Parameters

@@ -111,15 +111,18 @@ class Harvester:
                         deque(frames, maxlen=0)
                     yield look.instance, count.as_dict()
 
-    def _decoded(self, instances: Iterable[Instance]) -> Generator[Look | Frame | _Over]:
+    def _decoded(
+        self, instances: Iterable[Instance]
+    ) -> Generator[Look | Frame | _Over, None, None]:
         """Yield what is seen of each instance, then its frames that the store lacks."""
         for instance in instances:
             look = look_at(instance, sandbox=self.sandbox, settings=self.settings)
             missing: list[int] = []
-            if isinstance(look.found, Picture):
+            picture = look.found
+            if isinstance(picture, Picture):
                 clip = self.store.clip(self.key.token("instance", instance.sop_instance_uid))
                 look = replace(look, known=frozenset(one.frame_number for one in clip))
-                missing = [number for number in look.found.wanted if number not in look.known]
+                missing = [number for number in picture.wanted if number not in look.known]
             yield look
             over = _Over()
             try:

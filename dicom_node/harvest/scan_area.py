@@ -70,7 +70,7 @@ def scan_area(frame: NDArray[np.uint8]) -> ScanArea | None:
     filled = _filled(patch)
     broad = _broad(filled)
     # a block at the edge may hold a piece of what stands beside the scan
-    kept: NDArray[np.bool_] = sliding_window_view(np.pad(broad, 1), (3, 3)).all(axis=(2, 3))
+    kept = _fitting(np.pad(broad, 1), 3)
     is_clear = (
         kept.mean() >= SMALLEST_SHARE
         and broad.mean() <= LARGEST_SHARE
@@ -139,8 +139,14 @@ def _filled(patch: NDArray[np.bool_]) -> NDArray[np.bool_]:
 def _broad(patch: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return what of the patch a square of some blocks can cover without leaving it."""
     side = max(2, round(NARROW_SHARE * min(patch.shape)))
-    fits = sliding_window_view(patch, (side, side)).all(axis=(2, 3))
+    fits = _fitting(patch, side)
     broad = np.zeros_like(patch)
     for down, across in np.ndindex(side, side):
         broad[down : down + fits.shape[0], across : across + fits.shape[1]] |= fits
     return broad
+
+
+def _fitting(patch: NDArray[np.bool_], side: int) -> NDArray[np.bool_]:
+    """Return where the first block of a square stands that lies in the patch as a whole."""
+    fits: NDArray[np.bool_] = np.all(sliding_window_view(patch, (side, side)), axis=(2, 3))
+    return fits

@@ -5,6 +5,7 @@ import struct
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -121,7 +122,7 @@ def _tables(connection: sa.Connection, known: Known) -> Iterator[Finding]:
         if name not in catalogue.metadata.tables:
             yield Finding(where="catalogue.db", what="a table that is not the store's")
         # as it lies there: a type would turn any number into True
-        every = sa.select(sa.literal_column("*")).select_from(sa.table(name))
+        every: sa.Select[Any] = sa.select(sa.literal_column("*")).select_from(sa.table(name))
         for place, row in enumerate(connection.execute(every).mappings(), start=1):
             for column, value in row.items():
                 fault = None if value is None else _misfit(column, value, allowed, known)

@@ -88,7 +88,8 @@ erasing = sa.Table(
 )
 
 #: Statements of every frame, made once: making one takes longer than running it.
-_INSTANCE, _NUMBER = sa.bindparam("of_instance"), sa.bindparam("at_number")
+_INSTANCE = sa.bindparam("of_instance", type_=sa.String)
+_NUMBER = sa.bindparam("at_number", type_=sa.Integer)
 _SIGHTING = sa.select(sightings.c.frame_id).where(
     sightings.c.instance == _INSTANCE, sightings.c.frame_number == _NUMBER
 )

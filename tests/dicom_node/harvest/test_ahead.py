@@ -56,6 +56,6 @@ def test_who_stops_early_leaves_a_source_that_is_closed() -> None:
 
     items = ahead(source(), 1)
     next(items)
-    items.close()  # type: ignore[attr-defined]
+    items.close()
     assert closed.is_set()
     assert not [thread for thread in threading.enumerate() if thread.name == "ahead"]
