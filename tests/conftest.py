@@ -20,6 +20,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 #: What to install when a program is missing (Debian's names).
 PACKAGE_OF = {
     "Orthanc": "orthanc orthanc-dicomweb",
+    "dcmqrscp": "dcmtk",
     "dcmsend": "dcmtk",
     "storescu": "dcmtk",
     "storescp": "dcmtk",

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,14 +10,14 @@ from dicom_node.archives import AnyArchive, DimseArchive, PaceSettings
 from dicom_node.config import Config
 from dicom_node.deliver.web_session import open_session
 from dicom_node.errors import ConfigError, PermanentError, TemporaryError
-from dicom_node.header import read_header, text
+from dicom_node.header import data_set_offset, read_header, text
 from dicom_node.inbox import Inbox
 from dicom_node.index import Index
 from dicom_node.node.layout import Layout, open_inbox
 from dicom_node.node.locks import is_owned, locked
 from dicom_node.pull.asked import Archive, Incoming, Keep, Wanted
 from dicom_node.pull.dimse import DimsePuller
-from dicom_node.pull.folder import Fate, Shelf, take_folder
+from dicom_node.pull.folder import Fate, Shelf, data_set_digest, take_folder
 from dicom_node.pull.journal import Journal
 from dicom_node.pull.pace import Pace
 from dicom_node.pull.pulling import Desk, Pull
@@ -131,11 +131,7 @@ def harvest_folder(
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
     teller = Teller(tell)
     with _opened(config) as (index, inbox):
-        shelf = Shelf(
-            index=index,
-            waiting=_waiting(inbox),
-            keep=keeper(inbox, config.node.ae_title),
-        )
+        shelf = Shelf(digests=Digests(index, inbox), keep=keeper(inbox, config.node.ae_title))
         return take_folder(folder, shelf, Pace(pace, tell=teller.waits), tell=teller.told)
 
 
@@ -201,12 +197,25 @@ def _opened(config: Config) -> Iterator[tuple[Index, Inbox]]:
         yield index, open_inbox(config)
 
 
-def _waiting(inbox: Inbox) -> set[str]:
-    """Return the SOP Instance UIDs of what is not registered yet."""
-    found = set()
-    for file_id in inbox.waiting():
-        try:
-            found.add(text(read_header(inbox.path(file_id), ["SOPInstanceUID"]), "SOPInstanceUID"))
-        except PermanentError:  # it was registered meanwhile, or goes aside
-            continue
-    return found
+class Digests:
+    """What is here under a SOP Instance UID: registered, or waiting when the harvest began."""
+
+    def __init__(self, index: Index, inbox: Inbox) -> None:
+        self._index, self._inbox = index, inbox
+        self._waiting: dict[str, list[str]] = {}
+        for file_id in inbox.waiting():
+            with suppress(PermanentError):  # it was registered meanwhile, or goes aside
+                header = read_header(inbox.path(file_id), ["SOPInstanceUID"])
+                uid = text(header, "SOPInstanceUID")
+                self._waiting.setdefault(uid, []).append(file_id)
+
+    def __call__(self, sop_instance_uid: str) -> set[str]:
+        """Return the SHA-256 of each data set, hexadecimal."""
+        known = self._index.find(sop_instance_uid)
+        found = set() if known is None else {known.sha256}
+        for file_id in self._waiting.get(sop_instance_uid, ()):
+            with suppress(PermanentError, OSError):
+                path = self._inbox.path(file_id)
+                with path.open("rb") as file:
+                    found.add(data_set_digest(file, data_set_offset(path)))
+        return found

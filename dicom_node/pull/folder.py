@@ -12,7 +12,6 @@ from typing import Final
 
 from dicom_node.errors import InboxFullError, UnreadableError
 from dicom_node.header import read_header, text
-from dicom_node.index import Index
 from dicom_node.pull.asked import Incoming, Keep, is_uid
 from dicom_node.pull.pace import Pace
 from dicom_node.pull.part10 import (
@@ -53,9 +52,8 @@ GOOD: Final = frozenset({Fate.TAKEN, Fate.HERE, Fate.NO_DICOM, Fate.DIRECTORY})
 class Shelf:
     """What is here, and how more is kept."""
 
-    index: Index
-    #: SOP Instance UIDs of what is not registered yet
-    waiting: Collection[str]
+    #: SHA-256 of the data sets under a SOP Instance UID, registered or not yet
+    digests: Callable[[str], Collection[str]]
     keep: Keep
 
 
@@ -130,8 +128,9 @@ def _instance(path: Path, file: BufferedReader, meta: FileMeta) -> Incoming:
 
 
 def _put(file: BufferedReader, incoming: Incoming, offset: int, shelf: Shelf) -> Fate:
-    uid = incoming.sop_instance_uid
-    if uid in shelf.waiting or _is_here(file, offset, uid, shelf.index):
+    here = shelf.digests(incoming.sop_instance_uid)
+    # other bytes under the same UID are for the node to judge
+    if here and data_set_digest(file, offset) in here:
         return Fate.HERE
     file.seek(offset)
     status = shelf.keep(incoming)
@@ -143,9 +142,7 @@ def _put(file: BufferedReader, incoming: Incoming, offset: int, shelf: Shelf) ->
     return Fate.REFUSED if status else Fate.TAKEN
 
 
-def _is_here(file: BufferedReader, offset: int, sop_instance_uid: str, index: Index) -> bool:
-    known = index.find(sop_instance_uid)
-    if known is None:
-        return False
+def data_set_digest(file: BufferedReader, offset: int) -> str:
+    """Return the SHA-256 of what follows in a file, hexadecimal."""
     file.seek(offset)
-    return hashlib.file_digest(file, "sha256").hexdigest() == known.sha256
+    return hashlib.file_digest(file, "sha256").hexdigest()
