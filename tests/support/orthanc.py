@@ -106,14 +106,17 @@ def orthanc(
     web_user: str = "",
     plugins: Sequence[Path] = (),
     others: Mapping[str, int] | None = None,
+    configured: Mapping[str, Any] | None = None,
 ) -> Iterator[Orthanc]:
     """Run Orthanc with its data under `folder`.
 
-    With DICOMweb for `web_user` (name:password); `others` are more nodes, by AE title.
+    With DICOMweb for `web_user` (name:password); `others` are more nodes, by AE title. What
+    `configured` says holds where this function has no need of its own.
     """
     running = Orthanc(dicom_port=free_port(), http_port=free_port(), credentials=web_user)
     folder.mkdir(parents=True, exist_ok=True)
     settings = {
+        **(configured or {}),
         "Name": "PACS",
         "StorageDirectory": str(folder / "db"),
         "IndexDirectory": str(folder / "db"),
