@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ from dicom_node.records import Task
 from dicom_node.sop_classes import ULTRASOUND_IMAGES
 from tests.support.nodes import Node, node_on, until
 from tests.support.orthanc import Orthanc, orthanc
+from tests.support.pacs import Pacs, pacs
 
 pytest.importorskip("onnx", reason="needs the train group: make test installs it")
 from tests.support.bundles import write_bundle
@@ -46,10 +47,13 @@ def test_the_script_and_the_configuration_call_node_and_mark_alike() -> None:
     assert f"MARK = '{mark}'" in text
 
 
+Routing = Callable[[int], AbstractContextManager[Orthanc]]
+
+
 @pytest.fixture
-def pacs(
+def routing(
     tmp_path: Path, free_port: Callable[[], int], needs_program: Callable[[str], str]
-) -> Callable[[int], AbstractContextManager[Orthanc]]:
+) -> Routing:
     """Start an Orthanc that routes to a port; a second one goes on with the data of the first."""
     program = needs_program("Orthanc")
     return lambda node_port: orthanc(
@@ -70,7 +74,9 @@ def port(free_port: Callable[[], int]) -> int:
 def study(folder: Path, seed: int) -> tuple[str, list[Path]]:
     """Return a study of a still and a cine in which something is bright."""
     views = (ViewSpec(quality=4), ViewSpec(quality=3, frames=3))
-    instances = write_study(folder / f"study-{seed}", StudySpec(seed=seed, patient=seed, views=views))
+    instances = write_study(
+        folder / f"study-{seed}", StudySpec(seed=seed, patient=seed, views=views)
+    )
     return instances[0].study_instance_uid, [one.path for one in instances]
 
 
@@ -83,44 +89,46 @@ def put_bundles(node: Node) -> None:
     write_bundle(node.folder / "bundles" / "quality.onnx", Task.QUALITY)
 
 
-def modalities(pacs: Orthanc, study_instance_uid: str) -> Counter[str]:
+def modalities(peer: Orthanc, study_instance_uid: str) -> Counter[str]:
     """Return how many objects of each modality the PACS has of a study."""
-    [found] = pacs.post("/tools/lookup", study_instance_uid.encode())
+    [found] = peer.post("/tools/lookup", study_instance_uid.encode())
     return Counter(
-        pacs.get(f"/instances/{one['ID']}/simplified-tags")["Modality"]
-        for one in pacs.get(f"/studies/{found['ID']}/instances")
+        peer.get(f"/instances/{one['ID']}/simplified-tags")["Modality"]
+        for one in peer.get(f"/studies/{found['ID']}/instances")
     )
 
 
-def stable_changes(pacs: Orthanc) -> int:
-    changes = pacs.get("/changes?limit=1000")["Changes"]
+def stable_changes(peer: Orthanc) -> int:
+    changes = peer.get("/changes?limit=1000")["Changes"]
     return sum(change["ChangeType"] == "StableStudy" for change in changes)
 
 
-def jobs_done(pacs: Orthanc) -> list[str]:
+def jobs_done(peer: Orthanc) -> list[str]:
     """Return the end of each sending, nothing while one runs."""
-    jobs = pacs.get("/jobs?expand")
+    jobs = peer.get("/jobs?expand")
     assert {job["Type"] for job in jobs} <= {"DicomModalityStore"}
     states = [job["State"] for job in jobs]
     return [] if {"Running", "Pending"} & {*states} else states
 
 
 WITH_RESULTS = Counter({"US": 2, "SEG": 2, "SR": 2})
+WITH_LATE = Counter({"US": 3, "SEG": 3, "SR": 3})
 
 
 @pytest.mark.dimse
 @pytest.mark.peers
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_a_stable_study_comes_back_with_its_results_once(
-    tmp_path: Path, port: int, pacs: Callable[[int], AbstractContextManager[Orthanc]]
+    tmp_path: Path, port: int, routing: Routing
 ) -> None:
     uid, files = study(tmp_path, 1)
-    with pacs(port) as running, routed_node(tmp_path, port, running) as node:
+    with routing(port) as running, routed_node(tmp_path, port, running) as node:
         put_bundles(node)
         node.start()
         for file in files:
             running.upload(file)
-        until(lambda: modalities(running, uid) == WITH_RESULTS, why=node.log)
+        until(lambda: modalities(running, uid) == WITH_RESULTS, deadline_s=180, why=node.log)
         # stable again, because of the results: nothing is sent anew
         until(lambda: stable_changes(running) >= 2)
         assert until(lambda: jobs_done(running)) == ["Success"]
@@ -131,47 +139,75 @@ def test_a_stable_study_comes_back_with_its_results_once(
         late.SOPInstanceUID = late.file_meta.MediaStorageSOPInstanceUID = f"{late.SOPInstanceUID}.1"
         late.save_as(tmp_path / "late.dcm")
         running.upload(tmp_path / "late.dcm")
-        until(lambda: modalities(running, uid) == Counter({"US": 3, "SEG": 3, "SR": 3}))
+        until(lambda: modalities(running, uid) == WITH_LATE, deadline_s=180, why=node.log)
         assert until(lambda: jobs_done(running)) == ["Success", "Success"]
         with node.index() as index:
             assert index.counts()["instances"] == 3
         assert node.stop() == 0
 
 
+@contextmanager
+def receiver(port: int) -> Iterator[Pacs]:
+    """Run what stands in the node's place, where only the sending matters."""
+    with pacs(port, *ULTRASOUND_IMAGES, ae_title=NODE) as running:
+        yield running
+
+
+def received(running: Pacs) -> list[str]:
+    return sorted(str(ds.SOPInstanceUID) for ds in running.received)
+
+
+def uids(files: list[Path]) -> list[str]:
+    return sorted(str(dcmread(file, stop_before_pixels=True).SOPInstanceUID) for file in files)
+
+
 @pytest.mark.dimse
 @pytest.mark.peers
 @pytest.mark.slow
-def test_what_could_not_be_sent_goes_with_the_next_study(
-    tmp_path: Path, port: int, pacs: Callable[[int], AbstractContextManager[Orthanc]]
+def test_what_could_not_be_sent_goes_with_the_next_study_and_nothing_goes_twice(
+    tmp_path: Path, port: int, routing: Routing
 ) -> None:
-    first, files = study(tmp_path, 2)
-    second, more = study(tmp_path, 3)
-    with pacs(port) as running, routed_node(tmp_path, port, running) as node:
-        put_bundles(node)
+    _, files = study(tmp_path, 2)
+    _, more = study(tmp_path, 3)
+    with routing(port) as running:
         for file in files:
             running.upload(file)
-        until(lambda: jobs_done(running))  # nobody is there
-        node.start()
+        assert until(lambda: jobs_done(running)) == ["Failure"]  # nobody is there
+        with receiver(port) as node:
+            for file in more:
+                running.upload(file)
+            until(lambda: received(node) == uids(files + more))
+            until(lambda: jobs_done(running))
+
+
+@pytest.mark.dimse
+@pytest.mark.peers
+@pytest.mark.slow
+def test_an_image_that_is_refused_holds_up_no_other(
+    tmp_path: Path, port: int, routing: Routing
+) -> None:
+    _, files = study(tmp_path, 4)
+    _, more = study(tmp_path, 5)
+    refused = uids(files)[0]
+    with routing(port) as running, receiver(port) as node:
+        node.answer = lambda ds: 0xC000 if ds.SOPInstanceUID == refused else 0x0000
+        for file in files:
+            running.upload(file)
+        assert until(lambda: jobs_done(running)) == ["Failure"]
         for file in more:
             running.upload(file)
-        for uid in (first, second):
-            until(lambda uid=uid: modalities(running, uid) == WITH_RESULTS, why=node.log)
-        assert node.stop() == 0
+        until(lambda: {*received(node)} == {*uids(files + more)} - {refused})
 
 
 @pytest.mark.dimse
 @pytest.mark.peers
 @pytest.mark.slow
 def test_a_study_that_was_not_stable_when_orthanc_was_stopped_is_sent_at_its_start(
-    tmp_path: Path, port: int, pacs: Callable[[int], AbstractContextManager[Orthanc]]
+    tmp_path: Path, port: int, routing: Routing
 ) -> None:
-    uid, files = study(tmp_path, 4)
-    with pacs(port) as running:
+    _, files = study(tmp_path, 6)
+    with routing(port) as running:
         for file in files:
             running.upload(file)
-        assert stable_changes(running) == 0
-    with pacs(port) as running, routed_node(tmp_path, port, running) as node:
-        put_bundles(node)
-        node.start()
-        until(lambda: modalities(running, uid) == WITH_RESULTS, why=node.log)
-        assert node.stop() == 0
+    with receiver(port) as node, routing(port):
+        until(lambda: received(node) == uids(files))
