@@ -47,7 +47,7 @@ def test_the_script_and_the_configuration_call_node_and_mark_alike() -> None:
     assert f"MARK = '{mark}'" in text
 
 
-Routing = Callable[[int], AbstractContextManager[Orthanc]]
+Routing = Callable[..., AbstractContextManager[Orthanc]]
 
 
 @pytest.fixture
@@ -56,13 +56,13 @@ def routing(
 ) -> Routing:
     """Start an Orthanc that routes to a port; a second one goes on with the data of the first."""
     program = needs_program("Orthanc")
-    return lambda node_port: orthanc(
+    return lambda node_port, **changes: orthanc(
         program,
         tmp_path / "pacs",
         free_port,
         node_port=1,
         others={NODE: node_port},
-        configured=shipped(),
+        configured=shipped() | changes,
     )
 
 
@@ -151,6 +151,7 @@ def receiver(port: int) -> Iterator[Pacs]:
     """Run what stands in the node's place, where only the sending matters."""
     with pacs(port, *ULTRASOUND_IMAGES, ae_title=NODE) as running:
         yield running
+        until(running.is_idle)
 
 
 def received(running: Pacs) -> list[str]:
@@ -197,6 +198,26 @@ def test_an_image_that_is_refused_holds_up_no_other(
         for file in more:
             running.upload(file)
         until(lambda: {*received(node)} == {*uids(files + more)} - {refused})
+        until(lambda: jobs_done(running))
+
+
+@pytest.mark.dimse
+@pytest.mark.peers
+@pytest.mark.slow
+def test_with_a_heartbeat_what_could_not_be_sent_waits_for_no_other_study(
+    tmp_path: Path, port: int, routing: Routing
+) -> None:
+    _, files = study(tmp_path, 7)
+    with routing(port, LuaHeartBeatPeriod=1) as running:
+        version = str(running.get("/system")["Version"])
+        if version != "mainline" and tuple(map(int, version.split("."))) < (1, 11, 1):
+            pytest.skip(f"Orthanc {version} has no heartbeat: 1.11.1 or later")
+        for file in files:
+            running.upload(file)
+        until(lambda: jobs_done(running))  # nobody is there
+        with receiver(port) as node:
+            until(lambda: received(node) == uids(files))
+            until(lambda: jobs_done(running))
 
 
 @pytest.mark.dimse
