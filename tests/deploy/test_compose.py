@@ -18,7 +18,7 @@ from dicom_node import config
 from dicom_node.config import Destination
 from dicom_node.node.serve import GRACE_S
 from tests.support.nodes import until
-from tests.support.ohif import VERSION
+from tests.support.ohif import SETTINGS, VERSION
 from tests.support.orthanc import orthanc
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -173,6 +173,10 @@ def test_the_viewer_reads_of_orthanc_what_dicomweb_has_and_nothing_else(
                 assert response.read() == b"the viewer"
 
 
-def test_the_viewer_is_the_one_that_results_are_looked_at_with() -> None:
+def test_the_viewer_is_the_one_that_results_are_looked_at_with_and_asks_as_that_does() -> None:
     text = (DEPLOY / "Containerfile.ohif").read_text("utf-8")
     assert set(re.findall(r"app[@-](\d+\.\d+\.\d+)", text)) == {VERSION}
+    settings = (DEPLOY / "compose" / "ohif.js").read_text("utf-8")
+    asked = json.loads(settings.partition("window.config = ")[2].rstrip(";\n"))
+    assert asked.items() <= SETTINGS.items()
+    assert {*SETTINGS} - {*asked} == {"maxNumberOfWebWorkers", "showErrorDetails"}
