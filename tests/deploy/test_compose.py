@@ -126,7 +126,7 @@ def viewer(program: str, folder: Path, port: int, orthanc_port: int) -> Iterator
     places = "".join(f"{kind}_temp_path {folder}/{kind};" for kind in kinds)
     (folder / "nginx.conf").write_text(
         f"daemon off; master_process off; pid {folder}/pid; error_log {folder}/error.log;"
-        f"events {{}} http {{ access_log off; {places} {server} }}"
+        f"events {{}} http {{ include /etc/nginx/mime.types; access_log off; {places} {server} }}"
     )
     # the log's own place is opened before the settings are read
     command = [program, "-e", f"{folder}/error.log", "-c", f"{folder}/nginx.conf"]
