@@ -31,6 +31,8 @@ PACKAGE_OF = {
     "chromium": "chromium",
     "strace": "strace",
     "openssl": "openssl",
+    "nginx": "nginx-light",
+    "systemd-analyze": "systemd",
 }
 
 

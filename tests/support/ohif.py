@@ -21,7 +21,7 @@ CACHE: Final = Path(__file__).resolve().parents[2] / "build" / "ohif" / VERSION
 _LEFT_OUT: Final = ("package/dist/ort/", "package/dist/dicom-microscopy-viewer/")
 _DICOM_WEB: Final = "/dicom-web"
 _HANDED_ON: Final = ("Accept", "Content-Type", "Host")
-_SETTINGS: Final = {
+SETTINGS: Final = {
     "routerBasename": None,
     "extensions": [],
     "modes": [],
@@ -112,7 +112,7 @@ class _Handler(SimpleHTTPRequestHandler):
         elif path.startswith(f"{_DICOM_WEB}/"):
             self._hand_on()
         elif path == "/app-config.js":
-            text = f"window.config = {json.dumps(_SETTINGS)};".encode()
+            text = f"window.config = {json.dumps(SETTINGS)};".encode()
             self._answer(200, "application/javascript", text)
         else:
             # what is no file is an address inside the viewer

@@ -106,16 +106,17 @@ def orthanc(
     web_user: str = "",
     plugins: Sequence[Path] = (),
     others: Mapping[str, int] | None = None,
-    settings: Mapping[str, Any] | None = None,
+    configured: Mapping[str, Any] | None = None,
 ) -> Iterator[Orthanc]:
     """Run Orthanc with its data under `folder`.
 
-    With DICOMweb for `web_user` (name:password); `others` are more nodes, by AE title; `settings`
-    go into its configuration.
+    With DICOMweb for `web_user` (name:password); `others` are more nodes, by AE title. What
+    `configured` says holds where this function has no need of its own.
     """
     running = Orthanc(dicom_port=free_port(), http_port=free_port(), credentials=web_user)
     folder.mkdir(parents=True, exist_ok=True)
-    written = {
+    settings = {
+        **(configured or {}),
         "Name": "PACS",
         "StorageDirectory": str(folder / "db"),
         "IndexDirectory": str(folder / "db"),
@@ -143,12 +144,12 @@ def orthanc(
     }
     if web_user:
         name, password = web_user.split(":")
-        written |= {
+        settings |= {
             "Plugins": [DICOMWEB],
             "AuthenticationEnabled": True,
             "RegisteredUsers": {name: password},
         }
-    (folder / "orthanc.json").write_text(json.dumps(written | dict(settings or {})))
+    (folder / "orthanc.json").write_text(json.dumps(settings))
     # DCMTK leaves Nagle on: without this each C-STORE waits 44 ms
     environment = {**os.environ, "TCP_NODELAY": "1"}
     with (folder / "log").open("wb") as log:

@@ -53,7 +53,7 @@ def site(
     program = needs_program("Orthanc")
     web_user = "node:word" if peer == "web" else ""
     with orthanc(
-        program, folder / "pacs", free_port, node_port=own, web_user=web_user, settings=settings
+        program, folder / "pacs", free_port, node_port=own, web_user=web_user, configured=settings
     ) as pacs:
         for study in studies:
             for file in study.files:
