@@ -10,8 +10,9 @@ import sqlalchemy as sa
 
 from dicom_node.errors import StoreError
 from dicom_node.records import Geometry
-from dicom_node.store import catalogue, files
+from dicom_node.store import catalogue, files, readers
 from dicom_node.store.label_sets import class_sets, label_sets
+from dicom_node.store.readings import QUALITY, Observer, Origin, Software
 from dicom_node.store.records import PROBE, PSEUDONYM, RULE
 from dicom_node.store.split import SPLITS
 
@@ -24,6 +25,11 @@ ALLOWED_TEXT = {
     "description": PSEUDONYM,
     "frame_id": PSEUDONYM,
     "mask_digest": PSEUDONYM,
+    "reader": PSEUDONYM,
+    "object": PSEUDONYM,
+    "origin": re.compile("|".join(Origin)),
+    "software": re.compile("|".join(Software)),
+    "observer": re.compile("|".join(Observer)),
     "probe": PROBE,
     "geometry_rule": RULE,
     "geometry": re.compile("|".join(geometry.value for geometry in Geometry)),
@@ -83,11 +89,24 @@ def _tables(connection: sa.Connection) -> Iterator[Finding]:
         for place, row in enumerate(connection.execute(sa.select(table)).mappings(), start=1):
             for column, value in row.items():
                 form = allowed.get(column)
+                if column == readers.readings.c.mask_png.name and _is_mask(value):
+                    continue
                 if isinstance(value, str | bytes) and not (
                     form and isinstance(value, str) and form.fullmatch(value)
                 ):
                     where = f"catalogue.db {name}.{column}, row {place}"
                     yield Finding(where=where, what=f"text of {len(value)} characters, no token")
+
+
+def _is_mask(value: object) -> bool:
+    """Whether bytes are a picture and nothing else."""
+    try:
+        if not isinstance(value, bytes) or not set(_chunks(value)) <= PNG_CHUNKS:
+            return False
+        readers.decoded(value)
+    except (StoreError, struct.error):
+        return False
+    return True
 
 
 def _allowed_text() -> dict[str, re.Pattern[str]]:
@@ -97,6 +116,7 @@ def _allowed_text() -> dict[str, re.Pattern[str]]:
         "class_set": list(classes),
         "class_name": [name for one in classes.values() for name in one.names],
     }
+    names["about"] = [QUALITY, *names["label_set"], *names["class_set"]]
     return ALLOWED_TEXT | {column: re.compile("|".join(known)) for column, known in names.items()}
 
 

@@ -13,6 +13,7 @@ from dicom_node.records import Box, Task
 from dicom_node.store import catalogue, files, queries
 from dicom_node.store.catalogue import frames, instances, sightings
 from dicom_node.store.label_sets import DEFAULT_LABEL_SET, class_set, label_set
+from dicom_node.store.readers import ReaderBook
 from dicom_node.store.records import BEST_QUALITY, Listing, NewFrame, StoredFrame, StoreInfo
 
 
@@ -30,6 +31,8 @@ class WeakLabelStore:
         self._frames = folder / "frames"
         self._masks = folder / "masks"
         self._engine = catalogue.open_catalogue(folder / "catalogue.db")
+        #: who said what of which frame
+        self.readers = ReaderBook(self._engine, self._masks)
 
     def close(self) -> None:
         """Close the catalogue."""
