@@ -145,6 +145,8 @@ class HarvestSettings(Section):
     label_map: Literal["as_printed", "corrected"] = "corrected"
     #: CSV (study_description, groups) of the site, on top of the shipped map
     site_labels: Path | None = Field(default=None, strict=False)
+    #: CSV (code, label, stands_for) of the site: what codes in readers' SEG and SR stand for
+    reader_codes: Path | None = Field(default=None, strict=False)
     frames_per_s: Annotated[float, Field(gt=0)] = 3.0
     max_frames_per_clip: Annotated[int, Field(ge=1)] = 30
 
@@ -377,7 +379,10 @@ def _absolute(config: Config, base: Path) -> Config:
                 update={"ca": config.infer.ca and base / config.infer.ca}
             ),
             "harvest": harvest.model_copy(
-                update={"site_labels": harvest.site_labels and base / harvest.site_labels}
+                update={
+                    "site_labels": harvest.site_labels and base / harvest.site_labels,
+                    "reader_codes": harvest.reader_codes and base / harvest.reader_codes,
+                }
             ),
         }
     )

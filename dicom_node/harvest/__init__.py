@@ -10,21 +10,31 @@ from dicom_node.harvest.labels import weak_labels
 from dicom_node.harvest.opening import Harvester, import_labels, open_harvester
 from dicom_node.harvest.private import PrivateNotes
 from dicom_node.harvest.pseudonyms import PseudonymKey, open_key
+from dicom_node.harvest.reader_codes import ReaderCodes, load_reader_codes
+from dicom_node.harvest.reader_notes import Fate, ReaderNotes
+from dicom_node.harvest.reader_objects import READER_OBJECTS
+from dicom_node.harvest.readers import ReaderLabels
 from dicom_node.harvest.supervised import ImportCount, RowFault, attach_labels
 
 __all__ = [
+    "READER_OBJECTS",
     "DescriptionMap",
+    "Fate",
     "HarvestCount",
     "Harvester",
     "ImportCount",
     "PrivateNotes",
     "PseudonymKey",
+    "ReaderCodes",
+    "ReaderLabels",
+    "ReaderNotes",
     "RowFault",
     "Skip",
     "attach_labels",
     "harvest_instance",
     "import_labels",
     "load_map",
+    "load_reader_codes",
     "open_harvester",
     "open_key",
     "weak_labels",

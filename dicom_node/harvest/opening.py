@@ -12,6 +12,9 @@ from dicom_node.harvest.harvester import harvest_instance
 from dicom_node.harvest.labels import weak_labels
 from dicom_node.harvest.private import PrivateNotes
 from dicom_node.harvest.pseudonyms import PseudonymKey, open_key
+from dicom_node.harvest.reader_codes import load_reader_codes
+from dicom_node.harvest.reader_notes import ReaderNotes
+from dicom_node.harvest.readers import ReaderLabels
 from dicom_node.harvest.supervised import ImportCount, attach_labels
 from dicom_node.harvest.words import read_words
 from dicom_node.pixels.sandbox import PixelSandbox
@@ -33,6 +36,8 @@ class Harvester:
     notes: PrivateNotes
     settings: HarvestSettings
     label_map: DescriptionMap
+    #: the labels of readers' SEG and SR
+    readers: ReaderLabels
 
     def harvest(self, instance: Instance) -> dict[str, int]:
         """Put an instance into the store and its raw words into the private notes; count frames.
@@ -93,13 +98,24 @@ def open_harvester(
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
         notes = PrivateNotes(data / NOTES)
         stack.callback(notes.close)
+        reader_notes = ReaderNotes(data / NOTES)
+        stack.callback(reader_notes.close)
+        store = stack.enter_context(WeakLabelStore(data / STORE))
+        key = open_key(data / KEY)
         yield Harvester(
             sandbox=sandbox,
-            store=stack.enter_context(WeakLabelStore(data / STORE)),
-            key=open_key(data / KEY),
+            store=store,
+            key=key,
             notes=notes,
             settings=settings,
             label_map=label_map,
+            readers=ReaderLabels(
+                store=store,
+                key=key,
+                notes=reader_notes,
+                codes=load_reader_codes(settings.reader_codes),
+                sandbox=stack.enter_context(sandbox.another()),
+            ),
         )
 
 
@@ -120,5 +136,8 @@ def import_labels(csv_path: Path, *, data: Path) -> ImportCount:
     StoreError
         When the CSV cannot be read or lacks a column.
     """
-    with WeakLabelStore(data / STORE) as store:
-        return attach_labels(csv_path, store=store, key=open_key(data / KEY))
+    with ExitStack() as stack:
+        store = stack.enter_context(WeakLabelStore(data / STORE))
+        notes = ReaderNotes(data / NOTES)
+        stack.callback(notes.close)
+        return attach_labels(csv_path, store=store, key=open_key(data / KEY), notes=notes)

@@ -14,7 +14,7 @@ from typing import Literal
 
 from dicom_node.errors import ConfigError
 
-Kind = Literal["patient", "study", "series", "instance", "description"]
+Kind = Literal["patient", "study", "series", "instance", "description", "reader", "object"]
 KEY_BYTES = 32
 TOKEN_CHARACTERS = 32
 
