@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from dicom_node.cli import reader_labels
 from dicom_node.cli.options import DEFAULT_CONFIG, AsJson, ConfigFile, load, print_json, print_table
 from dicom_node.config import Config
 from dicom_node.errors import ConfigError
@@ -20,6 +21,9 @@ app = typer.Typer(
     "Example: dicom-node labels coverage --config node.yaml",
     add_completion=False,
 )
+
+app.command()(reader_labels.readers)
+app.command()(reader_labels.codes)
 
 #: How many row numbers an import names before it only counts.
 SHOWN_FAULTS = 20
@@ -77,7 +81,7 @@ def coverage(config: ConfigFile = DEFAULT_CONFIG, as_json: AsJson = False) -> No
 @app.command("import")
 def take_in(
     file: Annotated[
-        Path, typer.Argument(help="CSV: sop_instance_uid,frame,quality,mask[,labels,class]")
+        Path, typer.Argument(help="CSV: sop_instance_uid,frame,quality,mask[,labels,class,reader]")
     ],
     config: ConfigFile = DEFAULT_CONFIG,
 ) -> None:

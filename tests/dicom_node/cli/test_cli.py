@@ -44,6 +44,8 @@ def run(site: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         ("labels", "unmapped"),
         ("labels", "coverage"),
         ("labels", "import"),
+        ("labels", "readers"),
+        ("labels", "codes"),
         ("store",),
         ("store", "info"),
         ("store", "audit"),
