@@ -154,6 +154,8 @@ class HarvestSettings(Section):
     site_transducers: Path | None = Field(default=None, strict=False)
     #: of an image whose header names no B-mode region: leave it out, or look for the scan
     no_region: Literal["skip", "detect"] = "skip"
+    #: CSV (code, label, stands_for) of the site: what codes in readers' SEG and SR stand for
+    reader_codes: Path | None = Field(default=None, strict=False)
     frames_per_s: Annotated[float, Field(gt=0)] = 3.0
     max_frames_per_clip: Annotated[int, Field(ge=1)] = 30
 
@@ -397,6 +399,7 @@ def _absolute(config: Config, base: Path) -> Config:
                     "site_labels": harvest.site_labels and base / harvest.site_labels,
                     "site_transducers": harvest.site_transducers
                     and base / harvest.site_transducers,
+                    "reader_codes": harvest.reader_codes and base / harvest.reader_codes,
                 }
             ),
         }

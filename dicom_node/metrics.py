@@ -73,7 +73,10 @@ def _seconds(name: str, text: str, *buckets: float, **labels: tuple[str, ...]) -
     return Metric(name=name, kind=Kind.HISTOGRAM, help=text, labels=labels, buckets=buckets)
 
 
-_STAGES: Final = ("harvest", "analyse", "finish", "send", "report", "ask", "move", OTHER)
+_STAGES: Final = (
+    *("harvest", "analyse", "finish", "label", "send", "report", "ask", "move"),
+    OTHER,
+)
 
 # told by every process of itself
 ALIVE_AT: Final = Metric(

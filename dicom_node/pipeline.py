@@ -19,7 +19,7 @@ from dicom_node.completion import Completions, take_notices
 from dicom_node.config import Config
 from dicom_node.deliver import Verdict, report_commitments, run_errand, settle_notice
 from dicom_node.forms import DEFAULT_FORMS, asked_forms
-from dicom_node.harvest import Harvester
+from dicom_node.harvest import READER_OBJECTS, Harvester
 from dicom_node.inbox import Inbox, began_at
 from dicom_node.index import CommitmentRow, Index, StudyRow
 from dicom_node.infer import Model, Models, analyse, fingerprint
@@ -77,6 +77,10 @@ def job_kinds(parts: Parts) -> dict[str, Kind]:
             ),
             at_once=1,  # one decoder process, and onnxruntime uses every core by itself
         ),
+        "labels": Kind(
+            stages=(("label", _with(parts, label_study)),),
+            at_once=1,
+        ),
         "deliver": Kind(
             stages=(("send", _with(parts, deliver_errand)),),
             at_once=8,
@@ -107,7 +111,28 @@ def harvest_study(parts: Parts, study_instance_uid: str, _: str) -> dict[str, in
                 total[what] = total.get(what, 0) + count
             stop_if_cancelled()
     log.get("harvest").info("harvested", study_instance_uid=study_instance_uid, counts=total)
+    label_study(parts, study_instance_uid, "")
     return total
+
+
+def label_study(parts: Parts, study_instance_uid: str, _: str) -> dict[str, int]:
+    """Put what readers said of the study's images, or in its SEG and SR, into the store."""
+    instances = parts.index.instances(study_instance_uid)
+    readers = parts.harvester.readers
+    images = [one.sop_instance_uid for one in instances if one.sop_class_uid in ULTRASOUND_IMAGES]
+    objects = {i.sop_instance_uid: i for i in instances if i.sop_class_uid in READER_OBJECTS}
+    # an object of another study may be about these images, and wait for them
+    objects |= parts.index.find_all([u for u in readers.notes.about(images) if u not in objects])
+    if not objects:
+        return {}
+    counts = readers.take(
+        objects.values(),
+        find=parts.index.find,
+        is_ours=lambda uid: (parts.results / f"{uid}.dcm").exists(),
+    )
+    readers.rest()
+    log.get("harvest").info("readers heard", study_instance_uid=study_instance_uid, counts=counts)
+    return counts
 
 
 def analyse_study(parts: Parts, study_instance_uid: str, revision: str) -> dict[str, int]:
@@ -208,6 +233,9 @@ class Dispatch:
         #: every file that was received before this notice is registered
         self._swept_serial = 0
         self._forget_at = _now()
+        readers = parts.harvester.readers
+        #: up to which row of the index readers' objects were handed out
+        self._heard = readers.notes.serial(readers.codes)
 
     def register(self) -> int:
         """Take the receivers' notices, register what they put into the inbox.
@@ -249,6 +277,7 @@ class Dispatch:
             index.evidence.forget(now - KEEP_WORDS)
             self._forget_at = now + timedelta(hours=1)
         self._ask_for_counts(as_of)
+        self._hand_out_labels()
         jobs = {_study_job(row): row for row in self._parts.index.unfinished()}
         fresh = jobs.keys() - self._handed_out
         for job in sorted(fresh):
@@ -302,6 +331,21 @@ class Dispatch:
 
     def _is_swept(self, row: CommitmentRow) -> bool:
         return row.serial <= self._swept_serial
+
+    def _hand_out_labels(self) -> None:
+        """Hand out one look at what readers said for each study with new SEG or SR."""
+        if not self._parts.config.harvest.enabled:
+            return
+        serial, studies = self._parts.index.newcomers.after(self._heard, READER_OBJECTS)
+        readers = self._parts.harvester.readers
+        for study in studies:
+            # with its fingerprint: other meanings of codes are another look
+            job = f"labels:{study}:{serial}-{readers.codes.fingerprint[:8]}"
+            self._dispatcher.enqueue("labels", job, [study, str(serial)])
+        if serial != self._heard:
+            if studies or not self._heard:
+                readers.notes.looked_at(serial, readers.codes)
+            self._heard = serial
 
     def _ask_for_counts(self, as_of: datetime) -> None:
         """Hand out one question for each study and lull."""

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from dicom_node.cli import reader_labels
 from dicom_node.cli.coverage_plot import plotted
 from dicom_node.cli.options import DEFAULT_CONFIG, AsJson, ConfigFile, load, print_json, print_table
 from dicom_node.config import Config
@@ -23,6 +24,9 @@ app = typer.Typer(
     "Example: dicom-node labels coverage --config node.yaml",
     add_completion=False,
 )
+
+app.command()(reader_labels.readers)
+app.command()(reader_labels.codes)
 
 #: ``--source KEYWORD``
 SourceOption = Annotated[
@@ -139,7 +143,7 @@ def coverage(
 @app.command("import")
 def take_in(
     file: Annotated[
-        Path, typer.Argument(help="CSV: sop_instance_uid,frame,quality,mask[,labels,class]")
+        Path, typer.Argument(help="CSV: sop_instance_uid,frame,quality,mask[,labels,class,reader]")
     ],
     config: ConfigFile = DEFAULT_CONFIG,
 ) -> None:

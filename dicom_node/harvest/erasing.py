@@ -1,7 +1,7 @@
 """Take a patient out of all that the harvest made of him, and take him in no more if asked so."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from dicom_node.errors import ConfigError
 from dicom_node.harvest.opening import KEY, NOTES
 from dicom_node.harvest.private import PrivateNotes
 from dicom_node.harvest.pseudonyms import PseudonymKey, open_key
+from dicom_node.harvest.reader_notes import ReaderNotes
 from dicom_node.store import Erased, Erasure
 
 
@@ -20,6 +21,7 @@ class PatientErasure:
     patient_id: str
     key: PseudonymKey
     notes: PrivateNotes
+    reader_notes: ReaderNotes
     store: Erasure
 
     def preview(self) -> Erased:
@@ -52,7 +54,10 @@ class PatientErasure:
             if refuse:
                 self.notes.refuse(self.key.token("refused", self.patient_id))
             # the notes go first: the store's rows say which studies they are of
-            notes = self.notes.erase(self._study_uids())
+            uids = self._study_uids()
+            of_uids = {self.key.token("study", uid) for uid in uids}
+            notes = self.reader_notes.erase(of_uids | self.store.studies())
+            notes += self.notes.erase(uids)
             return self.store.run(packs), notes
 
     def _study_uids(self) -> frozenset[str]:
@@ -87,9 +92,13 @@ def erasing_patient(patient_id: str, *, data: Path) -> Iterator[PatientErasure]:
     if not (data / KEY).is_file():
         raise ConfigError(f"{data / KEY}: no key, nobody can be found; restore it from the backup")
     key = open_key(data / KEY)
-    notes = PrivateNotes(data / NOTES)
-    try:
-        with Erasure(data / STORE, key.token("patient", patient_id)) as store:
-            yield PatientErasure(patient_id=patient_id, key=key, notes=notes, store=store)
-    finally:
-        notes.close()
+    with ExitStack() as stack:
+        notes = stack.enter_context(closing(PrivateNotes(data / NOTES)))
+        reader_notes = stack.enter_context(closing(ReaderNotes(data / NOTES)))
+        yield PatientErasure(
+            patient_id=patient_id,
+            key=key,
+            notes=notes,
+            reader_notes=reader_notes,
+            store=stack.enter_context(Erasure(data / STORE, key.token("patient", patient_id))),
+        )

@@ -16,6 +16,9 @@ from dicom_node.harvest.labels import weak_labels
 from dicom_node.harvest.looking import Look, Picture, look_at
 from dicom_node.harvest.private import PrivateNotes
 from dicom_node.harvest.pseudonyms import PseudonymKey, open_key
+from dicom_node.harvest.reader_codes import load_reader_codes
+from dicom_node.harvest.reader_notes import ReaderNotes
+from dicom_node.harvest.readers import ReaderLabels
 from dicom_node.harvest.relabel import RelabelCount, relabel
 from dicom_node.harvest.supervised import ImportCount, attach_labels
 from dicom_node.harvest.tables import Tables, load_tables
@@ -62,6 +65,8 @@ class Harvester:
     settings: HarvestSettings
     #: as configured
     tables: Tables
+    #: the labels of readers' SEG and SR
+    readers: ReaderLabels
 
     @property
     def label_map(self) -> DescriptionMap:
@@ -189,13 +194,24 @@ def open_harvester(
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
         notes = PrivateNotes(data / NOTES)
         stack.callback(notes.close)
+        reader_notes = ReaderNotes(data / NOTES)
+        stack.callback(reader_notes.close)
+        store = stack.enter_context(WeakLabelStore(data / STORE))
+        key = open_key(data / KEY)
         yield Harvester(
             sandbox=sandbox,
-            store=stack.enter_context(WeakLabelStore(data / STORE)),
-            key=open_key(data / KEY),
+            store=store,
+            key=key,
             notes=notes,
             settings=settings,
             tables=tables,
+            readers=ReaderLabels(
+                store=store,
+                key=key,
+                notes=reader_notes,
+                codes=load_reader_codes(settings.reader_codes),
+                sandbox=stack.enter_context(sandbox.another()),
+            ),
         )
 
 
@@ -242,5 +258,8 @@ def import_labels(csv_path: Path, *, data: Path) -> ImportCount:
     StoreError
         When the CSV cannot be read or lacks a column.
     """
-    with WeakLabelStore(data / STORE) as store:
-        return attach_labels(csv_path, store=store, key=open_key(data / KEY))
+    with ExitStack() as stack:
+        store = stack.enter_context(WeakLabelStore(data / STORE))
+        notes = ReaderNotes(data / NOTES)
+        stack.callback(notes.close)
+        return attach_labels(csv_path, store=store, key=open_key(data / KEY), notes=notes)

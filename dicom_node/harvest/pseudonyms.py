@@ -14,7 +14,17 @@ from typing import Literal
 
 from dicom_node.errors import ConfigError
 
-Kind = Literal["patient", "study", "series", "instance", "description", "transducer", "refused"]
+Kind = Literal[
+    "patient",
+    "study",
+    "series",
+    "instance",
+    "description",
+    "transducer",
+    "refused",
+    "reader",
+    "object",
+]
 KEY_BYTES = 32
 TOKEN_CHARACTERS = 32
 

@@ -6,12 +6,14 @@ values are the labels (0 background), and it has the size of the source image; t
 part that it keeps of the frame.
 
 Columns that may be there: `labels` names the label set of the mask, ``liver-kidney`` where it is
-empty; `class` says what the frame is, as ``set/class``. The sets are those of
-``dicom_node/store/data/label_sets.yaml``.
+empty; `class` says what the frame is, as ``set/class``; `reader` is the name of who labelled it, of
+which the store keeps a pseudonym. The sets are in ``dicom_node/store/data/label_sets.yaml``.
 """
 
 import csv
+from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +22,22 @@ from PIL import Image
 
 from dicom_node.errors import PermanentError, StoreError
 from dicom_node.harvest.pseudonyms import PseudonymKey
-from dicom_node.store import WeakLabelStore
+from dicom_node.harvest.reader_notes import Fate, Noted, ReaderNotes
+from dicom_node.harvest.reader_objects import name_of_person
+from dicom_node.store import (
+    QUALITY,
+    Observer,
+    Origin,
+    Provenance,
+    Reading,
+    WeakLabelStore,
+)
+from dicom_node.store.label_sets import DEFAULT_LABEL_SET, class_set, label_set
 
 COLUMNS = ("sop_instance_uid", "frame", "quality", "mask")
-MORE_COLUMNS = ("labels", "class")
+MORE_COLUMNS = ("labels", "class", "reader")
+#: So many rows are noted in one transaction.
+NOTED_AT_ONCE = 200
 #: Modes of a PNG whose values are numbers and no colours.
 LABEL_MODES = frozenset({"1", "L", "P"})
 
@@ -46,8 +60,24 @@ class ImportCount:
     faults: tuple[RowFault, ...]
 
 
-def attach_labels(csv_path: Path, *, store: WeakLabelStore, key: PseudonymKey) -> ImportCount:
+def attach_labels(
+    csv_path: Path,
+    *,
+    store: WeakLabelStore,
+    key: PseudonymKey,
+    notes: ReaderNotes | None = None,
+) -> ImportCount:
     """Attach labels to frames that are in the store; a bad row costs itself only.
+
+    Parameters
+    ----------
+    csv_path : Path
+        Columns as above.
+    store : WeakLabelStore
+    key : PseudonymKey
+    notes : ReaderNotes, optional
+        Remember when it was imported, so that a SEG or SR that was made earlier and comes later
+        does not take its place.
 
     Raises
     ------
@@ -57,6 +87,7 @@ def attach_labels(csv_path: Path, *, store: WeakLabelStore, key: PseudonymKey) -
         When the disk does not take it.
     """
     imported, faults = 0, []
+    labels = _Labels(csv_path.parent, store, key, notes)
     try:
         with csv_path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
@@ -64,7 +95,7 @@ def attach_labels(csv_path: Path, *, store: WeakLabelStore, key: PseudonymKey) -
             if missing:
                 raise StoreError(f"{csv_path.name}: no column {missing[0]!r}; add it")
             for row in reader:
-                reason = _attach(row, csv_path.parent, store, key)
+                reason = labels.attach(row)
                 imported += reason is None
                 if reason is not None:
                     faults.append(RowFault(row=reader.line_num, reason=reason))
@@ -72,31 +103,114 @@ def attach_labels(csv_path: Path, *, store: WeakLabelStore, key: PseudonymKey) -
         raise StoreError(
             f"{csv_path.name}: cannot be read ({type(exc).__name__}); it is a CSV in UTF-8"
         ) from None
+    finally:
+        labels.note()
     return ImportCount(imported=imported, faults=tuple(faults))
 
 
-def _attach(
-    row: dict[str, str], folder: Path, store: WeakLabelStore, key: PseudonymKey
-) -> str | None:
-    """Attach the labels of one row and return why not."""
-    uid, frame, quality, mask, labels, class_name = (
-        (row.get(name) or "").strip() for name in COLUMNS + MORE_COLUMNS
-    )
-    if not (quality or mask or class_name):
-        return "no quality, no mask and no class"
-    instance = key.token("instance", uid)
-    try:
-        store.add_label(
-            instance,
-            _whole(frame, "frame"),
-            quality=_whole(quality, "quality") if quality else None,
-            mask=_cropped(folder, mask, instance, store) if mask else None,
-            labels=labels or None,
-            class_name=class_name or None,
+class _Labels:
+    """The labels of a CSV, on their way into a store."""
+
+    def __init__(
+        self, folder: Path, store: WeakLabelStore, key: PseudonymKey, notes: ReaderNotes | None
+    ) -> None:
+        self._folder, self._store, self._key, self._notes = folder, store, key, notes
+        #: rows that are in the store and not in the notes, each with its image
+        self._new: list[tuple[Noted, str]] = []
+
+    def attach(self, row: dict[str, str]) -> str | None:
+        """Attach the labels of one row and return why not."""
+        uid, frame, quality, mask, labels, class_name, reader = (
+            (row.get(name) or "").strip() for name in COLUMNS + MORE_COLUMNS
         )
-    except PermanentError as exc:
-        return str(exc)
-    return None
+        if not (quality or mask or class_name):
+            return "no quality, no mask and no class"
+        instance = self._key.token("instance", uid)
+        try:
+            said = _Row(
+                frame=_whole(frame, "frame"),
+                quality=_whole(quality, "quality") if quality else None,
+                mask=_cropped(self._folder, mask, instance, self._store) if mask else None,
+                labels=labels or None,
+                class_name=class_name or None,
+            )
+            self._put(instance, uid, name_of_person(reader), list(said.readings()))
+        except PermanentError as exc:
+            return str(exc)
+        return None
+
+    def note(self) -> None:
+        """Write the notes on what is in the store."""
+        if self._notes is not None and self._new:
+            self._notes.record_rows(self._new)
+        self._new = []
+
+    def _put(self, instance: str, uid: str, reader: str, said: list[Reading]) -> None:
+        """Put readings beside those of SEG and SR; a later row on the same frame replaces it."""
+        who, now = self._key.token("reader", reader or "unnamed CSV"), datetime.now(UTC)
+        name = f"CSV {who} {uid} {said[0].frame_number}"
+        provenance = Provenance(
+            reader=who,
+            object=self._key.token("object", name),
+            origin=Origin.CSV,
+            observer=Observer.NAMED if reader else Observer.UNNAMED,
+        )
+        newest = [noted.object for noted, image in self._new if image == uid]
+        older = [] if self._notes is None else self._notes.order(uid)
+        earlier = dict.fromkeys(one for one in older if one not in newest) | dict.fromkeys(newest)
+        order = [one for one in earlier if one != provenance.object]
+        self._store.readers.put(instance, provenance, said, order=order, adds=True)
+        noted = Noted(
+            name=name,
+            study_instance_uid="",
+            origin=Origin.CSV.value,
+            study=self._store.readers.study_of(instance) or "",
+            object=provenance.object,
+            said_at=now,
+            received_at=now,
+            fate=Fate.USED,
+            readings=len(said),
+            reasons={},
+        )
+        self._new.append((noted, uid))
+        if len(self._new) >= NOTED_AT_ONCE:
+            self.note()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Row:
+    """The labels of one frame."""
+
+    frame: int
+    quality: int | None
+    mask: NDArray[np.uint8] | None
+    labels: str | None
+    class_name: str | None
+
+    def readings(self) -> Iterator[Reading]:
+        """Yield what the row says.
+
+        Raises
+        ------
+        StoreError
+            When there is no such set or class, or a set without a mask.
+        """
+        if self.quality is not None:
+            yield Reading(frame_number=self.frame, about=QUALITY, value=self.quality)
+        if self.mask is not None:
+            about = self.labels or DEFAULT_LABEL_SET
+            every = range(1, 1 + len(label_set(about).names))
+            yield Reading(
+                frame_number=self.frame, about=about, mask=self.mask, labels=frozenset(every)
+            )
+        elif self.labels is not None:
+            raise StoreError("a label set is of a mask, and there is none; name the mask too")
+        if self.class_name is not None:
+            about, _, name = self.class_name.partition("/")
+            names = class_set(about).names
+            if name not in names:
+                raise StoreError(f"no class of this name in {about}; it has {', '.join(names)}")
+            yield Reading(frame_number=self.frame, about=about, value=names.index(name))
 
 
 def _whole(value: str, name: str) -> int:

@@ -21,6 +21,7 @@ from dicom_node.index.commitments import Commitments
 from dicom_node.index.evidence import Evidence
 from dicom_node.index.layout import bring_up_to_date
 from dicom_node.index.moments import from_us, to_us
+from dicom_node.index.newcomers import Newcomers
 from dicom_node.index.rows import Arrival, CompletionRow, Outcome, StudyRow, StudyState
 from dicom_node.index.studies import (
     completions,
@@ -47,6 +48,8 @@ class Index:
         self.evidence = Evidence(self._engine, self._reads)
         #: the reports that they are owed
         self.commitments = Commitments(self._engine, self._reads)
+        #: what came since somebody looked last
+        self.newcomers = Newcomers(self._reads)
 
     def close(self) -> None:
         """Release the file."""

@@ -53,6 +53,10 @@ class PixelSandbox:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def another(self) -> "PixelSandbox":
+        """Return one with the same limits, for another caller."""
+        return PixelSandbox(memory_mib=self._memory_mib, timeout_s=self._timeout_s)
+
     @property
     def pid(self) -> int | None:
         """Process id of the decoder, None while there is none."""

@@ -7,6 +7,15 @@ A folder that can be copied to a training machine: ``catalogue.db`` (SQLite), ``
 from dicom_node.store.audit import Finding, audit
 from dicom_node.store.erasure import Erased, Erasure
 from dicom_node.store.evidence import Verdict
+from dicom_node.store.readings import (
+    QUALITY,
+    Observer,
+    Origin,
+    Provenance,
+    Reading,
+    Software,
+    StoredReading,
+)
 from dicom_node.store.records import (
     Evidence,
     LabelCount,
@@ -22,6 +31,7 @@ from dicom_node.store.split import SPLITS, split_of
 from dicom_node.store.weak_labels import WeakLabelStore, open_store
 
 __all__ = [
+    "QUALITY",
     "SPLITS",
     "Erased",
     "Erasure",
@@ -30,12 +40,18 @@ __all__ = [
     "LabelCount",
     "Listing",
     "NewFrame",
+    "Observer",
+    "Origin",
     "Prepared",
+    "Provenance",
+    "Reading",
     "Selection",
     "Sighting",
+    "Software",
     "Source",
     "StoreInfo",
     "StoredFrame",
+    "StoredReading",
     "Verdict",
     "WeakLabelStore",
     "audit",

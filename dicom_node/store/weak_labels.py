@@ -15,6 +15,7 @@ from dicom_node.records import Box, Task
 from dicom_node.store import catalogue, evidence, files, locks, queries
 from dicom_node.store.catalogue import frames, instances
 from dicom_node.store.label_sets import DEFAULT_LABEL_SET, class_set, label_set
+from dicom_node.store.readers import ReaderBook
 from dicom_node.store.records import (
     BEST_QUALITY,
     LabelCount,
@@ -45,6 +46,8 @@ class WeakLabelStore:
         self._reads = for_reading(self._engine)
         #: what each source in the headers says, and how to give words other labels
         self.evidence = evidence.EvidenceBook(self._engine)
+        #: who said what of which frame
+        self.readers = ReaderBook(self._engine, folder)
 
     def close(self) -> None:
         """Close the catalogue."""

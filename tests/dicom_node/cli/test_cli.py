@@ -47,6 +47,8 @@ def run(site: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         ("labels", "map"),
         ("labels", "agreement"),
         ("labels", "import"),
+        ("labels", "readers"),
+        ("labels", "codes"),
         ("store",),
         ("store", "info"),
         ("store", "audit"),

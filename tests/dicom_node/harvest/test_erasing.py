@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from dicom_node.config import HarvestSettings
 from dicom_node.errors import ConfigError
-from dicom_node.harvest import Harvester, open_harvester
+from dicom_node.harvest import Harvester, import_labels, open_harvester
 from dicom_node.harvest.erasing import erasing_patient
 from dicom_node.pixels.sandbox import PixelSandbox
 from dicom_node.records import Box, Instance
@@ -105,6 +105,28 @@ def test_nothing_under_the_data_folder_still_knows_an_erased_patient(
     assert not [secret for secret in secrets if secret in after]
     assert sum(picture in after for picture in pictures) == 2
     assert his.study_instance_uid.encode() in after
+    assert audit(data / "store") == []
+
+
+def test_what_readers_said_of_an_erased_patient_goes_with_him(
+    harvester: Harvester, data: Path, tmp_path: Path
+) -> None:
+    hers, his = (_image(tmp_path / f"{n}.dcm", f"MRN-{n}", 4 * n) for n in (1, 2))
+    table = tmp_path / "labels.csv"
+    rows = "".join(f"{one.sop_instance_uid},1,3,,DR READER\n" for one in (hers, his))
+    table.write_text(f"sop_instance_uid,frame,quality,mask,reader\n{rows}")
+    for instance in (hers, his):
+        harvester.harvest(instance)
+    assert import_labels(table, data=data).faults == ()
+    instances = [harvester.key.token("instance", one.sop_instance_uid) for one in (hers, his)]
+    [said, _] = [harvester.store.readers.of(instance) for instance in instances]
+    secrets = _secrets(harvester, [hers], "MRN-1") | {said[0].provenance.object.encode()}
+    with erasing_patient("MRN-1", data=data) as erasure:
+        erasure.run()
+    after = _bytes_under(data)
+    assert not [secret for secret in secrets if secret in after]
+    assert [len(harvester.store.readers.of(instance)) for instance in instances] == [0, 1]
+    assert his.sop_instance_uid.encode() in after
     assert audit(data / "store") == []
 
 
