@@ -77,7 +77,8 @@ def million(folder: Path, chosen: argparse.Namespace) -> Iterator[Row]:
     full, empty = folder / "full", folder / "empty"
     store_million.populate(full, chosen.rows)
     seconds = store_million.query_seconds(full, rounds=chosen.rounds)
-    slowest = max(seconds, key=lambda name: median(seconds[name]))
+    asked = [name for name in seconds if name != store_million.REPORT]
+    slowest = max(asked, key=lambda name: median(seconds[name]))
     value = median(seconds[slowest])
     yield Row(
         row=f"the slowest label query at {chosen.rows:,} rows: {slowest}",

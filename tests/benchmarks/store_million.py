@@ -20,6 +20,8 @@ _CHUNK = 20_000
 _FIRST_NEW = 10**9
 _GEOMETRIES = (*[Geometry.CURVILINEAR] * 6, *[Geometry.LINEAR] * 3, Geometry.UNKNOWN)
 _BITS = (1, 1, 1, 16, 16, 17, 8, 9, 0, 0, 128, 160, 2)
+#: Looks at every image, as a report does; no label is asked for.
+REPORT = "agreement of second sources"
 _STUDY = Source.STUDY_DESCRIPTION.value
 
 
@@ -111,7 +113,7 @@ def query_seconds(folder: Path, *, rounds: int) -> dict[str, list[float]]:
             f"all that is known of {len(narrow):,} frames": narrow.frames,
             "frames with a reader's label": lambda: store.frames(labelled=Task.QUALITY),
             "table of groups and geometries": store.label_counts,
-            "agreement of second sources": store.evidence.verdicts,
+            REPORT: store.evidence.verdicts,
         }
         seconds: dict[str, list[float]] = {name: [] for name in queries}
         for _ in range(rounds + 1):
