@@ -17,7 +17,7 @@ from pynetdicom import PYNETDICOM_IMPLEMENTATION_UID, PYNETDICOM_IMPLEMENTATION_
 from pynetdicom.pdu import A_ASSOCIATE_RJ
 from pynetdicom.presentation import PresentationContext, build_context
 
-from dicom_node import codes, config
+from dicom_node import archives, codes, config
 from dicom_node.deliver import dimse
 from dicom_node.deliver.asking_commitment import REFUSALS
 from dicom_node.deliver.committed import FAILURE_REASONS
@@ -231,6 +231,8 @@ _SECTIONS: Final[Mapping[str, type[BaseModel]]] = {
     "destinations (dimse)": config.Destination,
     "destinations (dicomweb)": config.DicomwebDestination,
     "destinations.tls": config.DestinationTls,
+    "archives (dimse)": archives.DimseArchive,
+    "archives (dicomweb)": archives.DicomwebArchive,
 }
 
 
