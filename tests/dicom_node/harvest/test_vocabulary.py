@@ -83,9 +83,11 @@ def test_a_serial_date_name_or_id_that_looks_like_a_word_of_the_node_is_found(
     harvester: Harvester, tmp_path: Path, table: str, column: str, planted: str
 ) -> None:
     store = _harvested(harvester, tmp_path)
+    key = "instance, source, term" if table == "evidence" else "rowid"
+    first = f"SELECT {key} FROM {table} ORDER BY {key} LIMIT 1"  # noqa: S608
     with closing(sqlite3.connect(store / "catalogue.db")) as connection:
         connection.execute(
-            f"UPDATE {table} SET {column} = ? WHERE rowid = 1",  # noqa: S608
+            f"UPDATE {table} SET {column} = ? WHERE ({key}) = ({first})",  # noqa: S608
             [planted],
         )
         connection.commit()
