@@ -113,17 +113,24 @@ def test_results_of_a_model_server_are_delivered_and_name_the_bundle(
     assert digest in str(seg)
 
 
+def reports(node: Node) -> int:
+    """Return on how many images a report is written."""
+    written = node.layout.results.glob("*.dcm")
+    return sum(dcmread(path, specific_tags=["Modality"]).Modality == "SR" for path in written)
+
+
 def test_a_study_whose_server_is_killed_in_the_middle_goes_on_when_it_is_back(
     node: Node, server: ModelServer, peer: Pacs, study: list[Path]
 ) -> None:
     serve(server, node, pause_s=0.5)
     node.start()
     assert set(send(study, node.port)) == {0}
-    until(lambda: sources(peer, "SR"), why=node.log)
+    # they are stills: their reports wait for the SEG that they share
+    until(lambda: reports(node), why=node.log)
     server.kill()
     until(lambda: "job put off" in node.log, why=node.log)
-    before = len(sources(peer, "SR"))
-    assert 0 < before < IMAGES
+    assert 0 < reports(node) < IMAGES
+    assert not sources(peer, "SR")
     [job] = json.loads(node.cli("queue", "list", "--json").stdout)["failed_jobs"]
     assert (job["state"], job["error"]) == ("put off", "ModelServerDownError")
     assert "1 job put off" in node.cli("status").stdout

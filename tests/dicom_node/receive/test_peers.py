@@ -182,7 +182,9 @@ def test_malformed_files_from_dcmsend_among_good_ones(
     assert len(inbox.waiting()) == stored >= len(bad) + 20
     counts = settle(inbox, tmp_path)
     assert counts.pop("duplicates") >= len(bad) - 1
-    assert not list(tmp_path.parent.rglob("*evil*"))
+    # whoever breaks out climbs up from the inbox; what other tests keep beside it is their own
+    above = [found for folder in tmp_path.parents for found in folder.glob("*evil*")]
+    assert not [*tmp_path.rglob("*evil*"), *above]
 
 
 @pytest.mark.peers
