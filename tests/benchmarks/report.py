@@ -77,6 +77,13 @@ def show_goals(rows: Sequence[Row], console: Console) -> None:
     console.print(table)
 
 
+def show_others(rows: Sequence[Row], console: Console) -> None:
+    """Print what is held against nothing, a line each."""
+    for row in rows:
+        if row.against is None:
+            console.print(f"{row.row}: {number(row.value)} {row.unit} {row.why or ''}")
+
+
 def show_pivots(rows: Sequence[Row], console: Console) -> None:
     """Print the rows named ``a | b | c``: a table for each a, a line for each b."""
     for title, lines in pivots(rows).items():

@@ -23,7 +23,7 @@ from dicom_node import log
 from dicom_node.demo.ports import free_port
 from tests.benchmarks import long_cine, streaming
 from tests.benchmarks.long_cine import Made
-from tests.benchmarks.report import BUILD, Row, number, show_goals, write
+from tests.benchmarks.report import BUILD, Row, show_goals, show_others, write
 from tests.benchmarks.serving import Spent, Work, one_study, random_bundle, serving
 from tests.benchmarks.streaming import Memory, Stream
 
@@ -56,9 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     path = write("serve", rows, command=command, note=note, folder=chosen.folder)
     console.print(note, highlight=False)
     show_goals(rows, console)
-    for row in rows:
-        if row.against is None:
-            console.print(f"{row.row}: {number(row.value)} {row.unit} {row.why or ''}")
+    show_others(rows, console)
     console.print(f"written to {path}")
     return 0
 

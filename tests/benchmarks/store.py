@@ -16,7 +16,7 @@ from statistics import median
 from rich.console import Console
 
 from tests.benchmarks import store_harvest, store_million, store_reading
-from tests.benchmarks.report import BUILD, Row, number, show_goals, write
+from tests.benchmarks.report import BUILD, Row, number, show_goals, show_others, write
 
 #: frames/s of 256 x 384
 READING_GOAL = 8000.0
@@ -45,9 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     path = write("store", rows, command=command, note=note, folder=chosen.folder)
     console.print(note, highlight=False)
     show_goals(rows, console)
-    for row in rows:
-        if row.against is None:
-            console.print(f"{row.row}: {number(row.value)} {row.unit} {row.why or ''}")
+    show_others(rows, console)
     console.print(f"written to {path}")
     return 0
 

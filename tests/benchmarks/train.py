@@ -19,7 +19,7 @@ from rich.console import Console
 
 from dicom_node.phantom.study import cohort
 from tests.benchmarks import training_arms as arms
-from tests.benchmarks.report import BUILD, Row, number, show_goals, write
+from tests.benchmarks.report import BUILD, Row, show_goals, show_others, write
 from tests.benchmarks.training_arms import Work
 from tests.support.phantoms import fill_store
 from training import pack
@@ -59,9 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     path = write("train", rows, command=command, note=note, folder=chosen.folder)
     console.print(note, highlight=False)
     show_goals(rows, console)
-    for row in rows:
-        if row.against is None:
-            console.print(f"{row.row}: {number(row.value)} {row.unit} {row.why or ''}")
+    show_others(rows, console)
     console.print(f"written to {path}")
     return 0
 
