@@ -151,7 +151,6 @@ def receiver(port: int) -> Iterator[Pacs]:
     """Run what stands in the node's place, where only the sending matters."""
     with pacs(port, *ULTRASOUND_IMAGES, ae_title=NODE) as running:
         yield running
-        until(running.is_idle)
 
 
 def received(running: Pacs) -> list[str]:

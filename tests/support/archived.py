@@ -18,6 +18,7 @@ from dicom_node.config import DimseArchive
 from dicom_node.phantom.study import US_IMAGE
 from dicom_node.pull.count import STUDY_ROOT_FIND
 from tests.support.nodes import until
+from tests.support.scp import shut_down
 
 PATIENT = "PULLED^NOBODY"
 
@@ -165,7 +166,7 @@ def answering(port: int, ssl_context: ssl.SSLContext | None = None) -> Iterator[
     try:
         yield state
     finally:
-        ae.shutdown()
+        shut_down(ae)
 
 
 def archive_at(port: int, **settings: object) -> DimseArchive:

@@ -12,6 +12,7 @@ from pynetdicom.association import Association
 from pynetdicom.dimse_messages import N_ACTION_RSP
 
 from dicom_node.config import Destination
+from tests.support.scp import shut_down
 
 PUSH_MODEL, PUSH_MODEL_INSTANCE = "1.2.840.10008.1.20.1", "1.2.840.10008.1.20.1.1"
 
@@ -118,4 +119,4 @@ def archive(
     finally:
         for thread in threads:
             thread.join()
-        ae.shutdown()
+        shut_down(ae)

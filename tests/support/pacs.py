@@ -10,6 +10,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import AE, evt
 
 from dicom_node.config import Destination
+from tests.support.scp import shut_down
 
 
 @dataclass
@@ -21,8 +22,6 @@ class Pacs:
     answer: Callable[[Dataset], int] = lambda _: 0x0000
     received: list[Dataset] = field(default_factory=list)
     associations: int = 0
-    #: whether nobody is connected; pynetdicom shuts down badly before it noticed a hang-up
-    is_idle: Callable[[], bool] = lambda: True
 
 
 @contextmanager
@@ -50,8 +49,6 @@ def pacs(
         )
     )
 
-    state.is_idle = lambda: not ae.active_associations
-
     def store(event: evt.Event) -> int:
         dataset = event.dataset
         dataset.file_meta = event.file_meta
@@ -72,4 +69,4 @@ def pacs(
     try:
         yield state
     finally:
-        ae.shutdown()
+        shut_down(ae)

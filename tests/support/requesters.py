@@ -10,6 +10,7 @@ from pynetdicom import AE, evt
 from pynetdicom.pdu import P_DATA_TF
 
 from tests.support.nodes import Node
+from tests.support.scp import shut_down
 
 PUSH_MODEL, PUSH_MODEL_INSTANCE = "1.2.840.10008.1.20.1", "1.2.840.10008.1.20.1.1"
 PROCEDURE_STEP = "1.2.840.10008.3.1.2.3.3"
@@ -108,4 +109,4 @@ def requester(port: int) -> Iterator[Requester]:
     try:
         yield state
     finally:
-        ae.shutdown()
+        shut_down(ae)

@@ -12,6 +12,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import AE, evt
 
 from dicom_node.config import Destination
+from tests.support.scp import shut_down
 
 SEG = "1.2.840.10008.5.1.4.1.1.66.4"
 SR = "1.2.840.10008.5.1.4.1.1.88.34"
@@ -66,7 +67,7 @@ def archive(port: int) -> Iterator[Archive]:
     try:
         yield state
     finally:
-        ae.shutdown()
+        shut_down(ae)
 
 
 def _take(event: evt.Event, state: Archive) -> int:

@@ -1,7 +1,9 @@
+import time
 from collections.abc import Callable
 
 import pytest
 from pynetdicom import AE
+from pynetdicom.dul import DULServiceProvider
 
 from dicom_node.deliver import probe
 from dicom_node.sop_classes import RESULTS
@@ -47,3 +49,21 @@ def test_one_that_is_down_or_rejects_the_node_has_not_answered(
     with pacs(free_port(), STILL, ae_title="ANOTHER") as peer:
         assert probe(peer.destination, calling_ae_title="NODE") == {}
     assert probe(peer.destination, calling_ae_title="NODE") == {}
+
+
+def test_a_server_of_the_tests_comes_down_after_the_association_that_it_rejected(
+    free_port: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = DULServiceProvider._is_transport_event
+    rejected_at: list[float] = []
+
+    def looks_late(provider: DULServiceProvider) -> bool:
+        if provider.state_machine.current_state == "Sta13":  # awaits that the peer hangs up
+            rejected_at.append(time.monotonic())
+            if rejected_at[-1] - rejected_at[0] < 0.5:
+                return False  # as when a busy machine holds its thread up
+        return looks(provider)
+
+    monkeypatch.setattr(DULServiceProvider, "_is_transport_event", looks_late)
+    with pacs(free_port(), STILL, ae_title="ANOTHER") as peer:
+        assert probe(peer.destination, calling_ae_title="NODE") == {}

@@ -103,7 +103,6 @@ def test_a_destination_that_wants_a_certificate_of_the_node_is_understood(
         free_port(), SEG, ssl_context=serving(made, asks=True), acse_timeout_s=SOON_S
     ) as peer:
         outcome = sent(secured(peer, made), tmp_path)
-        until(peer.is_idle)
     assert outcome.verdict is Verdict.TEMPORARY
     assert "tls.certificate" in outcome.reason
 
@@ -127,7 +126,6 @@ def test_check_says_how_long_the_certificates_are_good(
             tls = made.with_client(ends=ends)
             asked = peer.destination.model_copy(update={"tls": tls, "send": ("seg",)})
             [(_, fault, found)] = destinations(Config(destinations=(asked,)))
-            until(peer.is_idle)
         return fault, found
 
     fault, found = look(datetime.now(UTC) + timedelta(days=9.5))

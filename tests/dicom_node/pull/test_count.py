@@ -15,6 +15,7 @@ from dicom_node.outbox import Outbox
 from dicom_node.pull import Lull, count_instances, count_study
 from dicom_node.pull.count import STUDY_ROOT_FIND
 from dicom_node.records import Instance, Result, ResultKind
+from tests.support.scp import shut_down
 
 pytestmark = [
     pytest.mark.dimse,
@@ -50,7 +51,7 @@ def finder(port: int, answers: Answers) -> Iterator[list[Dataset]]:
     try:
         yield asked
     finally:
-        ae.shutdown()
+        shut_down(ae)
 
 
 def at(port: int) -> CountAt:

@@ -14,6 +14,7 @@ from dicom_node.pull.find import image_query
 from dicom_node.pull.get import STUDY_ROOT_GET, get
 from dicom_node.sop_classes import RESULTS, ULTRASOUND_IMAGES
 from tests.support.archived import archive_at
+from tests.support.scp import shut_down
 from tests.support.waiting import SC_IMAGE
 
 pytestmark = [
@@ -64,7 +65,7 @@ def giving(port: int, *images: Dataset) -> Iterator[Giving]:
     try:
         yield state
     finally:
-        ae.shutdown()
+        shut_down(ae)
 
 
 def got(port: int, *classes: str, refused: str = "") -> list[Incoming]:
@@ -132,7 +133,7 @@ def test_an_archive_without_c_get_is_said_with_the_cure(free_port: Callable[[], 
     ae.start_server(("127.0.0.1", port), block=False)
     with pytest.raises(DestinationDownError, match="or set its retrieve: move"):
         got(port, SC_IMAGE)
-    ae.shutdown()
+    shut_down(ae)
 
 
 def test_some_instances_of_a_series_are_asked_for_by_name() -> None:

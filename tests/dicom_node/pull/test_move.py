@@ -12,6 +12,7 @@ from dicom_node.errors import DestinationDownError
 from dicom_node.pull import Moved, move_study
 from dicom_node.pull.move import STUDY_ROOT_MOVE
 from tests.support.pacs import pacs
+from tests.support.scp import shut_down
 from tests.support.waiting import SC_IMAGE
 
 pytestmark = [
@@ -57,7 +58,7 @@ def archive(port: int, to_port: int, *images: Dataset, status: int = 0) -> Itera
     try:
         yield asked
     finally:
-        ae.shutdown()
+        shut_down(ae)
 
 
 def at(port: int) -> FetchFrom:
