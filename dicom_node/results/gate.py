@@ -24,7 +24,6 @@ from dicom_node.results.groups import (
     frames_of,
     rounded,
     status_of,
-    unscored,
 )
 from dicom_node.results.report import (
     outcome,
@@ -119,7 +118,7 @@ def report_faults(
         Empty when it may leave.
     """
     try:
-        report = _read_report(path, analysis)
+        report = dcmread(path)
         uid = report_uid(analysis, edition, form)
         identity = Identity("SR", SOP_CLASSES[form], uid, edition.version)
         faults = identity_faults(report, source, identity)
@@ -142,13 +141,6 @@ def report_faults(
         return faults + [what for what, good in checks.items() if not good]
     except BROKEN_BYTES as exc:
         return [f"not readable by highdicom ({type(exc).__name__})"]
-
-
-def _read_report(path: Path, analysis: Analysis) -> Dataset:
-    """Read an SR as its readers do; highdicom reads none in which a number is missing."""
-    if any(unscored(quality) for quality in analysis.qualities):
-        return dcmread(path)
-    return hd.sr.srread(path)
 
 
 def _evidence(report: Dataset) -> list[tuple[str, ...]]:

@@ -10,7 +10,6 @@ C.17.2.3) and says in words that it replaces it. Nothing is taken back from an a
 readable.
 """
 
-from collections.abc import Callable
 from typing import Final
 
 import highdicom as hd
@@ -31,6 +30,7 @@ from dicom_node.records import (
     ResultKind,
     Segmentation,
 )
+from dicom_node.results.document import Document
 from dicom_node.results.groups import empty_failed_values, measurement_groups, unscored
 from dicom_node.results.installation import Installation
 from dicom_node.results.parts import (
@@ -53,11 +53,6 @@ _NEW_REVISION: Final = (
 )
 _NEW_VERSION: Final = "Version {} of the report on this image; it replaces the one before"
 
-_CLASSES: Final[dict[ReportForm, Callable[..., Dataset]]] = {
-    ReportForm.COMPREHENSIVE_3D: sr.Comprehensive3DSR,
-    ReportForm.COMPREHENSIVE: sr.ComprehensiveSR,
-    ReportForm.ENHANCED: sr.EnhancedSR,
-}
 #: CID 6047 by (something failed, something was found)
 _OUTCOMES: Final = {
     (False, False): codes.ALL_SUCCEEDED_WITHOUT_FINDINGS,
@@ -142,15 +137,15 @@ def build_report(
         referenced_images=[image] if source.facts.rows else None,
     )
     content[0].ContentSequence.append(_summary(analysis, edition))
-    report = _CLASSES[form](
-        evidence=[image],
-        content=content,
+    [root] = content
+    report = Document(
+        image=image,
+        content=root,
+        sop_class_uid=SOP_CLASSES[form],
         series_instance_uid=report_series_uid(analysis, form),
         series_number=_SERIES_NUMBER,
         sop_instance_uid=uid,
         instance_number=edition.version,
-        is_complete=True,  # and UNVERIFIED: no person has seen it
-        is_final=True,
         series_description=series_description("report", algorithms, source),
         coding_schemes=[
             hd.coding_schemes.CodingSchemeIdentificationItem(
@@ -159,8 +154,8 @@ def build_report(
                 responsible_organization=installation.manufacturer,
             )
         ],
-        previous_versions=[_identity(earlier) for earlier in predecessors(edition, form)] or None,
-        contributing_equipment=equipment(algorithms),
+        predecessors=predecessors(edition, form),
+        equipment=equipment(algorithms),
         specific_character_set=UNICODE,
         **writer(installation),
     )
@@ -190,15 +185,6 @@ def _observer(installation: Installation) -> sr.ObservationContext:
             ),
         )
     )
-
-
-def _identity(result: Result) -> Dataset:
-    identity = Dataset()
-    identity.StudyInstanceUID = result.study_instance_uid
-    identity.SeriesInstanceUID = result.series_instance_uid
-    identity.SOPClassUID = result.sop_class_uid
-    identity.SOPInstanceUID = result.sop_instance_uid
-    return identity
 
 
 def _summary(analysis: Analysis, edition: Edition) -> sr.ContainerContentItem:
