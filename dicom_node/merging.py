@@ -17,7 +17,14 @@ from dicom_node.forms import SegmentationForm
 from dicom_node.jobs import stop_if_cancelled
 from dicom_node.outbox import MergedRow, Outbox, PartRow, Settlement
 from dicom_node.records import Edition, Instance
-from dicom_node.results import Installation, Part, derived_uid, stills_uid, write_stills
+from dicom_node.results import (
+    Installation,
+    Part,
+    derived_uid,
+    stills_uid,
+    write_still,
+    write_stills,
+)
 from dicom_node.roster import Roster
 
 _Images = Mapping[str, Instance]
@@ -88,7 +95,7 @@ class Merger:
                 made.append((row, owed))
                 continue
             kept += [row.result.sop_instance_uid for row in said]
-            alone += [part for part in group.parts if part.result.sop_instance_uid not in sent]
+            alone += self._written_alone(group, images, but=sent)
         return Settlement(made=made, kept=kept, alone=alone)
 
     def _possible_series(self, group: "_Group") -> tuple[str, ...]:
@@ -141,6 +148,21 @@ class Merger:
             editions.note(series_instance_uid, name, edition, (result,))
         return MergedRow(result=result, parts=group.uids)
 
+    def _written_alone(
+        self, group: "_Group", images: _Images, *, but: Collection[str]
+    ) -> Iterator[PartRow]:
+        """Write what is not merged, image by image; what must not leave is left out."""
+        for row, part in zip(group.parts, group.on_disk(images), strict=True):
+            if part.result.sop_instance_uid in but:
+                continue
+            try:
+                write_still(part, self.results, installation=self.installation)
+            except (PixelError, ResultError, UnreadableError) as exc:
+                uid = part.instance.sop_instance_uid
+                log.get("results").error("still has no SEG", sop_instance_uid=uid, reason=str(exc))
+            else:
+                yield row
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Group:
@@ -161,11 +183,7 @@ class _Group:
     def on_disk(self, images: _Images) -> list[Part]:
         results = [part.result for part in self.parts]
         return [
-            Part(
-                instance=images[result.source_sop_instance_uid],
-                sop_instance_uid=result.sop_instance_uid,
-                path=result.path,
-            )
+            Part(instance=images[result.source_sop_instance_uid], result=result)
             for result in results
         ]
 

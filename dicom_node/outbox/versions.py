@@ -31,16 +31,9 @@ def _result_values(result: Result, at: float) -> dict[str, object]:
         "sop_class_uid": result.sop_class_uid,
         "study_instance_uid": result.study_instance_uid,
         "source_sop_instance_uid": result.source_sop_instance_uid,
-        "file_name": _file_name(result),
+        "file_name": result.path.name,
         "created_at": at,
     }
-
-
-def _file_name(result: Result) -> str:
-    """Return where an object lies in the folder of results; what is not sent lies below it."""
-    if result.merging is None:
-        return result.path.name
-    return f"{result.path.parent.name}/{result.path.name}"
 
 
 def _version_values(result: Result) -> dict[str, object]:

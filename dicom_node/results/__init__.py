@@ -9,7 +9,7 @@ Presentation state and Secondary Capture show the same to readers that know neit
 from dicom_node.results.failure import write_results_or_failure
 from dicom_node.results.installation import Installation, installation_of, open_installation
 from dicom_node.results.overlays import Overlays, classes_of
-from dicom_node.results.stills import Part, stills_uid, write_stills
+from dicom_node.results.stills import Part, stills_uid, write_still, write_stills
 from dicom_node.results.uids import derived_uid
 from dicom_node.results.write import write_results
 
@@ -24,5 +24,6 @@ __all__ = [
     "stills_uid",
     "write_results",
     "write_results_or_failure",
+    "write_still",
     "write_stills",
 ]

@@ -1,8 +1,8 @@
 """The SEGs of the stills of a series as one object.
 
 A study may be thirty stills, and a viewer lists each SEG apart. So what one model found in the
-stills of a series goes out together: each frame of the object is of one still. The masks are read
-from the SEG of each, which passed the gate before.
+stills of a series goes out together: each frame of the object is of one still. What was
+found in each waits as a mask until then.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,26 +11,20 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-import highdicom as hd
 import numpy as np
-from numpy.typing import NDArray
-from pydicom.dataset import Dataset
 
 from dicom_node.errors import ResultError
 from dicom_node.forms import SegmentationForm
-from dicom_node.header import BROKEN_BYTES
 from dicom_node.pixels.facts import read_facts
 from dicom_node.records import (
-    Algorithm,
-    CodedConcept,
     Edition,
     ImageFacts,
     Instance,
     Result,
-    Segment,
     Segmentation,
 )
 from dicom_node.results.installation import Installation
+from dicom_node.results.masks import mask_of, read_mask
 from dicom_node.results.segmentation import compression_of
 from dicom_node.results.source import Source, odd_values_allowed, read_source
 from dicom_node.results.uids import derived_uid
@@ -42,11 +36,11 @@ _PATIENT: Final = ("PatientID", "IssuerOfPatientID")
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """The SEG of one still."""
+    """What was found in one still."""
 
     instance: Instance
-    sop_instance_uid: str
-    path: Path
+    #: its SEG, which is not written; with `form`
+    result: Result
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,10 +48,7 @@ class _Mask:
     """A still, and what was found in it."""
 
     source: Source
-    algorithm: Algorithm
-    segments: tuple[Segment, ...]
-    #: Segment Number by pixel, (R, C)
-    labels: NDArray[np.uint8]
+    said: Segmentation
 
 
 def stills_uid(parts: Iterable[str]) -> str:
@@ -77,12 +68,12 @@ def write_stills(
     series_instance_uid: str,
     form: SegmentationForm,
 ) -> Result:
-    """Write the SEGs of stills as one object.
+    """Write what was found in stills as one SEG.
 
     Parameters
     ----------
     parts : sequence of Part
-        SEGs of one model and one form, of images of one series and one size; not empty.
+        Of one model and one form, of images of one series and one size; not empty.
     folder : Path
         As in `write_results`.
     installation : Installation
@@ -106,7 +97,7 @@ def write_stills(
         masks = sorted((_read(part) for part in parts), key=_place)
         said = _segmentation(masks)
         stack = _stack(
-            [mask.source for mask in masks], stills_uid(p.sop_instance_uid for p in parts)
+            [mask.source for mask in masks], stills_uid(p.result.sop_instance_uid for p in parts)
         )
         plan = segmentation_plan(
             stack,
@@ -121,6 +112,37 @@ def write_stills(
     return replace(result, source_sop_instance_uid="", images=images)
 
 
+def write_still(part: Part, folder: Path, *, installation: Installation) -> None:
+    """Write the SEG of one still, which is not merged.
+
+    Parameters
+    ----------
+    part : Part
+        The still.
+    folder : Path
+        As in `write_results`.
+    installation : Installation
+        Who writes.
+
+    Raises
+    ------
+    ResultError, UnreadableError
+        As `write_stills`.
+    """
+    mask, result = _read(part), part.result
+    edition = Edition(version=result.version)
+    with odd_values_allowed():
+        plan = segmentation_plan(
+            mask.source,
+            mask.said,
+            installation,
+            edition=edition,
+            series_instance_uid=result.series_instance_uid,
+            form=SegmentationForm(result.form),
+        )
+        write_plan(plan, mask.source, folder, edition)
+
+
 def _place(mask: _Mask) -> tuple[int, str]:
     """Return what stills are sorted by: their number, and those of none come first."""
     source = mask.source
@@ -128,59 +150,22 @@ def _place(mask: _Mask) -> tuple[int, str]:
 
 
 def _read(part: Part) -> _Mask:
-    source = read_source(part.instance, read_facts(part.instance.path))
-    try:
-        seg = hd.seg.segread(part.path)
-        [labels] = seg.get_pixels_by_source_instance(
-            [source.instance.sop_instance_uid], combine_segments=True, ignore_spatial_locations=True
-        )
-        # a label map names its background, which no model found
-        items = [item for item in seg.SegmentSequence if int(item.SegmentNumber)]
-        return _Mask(
-            source=source,
-            algorithm=_algorithm(items[0]),
-            segments=tuple(_segment(item) for item in items),
-            labels=labels.astype(np.uint8),
-        )
-    except BROKEN_BYTES as exc:
-        cause = type(exc).__name__  # its text may quote the header
-        raise ResultError(f"the SEG of a still, {part.path.name}, is not read ({cause})") from None
-
-
-def _algorithm(item: Dataset) -> Algorithm:
-    [said] = item.SegmentationAlgorithmIdentificationSequence
-    return Algorithm(
-        name=str(said.AlgorithmName),
-        version=str(said.AlgorithmVersion),
-        manufacturer=str(said.get("AlgorithmSource") or ""),
-        digest=str(said.AlgorithmParameters).rpartition(_MODEL)[2],
+    return _Mask(
+        source=read_source(part.instance, read_facts(part.instance.path)),
+        said=read_mask(mask_of(part.result.path)),
     )
-
-
-def _segment(item: Dataset) -> Segment:
-    return Segment(
-        value=int(item.SegmentNumber),
-        category=_concept(item.SegmentedPropertyCategoryCodeSequence),
-        type=_concept(item.SegmentedPropertyTypeCodeSequence),
-    )
-
-
-def _concept(sequence: Sequence[Dataset]) -> CodedConcept:
-    code = hd.sr.CodedConcept.from_dataset(sequence[0])
-    return CodedConcept(value=code.value, scheme=code.scheme_designator, meaning=code.meaning)
 
 
 def _segmentation(masks: Sequence[_Mask]) -> Segmentation:
     """Return the label maps of all, a frame each."""
-    first = masks[0]
-    same = [(mask.algorithm, mask.segments, mask.labels.shape) for mask in masks]
+    first = masks[0].said
+    same = [(mask.said.algorithm, mask.said.segments, mask.said.label_map.shape) for mask in masks]
     if len({*same}) > 1:
         raise ResultError("SEGs of stills that differ in model, segments or size are not one")
-    return Segmentation(
-        algorithm=first.algorithm,
-        segments=first.segments,
+    return replace(
+        first,
         frames=tuple(range(1, len(masks) + 1)),
-        label_map=np.stack([mask.labels for mask in masks]),  # (N, R, C)
+        label_map=np.concatenate([mask.said.label_map for mask in masks]),  # (N, R, C)
     )
 
 

@@ -27,19 +27,20 @@ from dicom_node.records import (
     ResultKind,
     Segmentation,
 )
+from dicom_node.results.disk import sync_folder
 from dicom_node.results.gate import report_faults, segmentation_faults
 from dicom_node.results.installation import Installation
+from dicom_node.results.masks import mask_of, write_mask
 from dicom_node.results.report import build_report, report_series_uid, report_uid
 from dicom_node.results.segmentation import (
     build_segmentation,
+    segment_numbers,
     segmentation_series_uid,
     segmentation_uid,
     stills_series_uid,
 )
 from dicom_node.results.source import Source, odd_values_allowed, read_source
 
-#: Folder, in that of the results, of the SEGs that go out as parts of others.
-STILLS: Final = "stills"
 #: Label maps of the stills of one SEG take at most so much memory, as those of a cine do.
 STILLS_BUDGET_BYTES: Final = 192 * 2**20
 #: What highdicom raises on a value that it does not take.
@@ -57,7 +58,9 @@ class Plan:
     series_instance_uid: str
     build: Callable[[], Dataset]
     faults: Callable[[Path], list[str]]
+    #: of the SEG of a still: what it goes out with, and what is kept until then
     merging: Merging | None = None
+    mask: Segmentation | None = None
 
 
 def write_results(
@@ -70,8 +73,8 @@ def write_results(
 ) -> tuple[Result, ...]:
     """Write what the models said of one image as SEG and SR.
 
-    A segmentation model that found nothing gets no SEG; the SR says so. The SEG of a still is the
-    part of one that `write_stills` makes. The same analysis gives the same UIDs, and an object that
+    A segmentation model that found nothing gets no SEG; the SR says so. Of a still its mask is kept
+    for the SEG that `write_stills` makes. The same analysis gives the same UIDs, and an object that
     already waits in the folder and passes the gate is left as it is.
 
     Parameters
@@ -79,8 +82,8 @@ def write_results(
     analysis : Analysis
         Of one image.
     folder : Path
-        Must exist; ``<SOP Instance UID>.dcm`` is written into it, whole or not at all, and the SEG
-        of a still into ``folder/stills``.
+        Must exist; ``<SOP Instance UID>.dcm`` is written into it, whole or not at all, and the mask
+        of a still as ``folder/stills/<SOP Instance UID>.npz``.
     installation : Installation
         Who writes.
     edition : Edition
@@ -92,7 +95,8 @@ def write_results(
     Returns
     -------
     tuple of Result
-        The SEGs, then the SRs; empty when no model spoke.
+        The SEGs, then the SRs; empty when no model spoke. The file of a SEG that is merged is not
+        there.
 
     Raises
     ------
@@ -116,6 +120,7 @@ def write_results(
                 form=form,
             ),
             merging=None if edition.is_shadow else _merging(source, segmentation, model, form),
+            mask=segmentation,
         )
         for segmentation, model in zip(analysis.segmentations, _models(analysis), strict=True)
         if not segmentation.is_empty
@@ -123,7 +128,7 @@ def write_results(
     ]
     plans += [_report_plan(source, analysis, installation, edition, form) for form in forms.reports]
     with odd_values_allowed():
-        return tuple(write_plan(plan, source, folder, edition) for plan in plans)
+        return tuple(_written(plan, source, folder, edition) for plan in plans)
 
 
 def _models(analysis: Analysis) -> list[str]:
@@ -202,10 +207,18 @@ def _report_plan(
     )
 
 
+def _written(plan: Plan, source: Source, folder: Path, edition: Edition) -> Result:
+    if plan.merging is None or plan.mask is None:
+        return write_plan(plan, source, folder, edition)
+    segment_numbers(source.facts, plan.mask)  # raises now rather than when it is merged
+    path = folder / f"{plan.sop_instance_uid}.dcm"
+    write_mask(mask_of(path), plan.mask)
+    return _result(plan, source, path, edition)
+
+
 def write_plan(plan: Plan, source: Source, folder: Path, edition: Edition) -> Result:
     """Write one object, unless it is there already; raises as `write_results`."""
-    place = _place_of(plan, folder)
-    path = place / f"{plan.sop_instance_uid}.dcm"
+    path = folder / f"{plan.sop_instance_uid}.dcm"
     if not path.exists() or plan.faults(path):
         part = path.with_name(f"{path.name}.part")
         _save(plan, part)
@@ -218,7 +231,11 @@ def write_plan(plan: Plan, source: Source, folder: Path, edition: Edition) -> Re
                 f"kept as rejected/{path.name}"
             )
         part.rename(path)
-        _sync_folder(place)
+        sync_folder(folder)
+    return _result(plan, source, path, edition)
+
+
+def _result(plan: Plan, source: Source, path: Path, edition: Edition) -> Result:
     return Result(
         kind=plan.kind,
         sop_instance_uid=plan.sop_instance_uid,
@@ -232,16 +249,6 @@ def write_plan(plan: Plan, source: Source, folder: Path, edition: Edition) -> Re
         form=plan.form,
         merging=plan.merging,
     )
-
-
-def _place_of(plan: Plan, folder: Path) -> Path:
-    if plan.merging is None:
-        return folder
-    place = folder / STILLS
-    if not place.is_dir():
-        place.mkdir(mode=0o700)
-        _sync_folder(folder)
-    return place
 
 
 def _replaced(plan: Plan, edition: Edition) -> str | None:
@@ -271,11 +278,3 @@ def _reject(part: Path, target: Path, faults: list[str]) -> None:
     target.parent.mkdir(mode=0o700, exist_ok=True)
     part.rename(target)
     target.with_suffix(".txt").write_text("\n".join((*faults, "")), "utf-8")
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

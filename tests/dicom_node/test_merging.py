@@ -298,17 +298,38 @@ def test_what_cannot_be_merged_goes_by_itself(
     paths = [picture(tmp_path, number) for number in (1, 2)]
     study = receive(parts, paths[0])
     analyse_study(parts, study, "1")
-    [part] = (parts.results / "stills").iterdir()
-    part.unlink()
+    [mask] = (parts.results / "stills").iterdir()
+    mask.unlink()
     receive(parts, paths[1])
     analyse_study(parts, study, "2")
     assert "stills not merged" in capsys.readouterr().out
-    [merged] = segs(parts)
-    [alone] = (parts.results / "stills").iterdir()
-    assert owed(parts).keys() == {merged.SOPInstanceUID, alone.stem}
+    by_image = {uid: seg.SOPInstanceUID for seg in segs(parts) for uid in images_in(seg)}
+    assert by_image.keys() == {*map(uid_of, paths)}
+    assert owed(parts).keys() == {*by_image.values()}
     assert {row.state for row in owed(parts).values()} == {DeliveryState.WAITING}
     [errand] = parts.outbox.due(datetime.now(UTC))
+    alone = parts.results / f"{by_image[uid_of(paths[1])]}.dcm"
     assert alone in [result.path for result in parts.outbox.waiting(errand)]
+
+
+def test_what_can_neither_be_merged_nor_go_by_itself_is_said_and_harms_no_other(
+    parts: Parts, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = [picture(tmp_path, number) for number in (1, 2)]
+    study = receive(parts, *paths)
+    analyse_study(parts, study, "1")
+    # as if it had been killed before the SEG of both was written
+    forget_merged(parts)
+    for path in parts.results.glob("*.dcm"):
+        if is_seg(path):
+            path.unlink()
+    next((parts.results / "stills").iterdir()).write_bytes(b"")
+    analyse_study(parts, study, "1")
+    said = capsys.readouterr().out
+    assert "stills not merged" in said
+    assert "still has no SEG" in said
+    [seg] = segs(parts)
+    assert owed(parts).keys() == {seg.SOPInstanceUID}
 
 
 def test_who_asks_after_a_study_sees_one_seg_of_its_stills(parts: Parts, tmp_path: Path) -> None:

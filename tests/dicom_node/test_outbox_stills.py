@@ -81,7 +81,7 @@ def test_the_seg_of_a_still_is_promised_and_not_owed(outbox: Outbox, tmp_path: P
     assert outbox.rows() == []
     [part] = outbox.stills.parts(STUDY)
     assert part.promised == PACS
-    assert part.result == replace(result("1.31"), path=tmp_path / "stills" / "1.31.0.1.dcm")
+    assert part.result == replace(result("1.31"), path=tmp_path / "1.31.0.1.dcm")
 
 
 def test_a_promise_survives_a_restart(tmp_path: Path) -> None:

@@ -82,11 +82,7 @@ def parts_of(
     """Write the SEG of each still."""
     forms = Forms(segmentations=(form,))
     return [
-        Part(
-            instance=analysis.instance,
-            sop_instance_uid=result.sop_instance_uid,
-            path=result.path,
-        )
+        Part(instance=analysis.instance, result=result)
         for analysis in analyses
         for result in write_results(analysis, folder, installation=INSTALLATION, forms=forms)
         if result.kind is ResultKind.SEG

@@ -12,7 +12,8 @@ from pydicom.uid import JPEGBaseline8Bit
 from dicom_node.errors import ResultError
 from dicom_node.forms import SOP_CLASSES, SegmentationForm
 from dicom_node.records import Analysis, Edition
-from dicom_node.results import write_results
+from dicom_node.results import write_results, write_still
+from dicom_node.results.masks import mask_of
 from tests.support.analyses import (
     CINE,
     INSTALLATION,
@@ -178,10 +179,11 @@ def lower(dataset: FileDataset) -> None:
     dataset.Rows = 32
 
 
-def test_the_parts_lie_below_the_results_and_say_what_they_go_into(tmp_path: Path) -> None:
+def test_the_masks_lie_below_the_results_and_say_what_they_go_into(tmp_path: Path) -> None:
     paths = [still(tmp_path, 1), still(tmp_path, 2), still(tmp_path, 3, lower)]
     segs = [write_results(a, tmp_path, installation=INSTALLATION)[0] for a in analyses_of(paths)]
-    assert {seg.path.parent for seg in segs} == {tmp_path / "stills"}
+    assert {*(tmp_path / "stills").iterdir()} == {mask_of(seg.path) for seg in segs}
+    assert not any(seg.path.exists() for seg in segs)
     series = [seg.merging.series_instance_uid for seg in segs if seg.merging is not None]
     assert len(series) == 3
     assert series[0] == series[1] != series[2]
@@ -189,7 +191,7 @@ def test_the_parts_lie_below_the_results_and_say_what_they_go_into(tmp_path: Pat
         analysis_of(pydicom_file(CINE), every_nth=10), tmp_path, installation=INSTALLATION
     )
     assert cine[0].merging is None
-    assert cine[0].path.parent == tmp_path
+    assert cine[0].path.exists()
 
 
 def other_patient(analyses: list[Analysis]) -> list[Analysis]:
@@ -232,15 +234,44 @@ def test_stills_that_do_not_fit_together_are_refused(
     assert "somebody" not in str(refused.value)
 
 
-def test_a_part_that_is_damaged_or_gone_is_named(tmp_path: Path) -> None:
+def test_a_mask_that_is_damaged_or_gone_is_named(tmp_path: Path) -> None:
     parts = parts_of(stills(tmp_path, 2), tmp_path)
-    whole = parts[1].path.read_bytes()
-    parts[1].path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ResultError, match=parts[1].path.name):
+    mask = mask_of(parts[1].result.path)
+    whole = mask.read_bytes()
+    flipped = bytes([whole[200] ^ 1])
+    for damaged in (whole[: len(whole) // 2], b"", whole[:200] + flipped + whole[201:]):
+        mask.write_bytes(damaged)
+        with pytest.raises(ResultError, match=mask.name):
+            merged(parts, tmp_path)
+    mask.unlink()
+    with pytest.raises(ResultError, match=mask.name):
         merged(parts, tmp_path)
-    parts[1].path.unlink()
-    with pytest.raises(ResultError, match=parts[1].path.name):
-        merged(parts, tmp_path)
+
+
+@pytest.mark.parametrize("form", SegmentationForm)
+def test_what_is_not_merged_is_written_as_what_it_was_promised_as(
+    form: SegmentationForm, tmp_path: Path
+) -> None:
+    analyses = stills(tmp_path, 2)
+    parts = parts_of(analyses, tmp_path, form)
+    for analysis, part in zip(analyses, parts, strict=True):
+        write_still(part, tmp_path, installation=INSTALLATION)
+        seg = segread(part.result.path)
+        assert seg.SOPInstanceUID == part.result.sop_instance_uid
+        assert seg.SeriesInstanceUID == part.result.series_instance_uid
+        assert seg.SOPClassUID == part.result.sop_class_uid == SOP_CLASSES[form]
+        read = read_of(seg, analysis.instance.sop_instance_uid)
+        assert np.array_equal(read, found_in(analysis))
+
+
+def test_a_label_map_that_does_not_fit_the_image_is_no_mask(tmp_path: Path) -> None:
+    [analysis] = stills(tmp_path, 1)
+    [said] = analysis.segmentations
+    wrong = replace(said, label_map=said.label_map[:, 1:])
+    with pytest.raises(ResultError, match="must be uint8"):
+        write_results(
+            replace(analysis, segmentations=(wrong,)), tmp_path, installation=INSTALLATION
+        )
 
 
 def swapped(seg: Dataset) -> None:
