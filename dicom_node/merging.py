@@ -79,7 +79,8 @@ class Merger:
     ) -> Settlement:
         last = {row.result.series_instance_uid: row for row in before}  # the highest version
         sent = frozenset(uid for row in before for uid in row.parts)
-        made, kept, alone = [], [], []
+        made, kept = [], []
+        alone: list[PartRow] = []
         for group in groups:
             stop_if_cancelled()
             said = [last[uid] for uid in self._possible_series(group) if uid in last]
