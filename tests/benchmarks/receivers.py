@@ -101,7 +101,7 @@ def receivers(limit: Path | None) -> list[Receiver]:
         Receiver(
             name="pynetdicom",
             title="pynetdicom storescp",
-            start=_pynetdicom,
+            start=pynetdicom_storescp,
         ),
         Receiver(
             name="limit",
@@ -202,7 +202,8 @@ def _storescp(program: str, folder: Path, *, ignores: bool = False) -> Iterator[
 
 
 @contextmanager
-def _pynetdicom(folder: Path) -> Iterator[Running]:
+def pynetdicom_storescp(folder: Path) -> Iterator[Running]:
+    """Run the storage SCP that comes with pynetdicom; it keeps what it gets."""
     kept = folder / "kept"
     kept.mkdir(parents=True)
     port = free_port()

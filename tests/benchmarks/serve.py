@@ -20,7 +20,6 @@ from typing import Final
 from rich.console import Console
 
 from dicom_node import log
-from dicom_node.demo.ports import free_port
 from tests.benchmarks import long_cine, streaming
 from tests.benchmarks.long_cine import Made
 from tests.benchmarks.report import BUILD, Row, show_goals, show_others, write
@@ -34,8 +33,10 @@ MOST_GROWTH = 0.05
 #: The SEG of a long cine shall be made within.
 MOST_SEG_S = 0.5
 BARE = "onnxruntime alone"
-#: stills in a round
+#: studies of one still in a round
 _STILLS = 5
+#: stills of a study that has several; examinations have thirty
+_MANY = 10
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -50,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = " ".join(["python -m tests.benchmarks.serve", *words])
     note = (
         f"U-Net on {work.encoder}, {work.height}x{work.width}, random weights, cines of "
-        f"{work.frames} frames and stills, {chosen.rounds} rounds; "
+        f"{work.frames} frames, stills and studies of {_MANY}, {chosen.rounds} rounds; "
         f"load average {os.getloadavg()[0]:.1f} after"
     )
     path = write("serve", rows, command=command, note=note, folder=chosen.folder)
@@ -61,39 +62,44 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def overhead(folder: Path, work: Work, rounds: int, threads: int | None) -> dict[int, list[Spent]]:
-    """Serve a cine and some stills a round; the model alone goes first for every second one.
+def overhead(
+    folder: Path, work: Work, rounds: int, threads: int | None
+) -> dict[tuple[int, ...], list[Spent]]:
+    """Serve a cine, stills and a study of stills a round; the model alone goes first every second.
 
     Returns
     -------
-    dict of int to list of Spent
-        The rounds, by the number of frames.
+    dict of tuple of int to list of Spent
+        The rounds, by the numbers of frames of a study's images.
     """
     (folder / "bundles").mkdir(parents=True)
     random_bundle(folder / "bundles" / "random.onnx", work)
-    with serving(folder, free_port(), threads) as parts:
-        spent: dict[int, list[Spent]] = {work.frames: [], 1: []}
+    with serving(folder, threads) as parts:
+        spent: dict[tuple[int, ...], list[Spent]] = {(work.frames,): [], (1,) * _MANY: [], (1,): []}
         for turn in range(rounds + 1):
-            for frames, found in spent.items():
-                sent = folder / f"sent-{frames}"
+            for views, found in spent.items():
+                sent = folder / f"sent-{len(views)}-{views[0]}"
                 # a still takes a second, in which chance says more than in a cine's twenty
-                for seed in range(turn * _STILLS, turn * _STILLS + (_STILLS if frames == 1 else 1)):
-                    found.append(one_study(parts, sent, seed, frames, bare_first=bool(seed % 2)))
+                often = _STILLS if views == (1,) else 1
+                for seed in range(turn * often, (turn + 1) * often):
+                    found.append(one_study(parts, sent, seed, views, bare_first=bool(seed % 2)))
     # in the first one pages and caches warmed up
-    return {frames: found[len(found) // (rounds + 1) :] for frames, found in spent.items()}
+    return {views: found[len(found) // (rounds + 1) :] for views, found in spent.items()}
 
 
-def shown(frames: int) -> str:
-    """Return what an image of so many frames is called."""
-    return "a still" if frames == 1 else f"a cine of {frames} frames"
+def shown(views: Sequence[int]) -> str:
+    """Return what a study with images of so many frames is called."""
+    if len(views) > 1:
+        return f"a study of {len(views)} stills"
+    return "a still" if views[0] == 1 else f"a cine of {views[0]} frames"
 
 
-def overhead_rows(spent: Sequence[Spent], frames: int) -> Iterator[Row]:
+def overhead_rows(spent: Sequence[Spent], views: Sequence[int]) -> Iterator[Row]:
     """Yield the share that the node adds, and where its seconds go."""
     shares = [one.overhead for one in spent]
     share = median(shares)
     yield Row(
-        row=f"what the node adds to the model's time, {shown(frames)}",
+        row=f"what the node adds to the model's time, {shown(views)}",
         value=100 * share,
         unit="%",
         against=f"{BARE}, at most {100 * MOST_OVERHEAD:g} %",
@@ -111,9 +117,9 @@ def overhead_rows(spent: Sequence[Spent], frames: int) -> Iterator[Row]:
         "C-STORE": [one.send_s for one in spent],
     }
     for name, seconds in parts.items():
-        each = [1000 * value / frames for value in seconds]
+        each = [1000 * value / sum(views) for value in seconds]
         yield Row(
-            row=f"{shown(frames)} | {name} | time a frame",
+            row=f"{shown(views)} | {name} | time a frame",
             value=median(each),
             unit="ms",
             low=min(each),
@@ -187,11 +193,11 @@ def rate_rows(stream: Stream) -> Iterator[Row]:
 
 def _overhead(folder: Path, chosen: argparse.Namespace) -> Iterator[Row]:
     spent = overhead(folder, _work(chosen), chosen.rounds, chosen.threads)
-    for frames, rounds in spent.items():
+    for views, rounds in spent.items():
         for one in rounds:
-            told = f"{shown(frames)}: overhead {one.overhead:.1%}: {one}"
+            told = f"{shown(views)}: overhead {one.overhead:.1%}: {one}"
             _console().print(told, highlight=False)
-        yield from overhead_rows(rounds, frames)
+        yield from overhead_rows(rounds, views)
 
 
 def _long(folder: Path, chosen: argparse.Namespace) -> Iterator[Row]:

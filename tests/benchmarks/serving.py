@@ -1,7 +1,7 @@
 """The arms of the benchmark of serving: one study with and without the node around the model."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,20 +16,18 @@ from dicom_node.config import Config, Destination, InferSettings, NodeSettings, 
 from dicom_node.infer import analyse
 from dicom_node.merging import Merger
 from dicom_node.node.worker import open_parts
-from dicom_node.outbox import DeliveryState, Errand
+from dicom_node.outbox import DeliveryState
 from dicom_node.phantom.study import StudySpec, ViewSpec, write_study
 from dicom_node.pipeline import Parts, deliver_errand
 from dicom_node.pixels.facts import read_facts
 from dicom_node.pixels.geometry import to_network
-from dicom_node.records import CodedConcept, Instance, Task
+from dicom_node.records import Analysis, CodedConcept, Instance, Task
 from dicom_node.register import register_waiting
 from dicom_node.results import Overlays, write_results_or_failure
 from models.encoders import build
 from models.unet import UNet
-from tests.support.pacs import pacs
+from tests.benchmarks.receivers import pynetdicom_storescp
 from training.export.bundle_file import write_bundle
-
-SEG, SR = "1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.88.34"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,11 +66,11 @@ def random_bundle(path: Path, work: Work) -> None:
 
 
 @contextmanager
-def serving(folder: Path, port: int, threads: int | None) -> Iterator[Parts]:
-    """Open the stages of a node, with a PACS on loopback that takes everything."""
-    with pacs(port, SEG, SR) as peer:
+def serving(folder: Path, threads: int | None) -> Iterator[Parts]:
+    """Open the stages of a node, with a PACS on loopback, in a process of its own."""
+    with pynetdicom_storescp(folder / "pacs") as peer:
         destination = Destination(
-            name="pacs", ae_title="PACS", host="127.0.0.1", port=port, timeout_s=60.0
+            name="pacs", ae_title="PACS", host="127.0.0.1", port=peer.port, timeout_s=60.0
         )
         config = Config(
             node=NodeSettings(data=folder / "data", min_free_gib=0),
@@ -83,23 +81,54 @@ def serving(folder: Path, port: int, threads: int | None) -> Iterator[Parts]:
         )
         with open_parts(config) as parts:
             yield parts
-        assert peer.received, "nothing reached the PACS"
 
 
-def one_study(parts: Parts, folder: Path, seed: int, frames: int, *, bare_first: bool) -> Spent:
-    """Serve one image, stage by stage as the pipeline does, and run the model on it alone."""
-    image = _received(parts, folder, seed, frames)
-    bare_s = run_bare(parts, image) if bare_first else None
+def one_study(
+    parts: Parts, folder: Path, seed: int, views: Sequence[int], *, bare_first: bool
+) -> Spent:
+    """Serve the images of a study, stage by stage as the pipeline does; run the model alone, too.
+
+    `views` holds the number of frames of each image.
+    """
+    images = _received(parts, folder, seed, views)
+    bare_s = run_bare(parts, images) if bare_first else None
+    analyse_s = write_s = 0.0
+    for image in images:
+        began = time.perf_counter()
+        analysis = analyse(image, parts.models.current(), sandbox=parts.sandbox)
+        analysed = time.perf_counter()
+        _write(parts, image, analysis)
+        analyse_s += analysed - began
+        write_s += time.perf_counter() - analysed
     began = time.perf_counter()
-    analysis = analyse(image, parts.models.current(), sandbox=parts.sandbox)
-    analysed = time.perf_counter()
+    merger = Merger(
+        outbox=parts.outbox,
+        results=parts.results,
+        installation=parts.installation,
+        destinations=frozenset(["pacs"]),
+    )
+    merger.merge(images, 1)
+    merged = time.perf_counter()
+    study = images[0].study_instance_uid
+    deliver_errand(parts, study, "pacs", "0")
+    sent = time.perf_counter()
+    states = {row.state for row in parts.outbox.rows(study=study)}
+    assert states == {DeliveryState.DELIVERED}, states
+    return Spent(
+        bare_s=run_bare(parts, images) if bare_s is None else bare_s,
+        analyse_s=analyse_s,
+        write_s=write_s + merged - began,
+        send_s=sent - merged,
+    )
+
+
+def _write(parts: Parts, image: Instance, analysis: Analysis) -> None:
     uid = image.sop_instance_uid
-    edition = parts.outbox.next_edition(uid, study_revision=1)
     written, rejected = write_results_or_failure(
         analysis,
         parts.results,
         installation=parts.installation,
-        edition=edition,
+        edition=parts.outbox.next_edition(uid, study_revision=1),
         overlays=Overlays(kinds=frozenset(), sandbox=parts.sandbox),
     )
     assert not rejected, rejected
@@ -107,37 +136,19 @@ def one_study(parts: Parts, folder: Path, seed: int, frames: int, *, bare_first:
     parts.outbox.trail.note(analysis, rejected=rejected, now=now)
     owed = [(result, "pacs") for result in written]
     parts.outbox.add(written, owed, analysed=uid, models="bench", now=now)
-    merger = Merger(
-        outbox=parts.outbox,
-        results=parts.results,
-        installation=parts.installation,
-        destinations=frozenset(["pacs"]),
-    )
-    merger.merge([image], 1)
-    wrote = time.perf_counter()
-    errand = Errand(study_instance_uid=image.study_instance_uid, destination="pacs", lease=0)
-    deliver_errand(parts, errand.study_instance_uid, errand.destination, str(errand.lease))
-    sent = time.perf_counter()
-    states = {row.state for row in parts.outbox.rows(study=image.study_instance_uid)}
-    assert states == {DeliveryState.DELIVERED}, states
-    return Spent(
-        bare_s=run_bare(parts, image) if bare_s is None else bare_s,
-        analyse_s=analysed - began,
-        write_s=wrote - analysed,
-        send_s=sent - wrote,
-    )
 
 
-def run_bare(parts: Parts, image: Instance) -> float:
-    """Run the model on the frames of an image, one at a time; return the seconds of that alone."""
+def run_bare(parts: Parts, images: Sequence[Instance]) -> float:
+    """Run the model on the frames of images, one at a time; return the seconds of that alone."""
     [model] = parts.models.current()
     # in this process, as whoever has nothing but onnxruntime would
     bundle = Bundle(model.path, parts.config.infer.threads)
-    size, facts = bundle.manifest.input, read_facts(image.path)
-    numbers = range(1, facts.number_of_frames + 1)
+    size = bundle.manifest.input
     inputs = [
         to_network(frame, facts.region, height=size.height, width=size.width)
-        for _, frame in parts.sandbox.frames(image.path, numbers)
+        for image in images
+        for facts in [read_facts(image.path)]
+        for _, frame in parts.sandbox.frames(image.path, range(1, facts.number_of_frames + 1))
     ]
     began = time.perf_counter()
     for grey in inputs:
@@ -145,16 +156,17 @@ def run_bare(parts: Parts, image: Instance) -> float:
     return time.perf_counter() - began
 
 
-def _received(parts: Parts, folder: Path, seed: int, frames: int) -> Instance:
+def _received(parts: Parts, folder: Path, seed: int, views: Sequence[int]) -> list[Instance]:
     # UIDs follow from seed and patient
-    spec = StudySpec(seed=seed, patient=frames, views=(ViewSpec(quality=4, frames=frames),))
-    [phantom] = write_study(folder / f"{seed}", spec)
-    part = parts.inbox.create()
-    part.write(phantom.path.read_bytes())
-    part.commit()
+    patient = 1000 * len(views) + views[0]
+    shapes = tuple(ViewSpec(quality=4, frames=frames) for frames in views)
+    written = write_study(folder / f"{seed}", StudySpec(seed=seed, patient=patient, views=shapes))
+    for phantom in written:
+        part = parts.inbox.create()
+        part.write(phantom.path.read_bytes())
+        part.commit()
     register_waiting(parts.inbox, parts.index, now=datetime.now(UTC))
-    [image] = parts.index.instances(phantom.study_instance_uid)
-    return image
+    return list(parts.index.instances(written[0].study_instance_uid))
 
 
 def _manifest(work: Work, parity: Parity) -> Manifest:

@@ -19,10 +19,11 @@ from pynetdicom.presentation import build_context
 from dicom_node.demo.ports import free_port
 from dicom_node.phantom.study import StudySpec, ViewSpec, write_study
 from dicom_node.records import Task
-from tests.benchmarks.serving import SEG, SR
 from tests.support.bundles import write_bundle
 from tests.support.nodes import Node, node_on, until
 from tests.support.pacs import Pacs, pacs
+
+SEG, SR = "1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.88.34"
 
 #: The slowest machine that still tells something takes so long for one study.
 _STUDY_S: Final = 20.0
