@@ -1,7 +1,7 @@
 """Which tests may run beside others: those that only compute.
 
-A test that listens, kills, or measures time or memory runs alone, and so does every test of a
-folder that is not named here. `make test` runs the first side by side, then the others in turn.
+A test that listens, kills, or measures time or memory does not, nor does any test of a folder that
+is not named here. `make test` runs the first on all cores, then the others, two files at a time.
 """
 
 from typing import Final
