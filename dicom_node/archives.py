@@ -34,10 +34,12 @@ class PaceSettings(Section):
     window: WindowText | None = None
     #: on the average; null = as fast as they come
     studies_per_minute: PerMinute | None = None
+    #: the same, of instances
     instances_per_minute: PerMinute | None = None
 
 
 class _AnyArchive(PaceSettings):
+    #: what `--from` calls it
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,32}$")]
     #: an answer of so many studies may have been cut short: the question is asked anew, for hours
     #: in the place of a day, and for minutes in the place of an hour
@@ -49,9 +51,13 @@ class _AnyArchive(PaceSettings):
 class DimseArchive(_AnyArchive):
     """An archive that answers C-FIND, and gives by C-GET or C-MOVE (PS3.4 C)."""
 
+    #: over which protocol
     kind: Literal["dimse"] = "dimse"
+    #: whom to ask
     ae_title: AETitle
+    #: name or address of its machine
     host: str
+    #: where it listens
     port: Port
     #: get: over the association of the question; move: to this node's AE title, which it knows
     retrieve: Literal["get", "move"] = "get"
@@ -71,6 +77,7 @@ class DimseArchive(_AnyArchive):
 class DicomwebArchive(_AnyArchive, WebPeer):
     """An archive that answers QIDO-RS and WADO-RS (PS3.18 10.4, 10.6)."""
 
+    #: over which protocol
     kind: Literal["dicomweb"]
 
 

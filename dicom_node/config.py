@@ -55,7 +55,9 @@ STORE = "store"
 class Caller(Section):
     """Who may send: an AE title from a host; ``"*"`` stands for any."""
 
+    #: its AE title; "*" = any
     ae_title: AETitle
+    #: name or address it calls from; "*" = any
     host: str = "*"
     #: where it takes storage commitment reports; null = its requests are refused
     port: Port | None = None
@@ -64,29 +66,38 @@ class Caller(Section):
 class TlsSettings(Section):
     """The TLS side of the Application Entity (PS3.15 B.12, BCP 195), on a port of its own."""
 
+    #: where TLS is spoken, beside `node.port`
     port: Port = 2762
     #: whether `node.port`, which knows no TLS, stays closed
     only: bool = False
-    #: PEM files: the node's certificate chain, and its private key
+    #: PEM file of the node's certificate and those that lead to its authority
     certificate: Path = Field(strict=False)
+    #: PEM file of its private key, without a password
     key: Path = Field(strict=False)
     #: PEM file of the authorities whose certificates callers must show; null = none is asked for
     callers_ca: Path | None = Field(default=None, strict=False)
+    #: the oldest TLS that is spoken
     minimum_version: MinimumVersion = "1.2"
 
 
 class NodeSettings(Section):
     """The Application Entity and its place on disk."""
 
+    #: as which it is called, and calls
     ae_title: AETitle = "DICOM_NODE"
     #: among the nodes of one `database`; it never changes
     name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,15}$")] = FIRST_NODE
+    #: address that is listened on; 0.0.0.0 = every one of the machine
     bind: str = "127.0.0.1"
+    #: where DICOM is spoken in the clear
     port: Port = 11112
+    #: null = no TLS
     tls: TlsSettings | None = None
+    #: folder of all that the node keeps
     data: Path = Field(default=Path("node-data"), strict=False)
     #: receiver processes that share the port
     processes: Annotated[int, Field(ge=1, le=64)] = 2
+    #: who may send; an empty list means nobody
     callers: tuple[Caller, ...] = Field(default=(), strict=False)
     #: refuse new objects when less than this is free on the disk of `data`
     min_free_gib: Annotated[float, Field(ge=0)] = 1.0
@@ -113,9 +124,13 @@ class NodeSettings(Section):
 class CountAt(Section):
     """A PACS that is asked how many instances a study has (C-FIND, study root)."""
 
+    #: whom to ask
     ae_title: AETitle
+    #: name or address of its machine
     host: str
+    #: where it listens
     port: Port
+    #: longest wait for its answer
     timeout_s: Annotated[float, Field(gt=0)] = 10.0
 
 
@@ -145,6 +160,7 @@ class StudySettings(Section):
 class HarvestSettings(Section):
     """What goes into the weak-label store."""
 
+    #: false: nothing goes into the store
     enabled: bool = True
     #: which of the two shipped maps of study descriptions: the papers' table, or its correction
     label_map: Literal["as_printed", "corrected"] = "corrected"
@@ -156,7 +172,9 @@ class HarvestSettings(Section):
     no_region: Literal["skip", "detect"] = "skip"
     #: CSV (code, label, stands_for) of the site: what codes in readers' SEG and SR stand for
     reader_codes: Path | None = Field(default=None, strict=False)
+    #: so many of a clip's frames are kept
     frames_per_s: Annotated[float, Field(gt=0)] = 3.0
+    #: of one clip at most
     max_frames_per_clip: Annotated[int, Field(ge=1)] = 30
 
 
@@ -167,6 +185,7 @@ class InferSettings(Section):
     url: Annotated[str, StringConstraints(pattern=r"^grpcs?://[^/@\s]+:[0-9]{1,5}$")] | None = None
     #: PEM file of the authorities that may have signed its certificate; null = the system's
     ca: Path | None = Field(default=None, strict=False)
+    #: of onnxruntime; null = its own choice
     threads: Annotated[int, Field(ge=1)] | None = None
     #: longest wait for a model's answer to a few frames
     timeout_s: Annotated[float, Field(gt=0)] = 60.0
@@ -180,29 +199,37 @@ class InferSettings(Section):
     shadow: tuple[str, ...] = Field(default=(), strict=False)
     #: limit of the process that decodes pixels
     decode_memory_mib: Annotated[int, Field(ge=256)] = 768
+    #: longest time that a frame may take to be decoded
     decode_timeout_s: Annotated[float, Field(gt=0)] = 60.0
 
 
 class WebSettings(Section):
     """Where ``/metrics`` and ``/healthz`` are served."""
 
+    #: address that is listened on
     bind: str = "127.0.0.1"
+    #: where HTTP is spoken
     port: Port = 9112
 
 
 class Config(Section):
     """The whole configuration."""
 
+    #: the Application Entity and its place on disk
     node: NodeSettings = NodeSettings()
+    #: when a study counts as complete
     study: StudySettings = StudySettings()
     #: folder of .onnx model bundles; null = harvest only
     bundles: Path | None = Field(default=None, strict=False)
+    #: what goes into the weak-label store
     harvest: HarvestSettings = HarvestSettings()
+    #: how models run
     infer: InferSettings = InferSettings()
+    #: where results go; an empty list means nowhere
     destinations: tuple[AnyDestination, ...] = Field(default=(), strict=False)
     #: from where ``dicom-node harvest`` pulls
     archives: tuple[AnyArchive, ...] = Field(default=(), strict=False)
-    #: null = neither metrics nor health are served
+    #: where `/metrics` and `/healthz` are served; null = nowhere
     web: WebSettings | None = None
     #: null = SQLite under node.data; postgresql://... for the jobs of several machines
     database: str | None = None

@@ -30,9 +30,11 @@ class DestinationTls(Section):
 
     #: PEM file of the authorities that sign the destination's certificate; null = the system's
     ca: Path | None = Field(default=None, strict=False)
-    #: PEM files: what the node shows of itself, and its private key; null = it shows nothing
+    #: PEM file of what the node shows of itself; null = it shows nothing
     certificate: Path | None = Field(default=None, strict=False)
+    #: PEM file of the private key of `certificate`
     key: Path | None = Field(default=None, strict=False)
+    #: the oldest TLS that is spoken
     minimum_version: MinimumVersion = "1.2"
     #: the name in the destination's certificate; null = `host`
     server_name: str | None = None
@@ -54,8 +56,9 @@ class WebPeer(Section):
     url: Annotated[str, StringConstraints(pattern=r"^https?://[^\s/@?#]+(/[^\s@?#]*)?$")]
     #: file of one line: the bearer token
     token_file: Path | None = Field(default=None, strict=False)
-    #: basic authentication: a name, and a file of one line with the password
+    #: basic authentication: the name
     user: str | None = None
+    #: ... and a file of one line: its password
     password_file: Path | None = Field(default=None, strict=False)
     #: PEM file of the authorities that sign the server's certificate; null = those of the library
     ca: Path | None = Field(default=None, strict=False)
@@ -80,7 +83,9 @@ class WebPeer(Section):
 
 
 class _AnyDestination(Section):
+    #: what logs, metrics and `queue` call it
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,32}$")]
+    #: segmentations, reports, presentation states, captures with outlines burnt in
     send: tuple[Literal["seg", "sr", "pr", "sc"], ...] = Field(default=("seg", "sr"), strict=False)
     #: what goes in the place of a kind that it does not accept, the first that it does; empty: none
     fallback: tuple[Literal["pr", "sc"], ...] = Field(default=("pr", "sc"), strict=False)
@@ -88,15 +93,20 @@ class _AnyDestination(Section):
     segmentation: Literal["hybrid", "nominal", "labelmap"] = "hybrid"
     #: SOP class of reports
     report: Literal["comprehensive_3d", "comprehensive", "enhanced"] = "comprehensive_3d"
+    #: longest silence
     timeout_s: Annotated[float, Field(gt=0)] = 30.0
 
 
 class Destination(_AnyDestination):
     """A PACS that takes C-STORE."""
 
+    #: over which protocol
     kind: Literal["dimse"] = "dimse"
+    #: whom to send to
     ae_title: AETitle
+    #: name or address of its machine
     host: str
+    #: where it listens
     port: Port
     #: null = in the clear
     tls: DestinationTls | None = None
@@ -123,6 +133,7 @@ class Destination(_AnyDestination):
 class DicomwebDestination(_AnyDestination, WebPeer):
     """A server that takes STOW-RS (PS3.18 10.5)."""
 
+    #: over which protocol
     kind: Literal["dicomweb"]
 
 

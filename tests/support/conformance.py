@@ -240,14 +240,14 @@ def parameters() -> str:
     """The configuration of the network, with what its code says of each key."""
     rows = []
     for section, model in _SECTIONS.items():
-        about = _comments(model)
+        about = comments(model)
         for name, field in model.model_fields.items():
-            default = "none" if field.is_required() else _shown(field.default)
+            default = "none" if field.is_required() else shown(field.default)
             rows.append((f"`{section}`", f"`{name}`", default, about.get(name, "")))
     return table("section|key|default|meaning", rows)
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     if isinstance(value, tuple):
         return f"[{', '.join(map(str, value))}]"
     # 1.0 is no truth
@@ -256,7 +256,7 @@ def _shown(value: Any) -> str:
     )
 
 
-def _comments(model: type[BaseModel]) -> dict[str, str]:
+def comments(model: type[BaseModel]) -> dict[str, str]:
     """Return the ``#:`` comment above each field of a model and of those that it is built on."""
     found = {}
     for one in reversed(model.__mro__[: model.__mro__.index(BaseModel)]):

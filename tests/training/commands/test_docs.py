@@ -9,6 +9,7 @@ import pytest
 from typer.main import get_command
 
 from tests.conftest import REPOSITORY
+from tests.support.commands import SMALL
 from training.__main__ import app
 
 
@@ -28,6 +29,16 @@ def test_every_line_of_training_is_parsed(page: str) -> None:
     assert {words.split()[0] for words in lines} >= {"pretrain", "finetune", "evaluate", "export"}
     for words in lines:
         parse(words)
+
+
+def test_the_trial_of_the_page_is_the_one_that_the_tests_run() -> None:
+    text = (REPOSITORY / "docs" / "training.md").read_text("utf-8")
+    trials = re.findall(
+        r"^dicom-node train \w+ .+--out runs/trial.* --config.*$", text, re.MULTILINE
+    )
+    assert len(trials) == 2
+    for line in trials:
+        assert line.endswith(" ".join(SMALL)), line
 
 
 def test_every_example_of_the_help_is_parsed() -> None:
