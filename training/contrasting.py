@@ -65,7 +65,7 @@ class Contrasting:
         return pairs
 
 
-def known(how: Mapping[str, Any]) -> dict[str, Any]:
+def for_pairs(how: Mapping[str, Any]) -> dict[str, Any]:
     """Return what `Pairs` takes by name."""
     return {name: how[name] for name in _HOW}
 

@@ -1,4 +1,8 @@
 import math
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -6,7 +10,8 @@ from torch import nn
 
 pytest.importorskip("lightly", reason="pip install --group train")
 
-from training import contrast
+from tests.conftest import REPOSITORY
+from training import contrast, runs
 
 
 def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -54,6 +59,30 @@ def test_the_mean_is_over_what_is_known_and_0_without_anything() -> None:
     assert nothing.item() == 0
     nothing.backward()
     assert torch.equal(losses.grad, torch.zeros(3))
+
+
+@pytest.mark.slow
+def test_processes_together_have_the_negatives_and_the_gradient_of_one(tmp_path: Path) -> None:
+    left = {}
+    for world in (1, 2):
+        started = [
+            subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "tests.support.contrasts"),
+                    *map(str, (tmp_path, rank, world)),
+                ],
+                cwd=REPOSITORY,
+                env=os.environ | {"OMP_NUM_THREADS": "1"},
+            )
+            for rank in range(world)
+        ]
+        assert [process.wait(timeout=100) for process in started] == [0] * world
+        left[world] = [runs.load_state(tmp_path / f"{rank}-of-{world}.pt") for rank in range(world)]
+    [alone], parts = left[1], left[2]
+    for name in ("contrast", "label", "gradient"):
+        mean = sum(part[name] for part in parts) / 2
+        assert torch.allclose(mean, alone[name], rtol=1e-5), name
+    assert all(torch.equal(part["first"], alone["first"]) for part in parts)
 
 
 def test_the_pace_is_constant_and_then_a_cosine_that_ends_above_0() -> None:

@@ -17,7 +17,7 @@ from training import clips
 from training.clips import Pairs
 from training.config import PretrainSettings
 from training.contrast import is_shared, nt_xent
-from training.contrasting import NETWORK, Contrasting, ContrastOptions, known
+from training.contrasting import NETWORK, Contrasting, ContrastOptions, for_pairs
 from training.loop import Batch, Networks
 from training.pack import Pack
 from training.recipes.reading import checked
@@ -48,7 +48,7 @@ class SimClr(Contrasting):
 
     def batches(self, pack: Pack, rows: NDArray[np.int64], **how: Any) -> Pairs:
         """Return two views of each row."""
-        return self.begun(clips.of_stills(pack, rows, **known(how)))
+        return self.begun(clips.of_stills(pack, rows, **for_pairs(how)))
 
     def loss(self, turn: str, networks: Networks, batch: Batch) -> dict[str, Tensor]:
         """Return NT-Xent."""

@@ -25,7 +25,7 @@ from training import clips
 from training.clips import Clip, Mixing, Pairs
 from training.config import Count, PretrainSettings, Rate
 from training.contrast import is_shared, mean_of_known, nt_xent
-from training.contrasting import NETWORK, Contrasting, ContrastOptions, known
+from training.contrasting import NETWORK, Contrasting, ContrastOptions, for_pairs
 from training.loop import Batch, Networks
 from training.pack import Pack
 from training.recipes.reading import checked
@@ -93,7 +93,7 @@ class Uscl(Contrasting):
         options, found = self._options, clips.of_rows(pack, rows)
         labels = self._labels(pack, found, training=how["training"], seed=how["seed"])
         mixing = Mixing(alpha=options.alpha, beta=options.beta, as_code=options.compat == "code")
-        return self.begun(Pairs(pack, found, labels, mixing, **known(how)))
+        return self.begun(Pairs(pack, found, labels, mixing, **for_pairs(how)))
 
     def loss(self, turn: str, networks: Networks, batch: Batch) -> dict[str, Tensor]:
         """Return the weighted sum of contrast and cross entropy, and both."""
