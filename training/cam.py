@@ -104,7 +104,10 @@ def heat(network: nn.Module, frames: Tensor, classes: Tensor) -> Tensor:
     """
     method = LayerGradCam(network, network.get_submodule("head"))
     coarse = method.attribute(
-        frames, target=classes, attribute_to_layer_input=True, relu_attributions=True
+        frames.clone().requires_grad_(),
+        target=classes,
+        attribute_to_layer_input=True,
+        relu_attributions=True,
     )
     fine = functional.interpolate(
         cast(Tensor, coarse).detach(), frames.shape[2:], mode="bilinear", align_corners=False
