@@ -31,6 +31,11 @@ class Encoder(nn.Module):
     #: input pixels for each feature pixel, finest first, each twice the one before, length L
     strides: tuple[int, ...]
 
+    @property
+    def last_block(self) -> nn.Module:
+        """The part that makes the last step to the deepest features."""
+        raise NotImplementedError
+
     def forward(self, frames: Tensor) -> list[Tensor]:
         """Map float32 (N, in_channels, H, W) to L tensors (N, channels[i], H/s_i, W/s_i)."""
         raise NotImplementedError
@@ -110,6 +115,11 @@ class SmallEncoder(Encoder):
             for before, after in zip(inputs, self.channels, strict=True)
         )
 
+    @property
+    def last_block(self) -> nn.Module:
+        """The two convolutions of the last level."""
+        return self.levels[-1]
+
     def forward(self, frames: Tensor) -> list[Tensor]:
         """Map float32 (N, 1, H, W) to five tensors (N, channels[i], H/strides[i], W/strides[i])."""
         features = []
@@ -139,6 +149,11 @@ class ResNetEncoder(Encoder):
         self.channels = (64, deepest // 8, deepest // 4, deepest // 2, deepest)
         self.strides = (2, 4, 8, 16, 32)
 
+    @property
+    def last_block(self) -> nn.Module:
+        """The last residual block; of ResNet-18 two convolutions."""
+        return self.layer4[-1]
+
     def forward(self, frames: Tensor) -> list[Tensor]:
         """Map float32 (N, 3, H, W) to five tensors (N, channels[i], H/strides[i], W/strides[i])."""
         stem = self.relu(self.bn1(self.conv1(frames)))  # (N, 64, H/2, W/2)
@@ -163,6 +178,11 @@ class VggEncoder(Encoder):
                 nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
                 if layer.bias is not None:
                     nn.init.zeros_(layer.bias)
+
+    @property
+    def last_block(self) -> nn.Module:
+        """The last convolution and its normalisation."""
+        return self.features[-4:]
 
     def forward(self, frames: Tensor) -> list[Tensor]:
         """Map float32 (N, 3, H, W) to six tensors (N, channels[i], H/strides[i], W/strides[i]).

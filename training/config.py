@@ -127,10 +127,15 @@ class FinetuneSettings(Settings):
     share: Share = 1.0
     #: keep the encoder as it is (+F), batch statistics included
     freeze: bool = False
+    #: the same but for the encoder's last block: "the last three layers" of a ResNet-18, head
+    #: included, in the USCL paper
+    last_block: bool = False
     seed: Annotated[int, Field(ge=0)] = 0
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
         if (self.task is Task.QUALITY) != (self.labels is None):
             raise ValueError("labels: name a label set, but for the quality, which has none")
+        if self.freeze and self.last_block:
+            raise ValueError("freeze and last_block exclude each other; drop one")
         return self

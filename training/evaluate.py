@@ -60,7 +60,10 @@ def read_scores(run: Path) -> Scores:
     """
     info = runs.read(run)
     if info.kind != "finetune":
-        raise StoreError(f"{run}: a pretraining has no scores; fine-tune from it first")
+        why = "a pretraining has no scores; fine-tune from it first"
+        if info.kind != "pretrain":
+            why = "has its own report or numbers; name a run of 'train finetune'"
+        raise StoreError(f"{run}: {why}")
     if info.finished_at is None:
         raise StoreError(f"{run}: not finished; give the same 'train finetune' again to go on")
     try:

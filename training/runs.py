@@ -35,7 +35,8 @@ _STORE: Final = "store version"
 class RunInfo(Settings):
     """What a run is, and what came of it."""
 
-    kind: Literal["pretrain", "finetune"]
+    #: ``fold`` and ``detect`` are fine-tunings that evaluation and export know nothing of
+    kind: Literal["pretrain", "finetune", "fold", "detect"]
     settings: PretrainSettings | FinetuneSettings
     store_version: str
     #: with the commit, where training runs from a checkout

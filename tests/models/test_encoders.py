@@ -37,6 +37,15 @@ def test_odd_sizes_are_rounded_up(name: str) -> None:
     assert_told(build(name, width=4), (100, 130))
 
 
+@pytest.mark.parametrize("name", ["small", "resnet18", "vgg16_bn"])
+def test_the_last_block_alone_makes_the_last_step_to_the_deepest_features(name: str) -> None:
+    encoder = build(name, width=2).eval()
+    weights = {id(weight) for weight in encoder.last_block.parameters()}
+    *_, convolution = [w for w in encoder.parameters() if w.dim() == 4]
+    assert id(convolution) in weights
+    assert len([w for w in encoder.last_block.parameters() if w.dim() == 4]) <= 2
+
+
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_an_encoder_is_as_large_as_torchvisions_network_without_its_classifier(name: str) -> None:
     assert sum(weight.numel() for weight in build(name).parameters()) == PARAMETERS[name]

@@ -25,6 +25,10 @@ PackFolder = Annotated[
 
 # what learns
 Encoder = Annotated[EncoderName, typer.Option(help="The network below.")]
+PretrainEncoder = Annotated[
+    EncoderName | None,
+    typer.Option(help="The network below.", show_default="vgg16_bn; resnet18 for contrast"),
+]
 EncoderWidth = Annotated[
     int, typer.Option(help="Channels of the first level of the encoder 'small'.")
 ]

@@ -1,4 +1,4 @@
-"""What fine-tuning does where no option says so."""
+"""What training does where no option says so."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -39,4 +39,18 @@ PRESETS: Final[Mapping[tuple[Preset, Task], Mapping[str, Any]]] = MappingProxyTy
         (Preset.DEMO, Task.QUALITY): {**_DEMO, "epochs": 32, "learning_rate": 4e-3},
         (Preset.DEMO, Task.CLASSIFICATION): {**_DEMO, "epochs": 32, "learning_rate": 2e-3},
     }
+)
+
+_CONTRAST: Final = MappingProxyType(
+    {
+        "encoder": EncoderName.RESNET18,
+        "size": Size(height=224, width=224),
+        "epochs": 300,
+        "batch_size": 32,
+        "learning_rate": 3e-4,
+    }
+)
+#: By pretext, where it is another paper's than the context encoder: that of USCL.
+PRETRAIN: Final[Mapping[str | None, Mapping[str, Any]]] = MappingProxyType(
+    {"uscl": _CONTRAST, "simclr": _CONTRAST, "moco": _CONTRAST}
 )

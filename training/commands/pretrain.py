@@ -13,9 +13,10 @@ from training import pretexts, recipes
 from training.batches import held_bytes
 from training.commands import options
 from training.commands.fitting import step_of, within_memory
+from training.commands.presets import PRETRAIN
 from training.commands.sources import launched, open_pack
 from training.commands.telling import say_finished, telling
-from training.config import EncoderName, PretrainSettings, Size
+from training.config import PretrainSettings, Size
 from training.engine import prepare
 from training.loop import Batch
 from training.pack import Pack
@@ -36,7 +37,7 @@ def command(  # noqa: PLR0913 (one parameter an option)
     node: options.ConfigFile = options.DEFAULT_CONFIG,
     store: options.Store = None,
     pack: options.PackFolder = None,
-    encoder: options.Encoder = EncoderName.VGG16_BN,
+    encoder: options.PretrainEncoder = None,
     encoder_width: options.EncoderWidth = 16,
     height: options.Height = None,
     width: options.Width = None,
@@ -58,18 +59,21 @@ def command(  # noqa: PLR0913 (one parameter an option)
 
     Example: dicom-node train pretrain --recipe ce_dcm --out runs/ce_dcm --config node.yaml
     """
-    settings = options.settings(
-        PretrainSettings,
-        strategy=recipes.load(recipe),
-        encoder=encoder,
-        encoder_width=encoder_width,
-        size=options.size(height, width, Size()),
-        epochs=epochs,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        discriminator_learning_rate=discriminator_learning_rate,
-        seed=seed,
+    strategy = recipes.load(recipe)
+    preset = PRETRAIN.get(strategy.pretext, {})
+    given = options.given(
+        {
+            "encoder": encoder,
+            "encoder_width": encoder_width,
+            "size": options.size(height, width, preset.get("size", Size())),
+            "epochs": epochs,
+            "batch_size": batch_size,
+            "learning_rate": learning_rate,
+            "discriminator_learning_rate": discriminator_learning_rate,
+            "seed": seed,
+        }
     )
+    settings = options.settings(PretrainSettings, strategy=strategy, **{**preset, **given})
     engine = options.engine(
         accelerator=accelerator,
         devices=devices,

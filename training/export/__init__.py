@@ -24,6 +24,8 @@ from training.export.describing import Bundling, describe
 
 __all__ = ["Bundling", "check", "export"]
 
+_MADE_BY = {"fold": "folds", "detect": "detect"}
+
 
 def export(run: Path, out: Path, bundling: Bundling | None = None) -> Manifest:
     """Write the network of a finished run as a bundle; the file appears whole or not at all.
@@ -56,6 +58,8 @@ def export(run: Path, out: Path, bundling: Bundling | None = None) -> Manifest:
     settings = info.settings
     if not isinstance(settings, FinetuneSettings):
         raise StoreError(f"{run}: a pretraining answers nothing yet; fine-tune from it first")
+    if info.kind != "finetune":
+        raise StoreError(f"{run}: a run of 'train {_MADE_BY[info.kind]}' is not served; fine-tune")
     check(out, wanted, settings.task)
     if info.finished_at is None:
         raise StoreError(f"{run}: not finished; give the same 'train finetune' again to go on")

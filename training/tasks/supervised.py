@@ -43,10 +43,14 @@ class Supervised:
         self.target = objective.target
         self.measures = ("loss", *objective.measures)
         self._objective = objective
-        self._freeze = settings.freeze
         network = objective.network
-        if settings.freeze:
-            self.encoder.requires_grad_(False)
+        self._freeze = settings.freeze or settings.last_block
+        #: what learns of a frozen encoder
+        self._melted = [self.encoder.last_block] if settings.last_block else []
+        if self._freeze:
+            self.encoder.requires_grad_(requires_grad=False)
+        for block in self._melted:
+            block.requires_grad_(requires_grad=True)
         learning = [weight for weight in network.parameters() if weight.requires_grad]
         optimizer = torch.optim.Adam(learning, lr=settings.learning_rate, fused=True)
         self.players = {"network": Player(network=network, optimizer=optimizer)}
@@ -66,6 +70,8 @@ class Supervised:
         if self._freeze:
             # batch statistics are a part of the encoder: frozen, they are used and not learned
             self.encoder.eval()
+        for block in self._melted:
+            block.train()
         logits = networks[turn](batch["frames"])
         return {"loss": self._objective.loss(logits, batch[self.target])}
 

@@ -14,7 +14,9 @@ def test_a_strategy_without_a_pretext_is_for_fine_tuning_alone() -> None:
 
 def test_an_unknown_pretext_is_answered_with_the_known_ones() -> None:
     strategy = Strategy(name="own", pretext="jigsaw")
-    with pytest.raises(ConfigError, match="'jigsaw': there are context_encoder, tags"):
+    with pytest.raises(
+        ConfigError, match="'jigsaw': there are context_encoder, moco, simclr, tags, uscl"
+    ):
         pretexts.build(PretrainSettings(strategy=strategy))
 
 

@@ -17,14 +17,14 @@ def written(folder: Path, **changes: object) -> str:
     return str(path)
 
 
-@pytest.mark.parametrize("name", ["full", "paper", "small"])
+@pytest.mark.parametrize("name", ["clips", "full", "paper", "small"])
 def test_shipped_matrices_can_be_laid_out(name: str) -> None:
     assert name in matrix.names()
     assert plan(matrix.load(name)).cells
 
 
 def test_a_matrix_that_is_not_there_is_answered_with_those_that_are() -> None:
-    with pytest.raises(ConfigError, match="give one of full, paper, small"):
+    with pytest.raises(ConfigError, match="give one of clips, full, paper, small"):
         matrix.load("huge")
 
 

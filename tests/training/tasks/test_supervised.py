@@ -73,6 +73,16 @@ def test_freezing_keeps_every_tensor_of_the_encoder_bit_for_bit(kind: Task) -> N
     assert not any(torch.equal(v, after[n]) for n, v in head.items() if n.endswith("weight"))
 
 
+def test_all_but_the_last_block_can_be_frozen() -> None:
+    task = built(Task.CLASSIFICATION, last_block=True)
+    before = {name: value.clone() for name, value in task.encoder.state_dict().items()}
+    learned(task, batch(Task.CLASSIFICATION))
+    after = task.encoder.state_dict()
+    changed = {name for name, value in before.items() if not torch.equal(value, after[name])}
+    # of the small encoder the last of five levels, batch statistics included
+    assert changed == {name for name in before if name.startswith("levels.4.")}
+
+
 def test_without_freezing_every_weight_and_statistic_of_the_encoder_moves() -> None:
     task = built(Task.QUALITY)
     before = {name: value.clone() for name, value in task.encoder.state_dict().items()}

@@ -1,0 +1,105 @@
+"""Mask R-CNN on the features of an encoder: what is found, where, and its outline."""
+
+from collections import OrderedDict
+from typing import Any, Final, cast
+
+from torch import Tensor, nn
+from torchvision.models.detection import MaskRCNN
+from torchvision.models.detection.rpn import AnchorGenerator
+from torchvision.ops import FeaturePyramidNetwork
+from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
+
+from models.encoders import Encoder
+from models.layers import ZScore
+
+#: features of an encoder that the pyramid reads, coarsest last
+LEVELS: Final = 4
+_PYRAMID_CHANNELS: Final = 256
+#: the smallest anchor is this part of the shorter side of the input, each level's twice as large
+_SMALLEST_ANCHOR: Final = 1 / 16
+_RATIOS: Final = (0.5, 1.0, 2.0)
+#: frames of ultrasound show few lesions; torchvision's own numbers are for pictures of streets
+_MOST_FOUND: Final = 20
+_PROPOSALS: Final = 200
+#: what a ResNet has before its second stage; published detectors leave it as it was pretrained
+_EARLY: Final = ("conv1", "bn1", "layer1")
+
+
+class Detector(nn.Module):
+    """Mask R-CNN from grey bytes.
+
+    Parameters
+    ----------
+    encoder : Encoder
+        Its weights may come from pretraining.
+    classes : int
+        Without background.
+    height, width : int
+        Of the frames.
+    """
+
+    def __init__(self, encoder: Encoder, classes: int, *, height: int, width: int) -> None:
+        super().__init__()
+        self.normalise = ZScore()
+        smallest = round(min(height, width) * _SMALLEST_ANCHOR)
+        sizes = tuple((smallest * 2**level,) for level in range(LEVELS + 1))
+        self.network = MaskRCNN(
+            _Pyramid(encoder),
+            num_classes=1 + classes,
+            # frames come in their size and normalised
+            min_size=min(height, width),
+            max_size=max(height, width),
+            image_mean=[0.0] * encoder.in_channels,
+            image_std=[1.0] * encoder.in_channels,
+            rpn_anchor_generator=AnchorGenerator(sizes, (_RATIOS,) * len(sizes)),
+            rpn_post_nms_top_n_train=_PROPOSALS,
+            rpn_post_nms_top_n_test=_PROPOSALS,
+            box_batch_size_per_image=64,
+            box_detections_per_img=_MOST_FOUND,
+        )
+
+    @property
+    def encoder(self) -> Encoder:
+        """The part that pretraining may have filled."""
+        return cast(Encoder, self.network.get_submodule("backbone.encoder"))
+
+    def freeze_early(self) -> None:
+        """Keep the weights of a ResNet's first stage; other encoders learn whole."""
+        for name in _EARLY:
+            layer = getattr(self.encoder, name, None)
+            if layer is not None:
+                layer.requires_grad_(requires_grad=False)
+
+    def forward(self, frames: Tensor, targets: list[dict[str, Tensor]] | None = None) -> Any:
+        """Map uint8 (N, 1, H, W) to losses by name in training, else to what is found in each.
+
+        Parameters
+        ----------
+        frames : Tensor
+        targets : list of dict, optional
+            For training: ``boxes`` float32 (M, 4), ``labels`` int64 (M,) from 1, ``masks`` uint8
+            (M, H, W) of each frame.
+        """
+        grey = self.normalise(frames)  # (N, 1, H, W)
+        filled = grey.expand(-1, self.encoder.in_channels, -1, -1)  # (N, in_channels, H, W)
+        return self.network(list(filled), targets)
+
+
+class _Pyramid(nn.Module):
+    """The last features of an encoder as a feature pyramid."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.out_channels = _PYRAMID_CHANNELS
+        channels = list(encoder.channels[-LEVELS:])
+        self.fpn = FeaturePyramidNetwork(
+            channels, _PYRAMID_CHANNELS, extra_blocks=LastLevelMaxPool()
+        )
+
+    def forward(self, frames: Tensor) -> dict[str, Tensor]:
+        """Map (N, in_channels, H, W) to levels by name, finest first."""
+        features = self.encoder(frames)[-LEVELS:]
+        named = OrderedDict((str(level), feature) for level, feature in enumerate(features))
+        found: dict[str, Tensor] = self.fpn(named)
+        return found

@@ -1,0 +1,88 @@
+"""A whole table over three folds, with everything tiny."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tests.support.folds import table
+from training import runs
+from training.config import Engine
+from training.engine import launch
+from training.folds import report
+from training.folds.finetuning import PEEKED
+from training.folds.frames import FoldedFrames
+from training.folds.run import Cell, Results, Shop, run
+from training.folds.splitting import split
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def shop(folded: FoldedFrames, tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    fabric = launch(Engine(accelerator="cpu", precision="32-true"))
+    out = tmp_path_factory.mktemp("folds")
+    return Shop(table=table(), frames=folded, out=out, fabric=fabric)
+
+
+@pytest.fixture(scope="module")
+def done(shop: Shop) -> Results:
+    return run(shop)
+
+
+def test_every_strategy_is_fine_tuned_in_both_modes_on_every_fold(done: Results) -> None:
+    wanted = {
+        Cell(strategy=strategy, mode=mode, fold=fold, seed=0)
+        for strategy in ("baseline", "uscl")
+        for mode in ("last", "all")
+        for fold in range(3)
+    }
+    assert set(done.cells) == wanted
+    assert "give --imagenet FOLDER" in done.left_out["imagenet"]
+
+
+def test_a_pretraining_never_sees_the_fold_that_is_tested(shop: Shop, done: Results) -> None:
+    del done
+    for fold in range(3):
+        folder = shop.out / "runs" / f"fold-{fold}" / "seed-0" / "uscl" / "pretrain"
+        info = runs.read(folder)
+        pack = split(shop.frames, fold, validation=0.25, seed=0, most_frames=None)
+        assert info.store_version == pack.store_version
+        assert info.training_frames == len(pack.select(split="train"))
+        assert not set(pack.select(split="train")) & set(np.flatnonzero(shop.frames.folds == fold))
+
+
+def test_the_chosen_epoch_is_that_of_validation_and_the_best_on_the_fold_stands_beside(
+    shop: Shop, done: Results
+) -> None:
+    for cell, info in done.cells.items():
+        found = report.scores_of(shop, cell)
+        assert info.metrics["test_accuracy"] == pytest.approx(found.accuracy, abs=1e-6)
+        assert info.metrics[PEEKED] >= info.metrics["test_accuracy"]
+        with np.load(shop.out / cell.folder / runs.SCORES) as arrays:
+            assert len(arrays["predicted"]) == 18
+
+
+def test_weights_are_kept_of_the_first_fold_alone(shop: Shop, done: Results) -> None:
+    kept = {cell for cell in done.cells if (shop.out / cell.folder / runs.NETWORK).exists()}
+    assert kept == {cell for cell in done.cells if cell.fold == 0}
+
+
+def test_a_table_that_is_made_again_repeats_nothing(shop: Shop, done: Results) -> None:
+    assert run(shop).cells == done.cells
+
+
+def test_the_report_names_what_was_chosen_how_and_what_is_left_out(
+    shop: Shop, done: Results
+) -> None:
+    page = report.write(shop, done, command="dicom-node train folds ...").read_text()
+    assert "12 of 18 fine-tunings finished" in page
+    assert "accuracy, best epoch on the test fold" in page
+    assert "| uscl | last three layers |" in page
+    assert "- imagenet is left out: no ImageNet weights" in page
+    content = json.loads((shop.out / report.JSON).read_text())
+    found = [
+        c["accuracy"] for c in content["cells"] if (c["strategy"], c["mode"]) == ("uscl", "all")
+    ]
+    cell = f"{100 * np.mean(found):.1f} ± {100 * np.std(found, ddof=1):.1f}"
+    assert f"| uscl | everything | {cell} |" in page
