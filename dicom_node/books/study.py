@@ -6,8 +6,8 @@ from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from dicom_node.cli.queue import open_jobs, open_outbox
-from dicom_node.cli.where import facts_of, found, place_of
+from dicom_node.books.opened import open_jobs, open_outbox
+from dicom_node.books.where import facts_of, found, place_of
 from dicom_node.config import Config
 from dicom_node.errors import PermanentError
 from dicom_node.inbox import sender_of
