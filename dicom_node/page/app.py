@@ -18,22 +18,23 @@ from starlette.staticfiles import StaticFiles
 from dicom_node import log
 from dicom_node.config import Config
 from dicom_node.errors import ConfigError, NodeError, PermanentError
-from dicom_node.page import health, login, queue, studies
+from dicom_node.page import frames, health, labels, login, queue, studies
 from dicom_node.page.access import allowed
 from dicom_node.page.desk import Desk
 from dicom_node.page.headers import Guard
+from dicom_node.page.label_desks import LabelDesks
 from dicom_node.page.rendering import render
 from dicom_node.page_settings import Role
 
 #: Handlers run in so many threads; each may read the databases.
 THREADS: Final = 8
-_MODULES: Final = (login, studies, queue, health)
+_MODULES: Final = (login, studies, queue, health, labels, frames)
 _STATIC: Final = Path(__file__).with_name("static")
 
 
 def make_app(config: Config) -> Starlette:
     """Return the page of a configuration; its databases are closed when it ends."""
-    desk = Desk(config)
+    desk, label_desks = Desk(config), LabelDesks(config)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -41,6 +42,7 @@ def make_app(config: Config) -> Starlette:
         try:
             yield
         finally:
+            label_desks.close()
             desk.close()
 
     app = Starlette(
@@ -57,7 +59,7 @@ def make_app(config: Config) -> Starlette:
         },
         lifespan=lifespan,
     )
-    app.state.desk = desk
+    app.state.desk, app.state.label_desks = desk, label_desks
     return app
 
 

@@ -28,6 +28,7 @@ class Section(NamedTuple):
 SECTIONS: Final = (
     Section("/studies", "Studies", Role.VIEWER),
     Section("/queue", "Queue", Role.VIEWER),
+    Section("/labels", "Labels", Role.VIEWER),
     Section("/health", "Health", Role.VIEWER),
     Section("/audit", "Audit", Role.ADMIN),
 )
