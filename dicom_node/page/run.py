@@ -56,6 +56,7 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._ready.set()
+        log.get("page").info("page ready")
 
 
 def _settings(app: Any, page: PageSettings) -> uvicorn.Config:

@@ -3,6 +3,7 @@
 import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -40,8 +41,6 @@ class Users:
         self._engine, self._reads = engine, for_reading(engine)
         self._hasher = PasswordHasher()
         self._turns = threading.BoundedSemaphore(_AT_ONCE)
-        #: of nobody: an unknown name takes as long as a wrong password
-        self._decoy = self._hasher.hash("nobody's password")
 
     def add(self, name: str, role: Role, password: str | None) -> None:
         """Add somebody, or change role and password of who is there; open sessions end.
@@ -103,6 +102,11 @@ class Users:
             except (VerificationError, InvalidHashError):
                 return False
         return known
+
+    @cached_property
+    def _decoy(self) -> str:
+        """A hash of nobody's: an unknown name takes as long as a wrong password."""
+        return self._hasher.hash("the password of nobody")
 
     def _row(self, name: str) -> sa.Row[Any] | None:
         with self._reads.connect() as connection:
