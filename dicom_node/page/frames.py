@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from dicom_node.errors import StoreError
 from dicom_node.page.access import allowed
-from dicom_node.page.label_desks import LabelDesks
+from dicom_node.page.label_desks import desk_in
 from dicom_node.page_settings import Role
 from dicom_node.store import files
 
@@ -24,15 +24,13 @@ _FRAME_ID: Final = re.compile(r"[0-9a-f]{64}")
 
 
 def routes() -> list[Route]:
-    """Return what this part of the page answers."""
-    return [Route("/frames/{frame_id}.png", allowed(Role.VIEWER)(frame))]
+    """Return the addresses of this module."""
+    return [Route("/frames/{frame_id}.png", _frame, methods=["GET"])]
 
 
-def frame(request: Request) -> Response:
-    """Return a frame, or a smaller one of it."""
-    desks = request.app.state.label_desks
-    assert isinstance(desks, LabelDesks)  # noqa: S101 - for the reader and the type checker
-    desk, frame_id = desks.desk(), request.path_params["frame_id"]
+@allowed(Role.VIEWER)
+def _frame(request: Request) -> Response:
+    desk, frame_id = desk_in(request), request.path_params["frame_id"]
     if desk is None or not _FRAME_ID.fullmatch(frame_id) or not desk.store.has_frame(frame_id):
         raise HTTPException(404, "no such frame in the store; it may have been erased")
     try:

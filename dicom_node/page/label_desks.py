@@ -10,6 +10,8 @@ from contextlib import ExitStack, suppress
 from threading import Lock
 from typing import Final
 
+from starlette.requests import Request
+
 from dicom_node import log
 from dicom_node.config import Config
 from dicom_node.errors import TemporaryError
@@ -59,7 +61,7 @@ class LabelDesks:
 
     def close(self) -> None:
         """End the work on the store, and close the files."""
-        self._worker.shutdown(cancel_futures=True)
+        self._worker.shutdown()
         self._stack.close()
 
     @staticmethod
@@ -68,3 +70,15 @@ class LabelDesks:
             desk.apply_rest()
         except TemporaryError as exc:  # the next decision tries again, or the next start
             log.get("page").warning("decision not applied", reason=str(exc))
+
+
+def desks_of(request: Request) -> LabelDesks:
+    """Return the label map of the page that answers a request."""
+    found = request.app.state.label_desks
+    assert isinstance(found, LabelDesks)  # noqa: S101 - for the reader and the type checker
+    return found
+
+
+def desk_in(request: Request) -> LabelDesk | None:
+    """Return the desk of the page that answers a request, None while nothing was harvested."""
+    return desks_of(request).desk()

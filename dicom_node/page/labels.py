@@ -14,7 +14,7 @@ from dicom_node.harvest.decisions import Decision
 from dicom_node.harvest.desk import DESCRIPTION, LabelDesk, MetDescription
 from dicom_node.page.access import allowed, audit, form_of, visitor_of
 from dicom_node.page.forms import Form
-from dicom_node.page.label_desks import LabelDesks
+from dicom_node.page.label_desks import desk_in, desks_of
 from dicom_node.page.rendering import render
 from dicom_node.page_settings import Role
 from dicom_node.records import GROUPS
@@ -37,19 +37,19 @@ class _Answer:
 
 
 def routes() -> list[Route]:
-    """Return what this part of the page answers."""
+    """Return the addresses of this module."""
     return [
-        Route("/labels", allowed(Role.VIEWER)(descriptions)),
-        Route("/labels/history", allowed(Role.VIEWER)(history)),
-        Route("/labels/undo", allowed(Role.LABELLER)(undo), methods=["POST"]),
-        Route("/labels/words/{token}", allowed(Role.VIEWER)(words)),
-        Route("/labels/words/{token}", allowed(Role.LABELLER)(decide), methods=["POST"]),
+        Route("/labels", _descriptions, methods=["GET"]),
+        Route("/labels/history", _history, methods=["GET"]),
+        Route("/labels/undo", _undo, methods=["POST"]),
+        Route("/labels/words/{token}", _words, methods=["GET"]),
+        Route("/labels/words/{token}", _decide, methods=["POST"]),
     ]
 
 
-def descriptions(request: Request) -> Response:
-    """List study descriptions, the most frequent first."""
-    desk = _desk(request)
+@allowed(Role.VIEWER)
+def _descriptions(request: Request) -> Response:
+    desk = desk_in(request)
     if desk is None:
         return render(request, "labels/nothing.html", tab="open")
     mapped = request.query_params.get("mapped") == "1"
@@ -73,22 +73,22 @@ def descriptions(request: Request) -> Response:
     )
 
 
-def words(request: Request) -> Response:
-    """Show one study description with sample frames, and ask what it stands for."""
+@allowed(Role.VIEWER)
+def _words(request: Request) -> Response:
     desk, found = _found(request)
     if _may_decide(request):
         audit(request, "study description shown", found.token)
     chosen = found.mapped.groups if found.mapped else None
-    return _words(request, desk, found, _Answer(chosen=chosen))
+    return _show_words(request, desk, found, _Answer(chosen=chosen))
 
 
-def decide(request: Request) -> Response:
-    """Note what a study description stands for, and go on to the next one."""
+@allowed(Role.LABELLER)
+def _decide(request: Request) -> Response:
     desk, found = _found(request)
     form = form_of(request)
     chosen, fault = _chosen(form)
     if chosen is None:
-        return _words(request, desk, found, _Answer(chosen=None, fault=fault, status=422))
+        return _show_words(request, desk, found, _Answer(chosen=None, fault=fault, status=422))
     following = _following(desk.descriptions(), found)
     try:
         line = desk.notes.book.decide(
@@ -101,37 +101,37 @@ def decide(request: Request) -> Response:
     except OvertakenError:
         latest = desk.notes.book.of(DESCRIPTION, found.words)[0]
         answer = _Answer(chosen=chosen, overtaken=latest, status=409)
-        return _words(request, desk, found, answer)
+        return _show_words(request, desk, found, answer)
     audit(request, "study description decided", f"{found.token} decision {line.number}")
-    _desks(request).apply(desk)
+    desks_of(request).apply(desk)
     return RedirectResponse(f"/labels/words/{following}" if following else "/labels", 303)
 
 
-def undo(request: Request) -> Response:
-    """Take a decision back, and show what it was about."""
-    desk = _desk(request)
+@allowed(Role.LABELLER)
+def _undo(request: Request) -> Response:
+    desk = desk_in(request)
     if desk is None:
         raise HTTPException(404, "nothing was harvested yet")
     number = _number(form_of(request).get("number"))
     try:
         line = desk.notes.book.undo(number, who=visitor_of(request).name)
     except (ConfigError, OvertakenError) as exc:
-        return _history(request, desk, reason=str(exc), status=409)
+        return _show_history(request, desk, reason=str(exc), status=409)
     audit(request, "decision undone", f"decision {number}")
-    _desks(request).apply(desk)
+    desks_of(request).apply(desk)
     token = desk.token(line.words)
     is_shown = line.source is DESCRIPTION and desk.find(token) is not None
     return RedirectResponse(f"/labels/words/{token}" if is_shown else "/labels/history", 303)
 
 
-def history(request: Request) -> Response:
-    """List who decided when what words stand for, the latest first."""
-    desk = _desk(request)
+@allowed(Role.VIEWER)
+def _history(request: Request) -> Response:
+    desk = desk_in(request)
     if desk is None:
         return render(request, "labels/nothing.html", tab="history")
     if _may_decide(request):
         audit(request, "label history listed")
-    return _history(request, desk)
+    return _show_history(request, desk)
 
 
 def stand_for(groups: frozenset[str] | None) -> str:
@@ -141,7 +141,9 @@ def stand_for(groups: frozenset[str] | None) -> str:
     return ", ".join(sorted(groups)) or "none of the eight"
 
 
-def _history(request: Request, desk: LabelDesk, *, reason: str = "", status: int = 200) -> Response:
+def _show_history(
+    request: Request, desk: LabelDesk, *, reason: str = "", status: int = 200
+) -> Response:
     before = request.query_params.get("before")
     lines = desk.notes.book.history(before=_number(before) if before else None, most=LISTED + 1)
     return render(
@@ -159,7 +161,9 @@ def _history(request: Request, desk: LabelDesk, *, reason: str = "", status: int
     )
 
 
-def _words(request: Request, desk: LabelDesk, found: MetDescription, answer: _Answer) -> Response:
+def _show_words(
+    request: Request, desk: LabelDesk, found: MetDescription, answer: _Answer
+) -> Response:
     book, visitor = desk.notes.book, visitor_of(request)
     lines = book.of(DESCRIPTION, found.words)
     unmapped = desk.descriptions()
@@ -216,21 +220,11 @@ def _undoable(desk: LabelDesk, lines: Sequence[Decision]) -> frozenset[int]:
 
 
 def _found(request: Request) -> tuple[LabelDesk, MetDescription]:
-    desk = _desk(request)
+    desk = desk_in(request)
     found = desk and desk.find(request.path_params["token"])
     if not desk or not found:
         raise HTTPException(404, "no study of the store is described so; it may have been erased")
     return desk, found
-
-
-def _desks(request: Request) -> LabelDesks:
-    found = request.app.state.label_desks
-    assert isinstance(found, LabelDesks)  # noqa: S101 - for the reader and the type checker
-    return found
-
-
-def _desk(request: Request) -> LabelDesk | None:
-    return _desks(request).desk()
 
 
 def _may_decide(request: Request) -> bool:

@@ -29,6 +29,7 @@ SECTIONS: Final = (
     Section("/studies", "Studies", Role.VIEWER),
     Section("/queue", "Queue", Role.VIEWER),
     Section("/labels", "Labels", Role.VIEWER),
+    Section("/coverage", "Coverage", Role.VIEWER),
     Section("/health", "Health", Role.VIEWER),
     Section("/audit", "Audit", Role.ADMIN),
 )
