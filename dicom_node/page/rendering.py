@@ -30,6 +30,7 @@ SECTIONS: Final = (
     Section("/queue", "Queue", Role.VIEWER),
     Section("/labels", "Labels", Role.VIEWER),
     Section("/coverage", "Coverage", Role.VIEWER),
+    Section("/models", "Models", Role.VIEWER),
     Section("/health", "Health", Role.VIEWER),
     Section("/audit", "Audit", Role.ADMIN),
 )
