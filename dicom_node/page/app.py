@@ -18,7 +18,7 @@ from starlette.staticfiles import StaticFiles
 from dicom_node import log
 from dicom_node.config import Config
 from dicom_node.errors import ConfigError, NodeError, PermanentError
-from dicom_node.page import health, login, queue, studies
+from dicom_node.page import health, images, login, queue, studies
 from dicom_node.page.access import allowed
 from dicom_node.page.desk import Desk
 from dicom_node.page.headers import Guard
@@ -27,7 +27,7 @@ from dicom_node.page_settings import Role
 
 #: Handlers run in so many threads; each may read the databases.
 THREADS: Final = 8
-_MODULES: Final = (login, studies, queue, health)
+_MODULES: Final = (login, studies, images, queue, health)
 _STATIC: Final = Path(__file__).with_name("static")
 
 
