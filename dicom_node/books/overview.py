@@ -4,19 +4,18 @@ import http.client
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 from dicom_node.books.fellows import other_nodes
-from dicom_node.books.opened import open_jobs, open_outbox
+from dicom_node.books.opened import Books, opened
 from dicom_node.books.where import clock, facts_of, many, place_of
 from dicom_node.config import Config, WebSettings
 from dicom_node.inbox import Inbox
 from dicom_node.index import CommitmentState, Index
 from dicom_node.jobs import Dispatcher, JobRow
-from dicom_node.node.layout import Layout, open_inbox
+from dicom_node.node.layout import open_inbox
 from dicom_node.outbox import DeliveryState, Outbox
 from dicom_node.sop_classes import RESULTS
 
@@ -33,7 +32,7 @@ _ANY: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 
 @dataclass(frozen=True, kw_only=True)
 class Opened:
-    """A node's books."""
+    """A node's books, at one moment."""
 
     config: Config
     index: Index
@@ -53,40 +52,44 @@ class Trouble(NamedTuple):
 
 def collect(config: Config) -> dict[str, Any]:
     """Return what ``status --json`` prints."""
-    with ExitStack() as stack:
-        outbox = stack.enter_context(closing(open_outbox(config)))
-        jobs = stack.enter_context(closing(open_jobs(config)))
-        books = Opened(
-            config=config,
-            outbox=outbox,
-            jobs=jobs,
-            failed=jobs.failed(),
-            index=stack.enter_context(closing(Index(Layout(config.node.data).index))),
-            inbox=open_inbox(config),
-            now=datetime.now(UTC),
-        )
-        node, faults = _health(config)
-        troubles = [*faults, *(trouble for look in _LOOKS for trouble in look(books))]
-        return {
-            "asked_at": books.now.isoformat(timespec="seconds"),
-            "node": node,
-            "needs_a_look": [trouble._asdict() for trouble in troubles],
-            "counts": _counts(books),
-            # the latest; the files lie in inbox/quarantine under the data folder
-            "quarantine": [
-                {"file": f"{file_id}.dcm", "reason": reason}
-                for file_id, reason in books.inbox.quarantined(LATEST)
-            ],
-            "destinations_down": _down(books),
-            "destinations": _accepted(books.outbox),
-            "commitments": _commitments(books.index),
-            "failed_jobs": [
-                {"job": job.job_id, "error": job.error, "cure": job.cure} for job in books.failed
-            ],
-            # those that share this node's database
-            "other_nodes": other_nodes(config, jobs),
-            "studies": [_study(books, row) for row in books.index.studies(LATEST)],
-        }
+    with opened(config) as books:
+        return tell(books)
+
+
+def tell(of: Books) -> dict[str, Any]:
+    """Return what ``status --json`` prints, out of databases that are open."""
+    config = of.config
+    books = Opened(
+        config=config,
+        index=of.index,
+        outbox=of.outbox,
+        jobs=of.jobs,
+        inbox=open_inbox(config),
+        now=datetime.now(UTC),
+        failed=of.jobs.failed(),
+    )
+    node, faults = _health(config)
+    troubles = [*faults, *(trouble for look in _LOOKS for trouble in look(books))]
+    return {
+        "asked_at": books.now.isoformat(timespec="seconds"),
+        "node": node,
+        "needs_a_look": [trouble._asdict() for trouble in troubles],
+        "counts": _counts(books),
+        # the latest; the files lie in inbox/quarantine under the data folder
+        "quarantine": [
+            {"file": f"{file_id}.dcm", "reason": reason}
+            for file_id, reason in books.inbox.quarantined(LATEST)
+        ],
+        "destinations_down": _down(books),
+        "destinations": _accepted(books.outbox),
+        "commitments": _commitments(books.index),
+        "failed_jobs": [
+            {"job": job.job_id, "error": job.error, "cure": job.cure} for job in books.failed
+        ],
+        # those that share this node's database
+        "other_nodes": other_nodes(config, books.jobs),
+        "studies": [_study(books, row) for row in books.index.studies(LATEST)],
+    }
 
 
 def _study(books: Opened, row: Any) -> dict[str, Any]:

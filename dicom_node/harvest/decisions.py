@@ -91,6 +91,7 @@ class DecisionBook:
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
         self._reads = for_reading(engine)
+        self._note_older()
 
     def standing(self) -> Mapping[Key, frozenset[str]]:
         """Return what holds."""
@@ -102,8 +103,8 @@ class DecisionBook:
 
     def version(self, source: Source, words: str) -> int:
         """Return the number of the last line on words, 0 when there is none; see `decide`."""
-        with self._reads.begin() as connection:
-            return _version(connection, _key(source, words))
+        lines = self.of(source, words)
+        return lines[0].number if lines else 0
 
     def of(self, source: Source, words: str) -> list[Decision]:
         """Return the history of words, the latest line first."""
@@ -217,17 +218,18 @@ class DecisionBook:
             applied = HISTORY.update().where(HISTORY.c.number.in_(numbers))
             connection.execute(applied.values(is_applied=True))
 
-
-def note_older(connection: sa.Connection) -> None:
-    """Give decisions from before there was a history a line of it."""
-    with_line = sa.exists().where(
-        HISTORY.c.source == DECISIONS.c.source, HISTORY.c.term == DECISIONS.c.term
-    )
-    blank = (sa.literal(""), sa.true())
-    older = sa.select(*DECISIONS.c, *blank).where(sa.not_(with_line))
-    columns = ["source", "term", "groups", "who", "is_applied"]
-    if connection.scalar(sa.select(sa.exists(older))):
-        connection.execute(insert(HISTORY).from_select(columns, older))
+    def _note_older(self) -> None:
+        """Give decisions from before there was a history a line of it."""
+        about = (HISTORY.c.source == DECISIONS.c.source, HISTORY.c.term == DECISIONS.c.term)
+        older = sa.select(*DECISIONS.c, sa.literal(""), sa.true()).where(
+            sa.not_(sa.exists().where(*about))
+        )
+        with self._reads.begin() as connection:
+            if connection.execute(older.limit(1)).first() is None:
+                return
+        columns = ["source", "term", "groups", "who", "is_applied"]
+        with self._engine.begin() as connection:
+            connection.execute(insert(HISTORY).from_select(columns, older))
 
 
 def _key(source: Source, words: str) -> Key:
@@ -236,11 +238,6 @@ def _key(source: Source, words: str) -> Key:
 
 def _about(key: Key) -> tuple[sa.ColumnElement[bool], ...]:
     return HISTORY.c.source == key[0].value, HISTORY.c.term == key[1]
-
-
-def _version(connection: sa.Connection, key: Key) -> int:
-    query = sa.select(sa.func.max(HISTORY.c.number)).where(*_about(key))
-    return connection.scalar(query) or 0
 
 
 def _rows(

@@ -92,10 +92,10 @@ class LabelDesk:
         label_map = self._tables_now().descriptions
         for seen in self.notes.descriptions(label_map):
             yield MetDescription(
-                token=self.token(seen.description),
+                token=self.key.token("description", seen.description[:MOST_CHARACTERS]),
                 words=seen.description,
                 studies=seen.studies,
-                mapped=label_map.mapped(DESCRIPTION, seen.description),
+                mapped=label_map.mapped(DESCRIPTION, seen.description) if seen.is_mapped else None,
             )
 
     def _tables_now(self) -> Tables:

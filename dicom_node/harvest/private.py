@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
 
 from dicom_node.database import for_reading, open_sqlite, scrub
-from dicom_node.harvest.decisions import DECISIONS, HISTORY, METADATA, DecisionBook, note_older
+from dicom_node.harvest.decisions import DECISIONS, HISTORY, METADATA, DecisionBook
 from dicom_node.harvest.descriptions import DescriptionMap, Key, normalised
 from dicom_node.harvest.evidence import MOST_CHARACTERS
 from dicom_node.harvest.transducer import SiteTransducer, resolve
@@ -125,8 +125,6 @@ class PrivateNotes:
     def __init__(self, path: Path) -> None:
         self._engine = open_sqlite(path, METADATA)
         self._reads = for_reading(self._engine)
-        with self._engine.begin() as connection:
-            note_older(connection)
         #: who decided when what words stand for
         self.book = DecisionBook(self._engine)
 

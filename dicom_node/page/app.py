@@ -18,7 +18,7 @@ from starlette.staticfiles import StaticFiles
 from dicom_node import log
 from dicom_node.config import Config
 from dicom_node.errors import ConfigError, NodeError, PermanentError
-from dicom_node.page import bundles, coverage, frames, health, labels, login, queue, studies
+from dicom_node.page import bundles, coverage, frames, health, images, labels, login, queue, studies
 from dicom_node.page.access import allowed
 from dicom_node.page.desk import Desk
 from dicom_node.page.headers import Guard
@@ -28,7 +28,7 @@ from dicom_node.page_settings import Role
 
 #: Handlers run in so many threads; each may read the databases.
 THREADS: Final = 8
-_MODULES: Final = (login, studies, queue, health, labels, frames, coverage, bundles)
+_MODULES: Final = (login, studies, images, queue, health, labels, frames, coverage, bundles)
 _STATIC: Final = Path(__file__).with_name("static")
 
 

@@ -1,37 +1,24 @@
 """What every handler of the page works with."""
 
 import threading
-from contextlib import closing
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
 from starlette.requests import Request
 
-from dicom_node.books.opened import open_jobs, open_outbox
+from dicom_node.books.opened import Books, open_books
 from dicom_node.config import Config
 from dicom_node.database import open_sqlite
-from dicom_node.index import Index
-from dicom_node.jobs import Dispatcher
 from dicom_node.node.layout import Layout
-from dicom_node.outbox import Outbox
 from dicom_node.page.journal import Journal
 from dicom_node.page.limits import Allowance
+from dicom_node.page.pictures import Pictures
 from dicom_node.page.sessions import Sessions
 from dicom_node.page.tables import METADATA
 from dicom_node.page.users import Users
 from dicom_node.page_settings import PageSettings
 
 _HOUR_S: Final = 3600.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Books:
-    """The node's databases."""
-
-    index: Index
-    outbox: Outbox
-    jobs: Dispatcher
 
 
 class Desk:
@@ -55,6 +42,8 @@ class Desk:
         self.attempts = Allowance(at_once=10, a_second=1 / 30)
         #: of requests, by address; a study's pictures are dozens
         self.requests = Allowance(at_once=400, a_second=20)
+        infer = config.infer
+        self.pictures = Pictures(infer.decode_memory_mib, infer.decode_timeout_s)
         self._lock = threading.Lock()
 
     @property
@@ -65,18 +54,14 @@ class Desk:
 
     @cached_property
     def _books(self) -> Books:
-        return Books(
-            outbox=open_outbox(self.config),
-            jobs=open_jobs(self.config),
-            index=Index(self.layout.index),
-        )
+        return open_books(self.config)
 
     def close(self) -> None:
         """Close every database."""
         with self._lock:
             if "_books" in self.__dict__:
-                with closing(self._books.index), closing(self._books.jobs):
-                    self._books.outbox.close()
+                self._books.close()
+        self.pictures.close()
         self._engine.dispose()
 
 
