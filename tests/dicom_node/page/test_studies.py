@@ -20,8 +20,9 @@ from tests.support.page_site import Site, site_in
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
-    return site_in(tmp_path_factory.mktemp("site"))
+def site(made_once: Site) -> Site:
+    """Return the node itself: these tests change nothing of it."""
+    return made_once
 
 
 @pytest.fixture(scope="module")
