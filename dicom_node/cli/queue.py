@@ -8,10 +8,8 @@ import typer
 
 from dicom_node.books.fellows import other_nodes
 from dicom_node.books.opened import open_jobs, open_outbox
-from dicom_node.books.queue import OWED, collect, state_of
+from dicom_node.books.queue import OWED, cancel_job, collect, retry_job
 from dicom_node.cli.options import DEFAULT_CONFIG, AsJson, ConfigFile, load, print_json, print_table
-from dicom_node.errors import PermanentError
-from dicom_node.jobs import Dispatcher, JobRow
 
 app = typer.Typer(
     help="Deliveries that wait or failed, and jobs that run, failed or were cancelled.\n\n"
@@ -75,10 +73,7 @@ def retry(
     settings = load(config)
     if job is not None:
         with closing(open_jobs(settings)) as jobs:
-            found = _one(jobs, job)
-            if found not in (*jobs.failed(), *jobs.cancelled()):
-                raise PermanentError(f"{job!r} neither failed nor was cancelled: {state_of(found)}")
-            jobs.retry(found)
+            retry_job(jobs, job)
         typer.echo("it runs again")
         return
     outbox = open_outbox(settings)
@@ -100,10 +95,7 @@ def cancel(job: OneJob, config: ConfigFile = DEFAULT_CONFIG) -> None:
     Example: dicom-node queue cancel study:1.2.3:1:1767225600.000000
     """
     with closing(open_jobs(load(config))) as jobs:
-        found = _one(jobs, job)
-        if found not in jobs.unfinished():
-            raise PermanentError(f"{job!r} neither waits nor runs: it is {state_of(found)}")
-        jobs.cancel(found)
+        found = cancel_job(jobs, job)
     typer.echo(f"cancelled; dicom-node queue retry {found.job_id} runs it from its first stage")
 
 
@@ -117,10 +109,3 @@ def drop(config: ConfigFile = DEFAULT_CONFIG, destination: OnlyTo = None) -> Non
     count = outbox.drop(destination=destination)
     outbox.close()
     typer.echo(f"{count} dead letters dropped")
-
-
-def _one(jobs: Dispatcher, job_id: str) -> JobRow:
-    found = jobs.find(job_id)
-    if found is None:
-        raise PermanentError(f"no job {job_id!r}; dicom-node queue list names them")
-    return found

@@ -323,10 +323,16 @@ class Outbox:
             return list(connection.scalars(query))
 
     def rows(
-        self, *states: DeliveryState, study: str | None = None, limit: int = 1000
+        self,
+        *states: DeliveryState,
+        study: str | None = None,
+        destination: str | None = None,
+        limit: int = 1000,
     ) -> list[DeliveryRow]:
         """Return rows in these states (all when none is named), the latest change first."""
         query = queries.deliveries(states, study).limit(limit)
+        if destination is not None:
+            query = query.where(DELIVERY.c.destination == destination)
         with self._reads.connect() as connection:
             return [to_delivery(row) for row in connection.execute(query)]
 

@@ -21,7 +21,7 @@ from dicom_node.errors import ConfigError, NodeError, PermanentError
 from dicom_node.page import bundles, coverage, frames, health, images, labels, login, queue, studies
 from dicom_node.page.access import allowed
 from dicom_node.page.desk import Desk
-from dicom_node.page.headers import Guard
+from dicom_node.page.headers import HEADERS, Guard
 from dicom_node.page.label_desks import LabelDesks
 from dicom_node.page.rendering import render
 from dicom_node.page_settings import Role
@@ -90,4 +90,7 @@ def _failed(request: Request, exc: Exception) -> Response:
     """Answer for a fault of this program; what it says may quote a data set."""
     log.get("page").error("page failed", cause=type(exc).__name__, where=log.place_of(exc))
     words = "This is a fault of the program: report it, with the line 'page failed' of the log."
-    return render(request, "error.html", status=500, title="Something broke", words=words)
+    answer = render(request, "error.html", status=500, title="Something broke", words=words)
+    # starlette sends this one past the guard
+    answer.headers.update({**HEADERS, "Cache-Control": "no-store"})
+    return answer

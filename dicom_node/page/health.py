@@ -1,4 +1,6 @@
-"""Whether the node is well, and what needs a look; who did what on the page."""
+"""Whether the node is well, what needs a look, and who did what on the page."""
+
+from typing import Final
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -10,12 +12,24 @@ from dicom_node.page.desk import desk_of
 from dicom_node.page.rendering import render
 from dicom_node.page_settings import Role
 
+#: Rows on one page of the audit.
+PAGE: Final = 100
+
 
 def routes() -> list[Route]:
     """Return the addresses of this module."""
-    return [Route("/health", _show, methods=["GET"])]
+    return [Route("/health", _show, methods=["GET"]), Route("/audit", _audit, methods=["GET"])]
 
 
 @allowed(Role.VIEWER)
 def _show(request: Request) -> Response:
-    return render(request, "health.html", found=overview.collect(desk_of(request).config))
+    return render(request, "health.html", found=overview.tell(desk_of(request).books))
+
+
+@allowed(Role.ADMIN)
+def _audit(request: Request) -> Response:
+    asked = request.query_params.get("before", "")
+    before = int(asked) if asked.isascii() and asked.isdigit() and len(asked) < 19 else None
+    rows = desk_of(request).journal.latest(PAGE + 1, before)
+    more = rows[PAGE - 1].serial if len(rows) > PAGE else None
+    return render(request, "audit.html", rows=rows[:PAGE], more=more, is_first=before is None)

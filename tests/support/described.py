@@ -1,10 +1,12 @@
 """Stores whose frames are of studies with descriptions that this file knows."""
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Final
 
 import numpy as np
 
+from dicom_node.config import Config, load
 from dicom_node.harvest.descriptions import normalised
 from dicom_node.harvest.desk import DESCRIPTION, LabelDesk
 from dicom_node.harvest.evidence import description_of, text_evidence
@@ -13,6 +15,15 @@ from dicom_node.store import Source
 from tests.support.frames import new_frame
 
 STEP: Final = Source.PERFORMED_PROCEDURE_STEP_DESCRIPTION
+
+
+def blank_in(folder: Path) -> Config:
+    """Write the configuration of a node that has harvested nothing yet."""
+    path = folder / "node.yaml"
+    path.write_text("node: {data: ./data, min_free_gib: 0}\npage: {}\n")
+    config = load(path)
+    config.node.data.mkdir(exist_ok=True)
+    return config
 
 
 def words(description: str) -> Words:

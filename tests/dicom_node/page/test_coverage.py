@@ -4,14 +4,14 @@ from xml.etree import ElementTree
 
 from dicom_node.harvest.desk import open_desk
 from dicom_node.page_settings import Role
-from tests.support.described import describe
-from tests.support.page import browser, log_in, node_in
+from tests.support.described import blank_in, describe
+from tests.support.page import browser, log_in
 
 STUDIES = (("1", "US THYROID BIOPSY", 3), ("2", "US HEART", 2))
 
 
 def test_the_coverage_of_the_store_is_a_table_and_a_picture(tmp_path: Path) -> None:
-    config = node_in(tmp_path)
+    config = blank_in(tmp_path)
     with browser(config) as client:
         assert client.get("/coverage").status_code == 303
         log_in(client, Role.VIEWER)

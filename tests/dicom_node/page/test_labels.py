@@ -1,4 +1,5 @@
 import re
+import shutil
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -8,11 +9,11 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
-from dicom_node.config import Config
+from dicom_node.config import Config, load
 from dicom_node.harvest.desk import DESCRIPTION, LabelDesk, open_desk
 from dicom_node.page_settings import Role
-from tests.support.described import describe
-from tests.support.page import browser, log_in, node_in, post, token_on
+from tests.support.described import blank_in, describe
+from tests.support.page import browser, log_in, post, token_on
 
 XSS = "<script>alert('DOE^JANE')</script>"
 STUDIES = (
@@ -25,15 +26,25 @@ STUDIES = (
 ABDO, HEART = "US ABDO", "US HEART"
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("made")
+    config = blank_in(folder)
+    with open_desk(config.harvest, data=config.node.data) as desk:
+        describe(desk, STUDIES)
+    return folder
+
+
 @pytest.fixture
-def config(tmp_path: Path) -> Config:
-    return node_in(tmp_path)
+def config(made: Path, tmp_path: Path) -> Config:
+    """A node that harvested, for one test alone."""
+    shutil.copytree(made, tmp_path / "site")
+    return load(tmp_path / "site" / "node.yaml")
 
 
 @pytest.fixture
 def desk(config: Config) -> Iterator[LabelDesk]:
     with open_desk(config.harvest, data=config.node.data) as desk:
-        describe(desk, STUDIES)
         yield desk
 
 
@@ -230,8 +241,8 @@ def test_words_that_were_erased_are_no_page_any_more(ann: TestClient, desk: Labe
     assert ann.get(at).status_code == 404
 
 
-def test_before_the_first_harvest_the_page_says_so(config: Config) -> None:
-    with browser(config) as client:
+def test_before_the_first_harvest_the_page_says_so(tmp_path: Path) -> None:
+    with browser(blank_in(tmp_path)) as client:
         log_in(client, Role.LABELLER)
         for address in ("/labels", "/labels/history"):
             assert "Nothing was harvested yet" in client.get(address).text

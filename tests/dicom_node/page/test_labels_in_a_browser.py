@@ -14,8 +14,8 @@ from dicom_node.harvest.desk import DESCRIPTION, LabelDesk, open_desk
 from dicom_node.page.desk import Desk
 from dicom_node.page.run import run
 from dicom_node.page_settings import Role
-from tests.support.described import describe
-from tests.support.page import PASSWORD, node_in
+from tests.support.described import blank_in, describe
+from tests.support.page import PASSWORD
 
 playwright = pytest.importorskip("playwright.sync_api", reason="make test installs playwright")
 
@@ -34,7 +34,7 @@ PHONE = {"width": 360, "height": 740}
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Config:
-    config = node_in(tmp_path_factory.mktemp("site"))
+    config = blank_in(tmp_path_factory.mktemp("site"))
     with closing(Desk(config)) as desk:
         for name in ("ann", "ben"):
             desk.users.add(name, Role.LABELLER, PASSWORD)
