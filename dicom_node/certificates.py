@@ -23,8 +23,8 @@ _DATES: Final = {9: "is not valid yet", 10: "has expired"}
 _Stamp: TypeAlias = tuple[int, int, int] | None
 
 
-def server_context(settings: TlsSettings) -> ssl.SSLContext:
-    """Return the context of a listener that speaks TLS.
+def server_context(settings: TlsSettings, *, where: str = "node.tls") -> ssl.SSLContext:
+    """Return the context of a listener that speaks TLS; errors name the section `where`.
 
     Raises
     ------
@@ -33,7 +33,7 @@ def server_context(settings: TlsSettings) -> ssl.SSLContext:
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = _VERSIONS[settings.minimum_version]
-    _load_own(context, settings.certificate, settings.key, "node.tls")
+    _load_own(context, settings.certificate, settings.key, where)
     if settings.callers_ca is not None:
         _load_authorities(
             context, settings.callers_ca, "node.tls.callers_ca", "the callers' certificates"

@@ -25,6 +25,7 @@ from dicom_node.destinations import (
     Section,
 )
 from dicom_node.errors import ConfigError
+from dicom_node.page_settings import PageSettings, PageTls, TrustedProxy
 
 __all__ = [
     "AnyArchive",
@@ -39,6 +40,7 @@ __all__ = [
     "HarvestSettings",
     "InferSettings",
     "NodeSettings",
+    "PageSettings",
     "StudySettings",
     "TlsSettings",
     "WebSettings",
@@ -231,6 +233,8 @@ class Config(Section):
     archives: tuple[AnyArchive, ...] = Field(default=(), strict=False)
     #: where `/metrics` and `/healthz` are served; null = nowhere
     web: WebSettings | None = None
+    #: null = there is no page for people
+    page: PageSettings | None = None
     #: null = SQLite under node.data; postgresql://... for the jobs of several machines
     database: str | None = None
 
@@ -351,7 +355,11 @@ def _known_keys(loc: tuple[int | str, ...]) -> list[str]:
         "count_at": CountAt,
         "fetch_from": FetchFrom,
         "web": WebSettings,
+        "page": PageSettings,
+        "trusted_proxy": TrustedProxy,
     }
+    if loc[:2] == ("page", "tls"):
+        return sorted(PageTls.model_fields)
     for part in loc:
         model = nested.get(str(part), model)
     return sorted(model.model_fields)
@@ -371,13 +379,13 @@ def _check_peers(key: str, peers: Sequence[AnyDestination | AnyArchive], path: P
 
 
 def _check_ports(config: Config, path: Path) -> None:
-    web = [config.web.port] if config.web is not None else []
-    ports = [port for port, _ in config.node.ports] + web
+    others = [one.port for one in (config.web, config.page) if one is not None]
+    ports = [port for port, _ in config.node.ports] + others
     for port in ports:
         if ports.count(port) > 1:
             raise ConfigError(
                 f"{path}: port {port} stands {ports.count(port)} times among node.port, "
-                "node.tls.port and web.port; give each its own"
+                "node.tls.port, web.port and page.port; give each its own"
             )
 
 
@@ -418,6 +426,7 @@ def _absolute(config: Config, base: Path) -> Config:
             "bundles": None if config.bundles is None else base / config.bundles,
             "destinations": tuple(one.rooted(base) for one in config.destinations),
             "archives": tuple(one.rooted(base) for one in config.archives),
+            "page": config.page and config.page.rooted(base),
             "infer": config.infer.model_copy(
                 update={"ca": config.infer.ca and base / config.infer.ca}
             ),

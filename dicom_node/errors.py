@@ -17,6 +17,7 @@
         +-- InferenceError     a model that gave no answer to an image
         +-- ResultError        a SEG or SR that did not pass the gate before sending
         +-- StoreError         the weak-label store cannot do what was asked
+        +-- OvertakenError     somebody else decided first
         +-- JobCancelledError  somebody cancelled the job that runs
 
 Temporary or permanent is decided where the error is raised, never guessed by the caller.
@@ -106,6 +107,10 @@ class ResultError(PermanentError):
 
 class StoreError(PermanentError):
     """The weak-label store cannot do what was asked."""
+
+
+class OvertakenError(PermanentError):
+    """Somebody else decided first; look at what he decided."""
 
 
 class JobCancelledError(PermanentError):

@@ -34,7 +34,7 @@ def listen(settings: NodeSettings) -> list[Listener]:
     opened: list[Listener] = []
     for port, is_tls in settings.ports:
         try:
-            opened.append(Listener(socket=_open(settings.bind, port), port=port, is_tls=is_tls))
+            opened.append(Listener(socket=open_port(settings.bind, port), port=port, is_tls=is_tls))
         except OSError as exc:
             close(opened)
             raise OSError(exc.errno, exc.strerror, f"{settings.bind}:{port}") from None
@@ -47,7 +47,8 @@ def close(listeners: list[Listener]) -> None:
         listener.socket.close()
 
 
-def _open(host: str, port: int) -> socket.socket:
+def open_port(host: str, port: int) -> socket.socket:
+    """Open one port, for processes that share it; raises OSError when it cannot be had."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     opened = socket.create_server(
         (host, port),

@@ -87,14 +87,15 @@ class Bundle:
             content = path.read_bytes()
         except OSError as exc:
             raise BundleError(f"{path.name}: cannot be read ({exc.strerror})") from None
-        recorded = _checked_digest(path.name, content)
+        recorded = checked_digest(path.name, content)
         try:
             self.session = ort.InferenceSession(content, options, providers=providers())
         except _FAILURES as exc:
             raise BundleError(f"{path.name}: {_in_words(str(exc))}") from None
         # its own way back to the CPU is for some errors only, and prints
         self.session.disable_fallback()
-        self.manifest = _manifest(path.name, self.session)
+        written = self.session.get_modelmeta().custom_metadata_map.get(MANIFEST_KEY)
+        self.manifest = parsed(path.name, written)
         if self.manifest.digest != recorded:
             raise BundleError(f"{path.name}: its manifest has no digest; export it again")
         check_signature(path.name, self.session, self.manifest)
@@ -157,7 +158,7 @@ def digest(content: bytes, recorded: str) -> str:
     return hashlib.sha256(content.replace(recorded.encode(), NO_DIGEST.encode(), 1)).hexdigest()
 
 
-def _checked_digest(name: str, content: bytes) -> str:
+def checked_digest(name: str, content: bytes) -> str:
     """Return the digest that stands in the bytes, before onnxruntime is given them; "" if none."""
     written = _RECORDED.findall(content, max(0, content.rfind(MANIFEST_KEY.encode())))
     if not written:
@@ -191,8 +192,8 @@ def providers() -> list[str]:
     return [name for name in (CUDA, CPU) if name in ort.get_available_providers()]
 
 
-def _manifest(name: str, session: ort.InferenceSession) -> Manifest:
-    text = session.get_modelmeta().custom_metadata_map.get(MANIFEST_KEY)
+def parsed(name: str, text: str | None) -> Manifest:
+    """Return the manifest of its JSON; raises BundleError when it will not do."""
     if text is None:
         raise BundleError(
             f"{name}: an ONNX model without a manifest; export it with 'dicom-node train'"

@@ -17,6 +17,7 @@ class _Commands(LazyGroup):
             "status": "status",
             "check": "checks",
             "queue": "queue",
+            "page": "page",
             "harvest": "harvest",
             "bundles": "bundles",
             "labels": "labels",

@@ -14,6 +14,7 @@ from dicom_node.cli.bundles import looked_through
 from dicom_node.cli.destinations import destinations
 from dicom_node.cli.listening import Finding
 from dicom_node.cli.options import DEFAULT_CONFIG, AsJson, ConfigFile, load, print_json, print_table
+from dicom_node.cli.page_check import page
 from dicom_node.config import Config
 from dicom_node.errors import ConfigError
 from dicom_node.infer import Model
@@ -113,6 +114,7 @@ LOOKS: tuple[Callable[[Config], list[Finding]], ...] = (
     _fsync,
     listening.tls,
     listening.web,
+    page,
     _bundles,
     destinations,
 )

@@ -8,12 +8,13 @@ from typing import Annotated, Any
 
 import typer
 
-from dicom_node.cli import reader_labels
-from dicom_node.cli.coverage_plot import plotted
+from dicom_node.cli import label_decisions, reader_labels
 from dicom_node.cli.options import DEFAULT_CONFIG, AsJson, ConfigFile, load, print_json, print_table
 from dicom_node.config import Config
 from dicom_node.errors import ConfigError
 from dicom_node.harvest import PrivateNotes, import_labels, load_tables, relabel_store
+from dicom_node.harvest.coverage import counted
+from dicom_node.harvest.coverage_plot import plotted
 from dicom_node.harvest.descriptions import groups_of, normalised
 from dicom_node.harvest.opening import NOTES
 from dicom_node.node.layout import Layout
@@ -27,6 +28,8 @@ app = typer.Typer(
 
 app.command()(reader_labels.readers)
 app.command()(reader_labels.codes)
+app.command()(label_decisions.history)
+app.command()(label_decisions.undo)
 
 #: ``--source KEYWORD``
 SourceOption = Annotated[
@@ -73,7 +76,7 @@ def decide(
 
     Without words only the store is relabelled: do that when harvest.site_labels,
     harvest.site_transducers or harvest.label_map has changed. A decision wins over every table and
-    holds for what comes from now on, too, in a node that runs.
+    holds for what comes from now on, too, in a node that runs; 'labels undo' takes it back.
 
     Example: dicom-node labels map "US ABDO" "abdomen" --config node.yaml
     """
@@ -81,7 +84,11 @@ def decide(
     _store_of(settings.node.data)
     with _notes(settings) as notes:
         if words is not None:
-            notes.decide(*_decision(words, groups, source))
+            decision = _decision(words, groups, source)
+            replaced = notes.decisions().get((source, normalised(words)))
+            notes.book.decide(*decision, who=label_decisions.operator())
+            if replaced is not None and replaced != decision[-1]:
+                typer.echo(f"replaces: {'; '.join(sorted(replaced)) or 'none of the eight'}")
     count = relabel_store(settings.harvest, data=settings.node.data)
     typer.echo(f"{count.groups} instances have other groups, {count.probes} another probe")
 
@@ -120,12 +127,8 @@ def coverage(
     Example: dicom-node labels coverage --plot coverage.svg --config node.yaml
     """
     folder = _store_of(load(config).node.data)
-    table: dict[str, dict[str, int]] = {}
     with WeakLabelStore(folder) as store:
-        for one in store.label_counts():
-            for group in sorted(one.groups) or ["no group"]:
-                row = table.setdefault(group, {})
-                row[one.geometry.value] = row.get(one.geometry.value, 0) + one.frames
+        table = counted(store)
     if plot is not None:
         _write(plot, plotted(table))
     if as_json:

@@ -5,7 +5,9 @@ from typing import Annotated, Final
 
 import typer
 
-from dicom_node.cli import overview, study, study_screen
+from dicom_node.books import overview, study
+from dicom_node.cli import overview as overview_screen
+from dicom_node.cli import study_screen
 from dicom_node.cli.options import DEFAULT_CONFIG, AsJson, ConfigFile, load, print_json
 
 app = typer.Typer(add_completion=False)
@@ -31,7 +33,7 @@ def status(
     """
     settings = load(config)
     if of is None:
-        found, show = overview.collect(settings), overview.show
+        found, show = overview.collect(settings), overview_screen.show
     else:
         found, show = study.collect(settings, _part(of)), study_screen.show
     if as_json:

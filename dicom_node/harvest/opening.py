@@ -233,12 +233,15 @@ def relabel_store(settings: HarvestSettings, *, data: Path) -> RelabelCount:
     with ExitStack() as stack:
         notes = PrivateNotes(data / NOTES)
         stack.callback(notes.close)
-        return relabel(
+        decided = notes.book.unapplied()
+        count = relabel(
             load_tables(settings).with_decisions(notes.decisions()),
             store=stack.enter_context(WeakLabelStore(data / STORE)),
             notes=notes,
             key=open_key(data / KEY),
         )
+        notes.book.note_applied(decided)
+        return count
 
 
 def import_labels(csv_path: Path, *, data: Path) -> ImportCount:

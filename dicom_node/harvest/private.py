@@ -12,23 +12,23 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
 
 from dicom_node.database import for_reading, open_sqlite, scrub
-from dicom_node.harvest.descriptions import DescriptionMap, Key, groups_of, normalised
+from dicom_node.harvest.decisions import DECISIONS, HISTORY, METADATA, DecisionBook
+from dicom_node.harvest.descriptions import DescriptionMap, Key, normalised
 from dicom_node.harvest.evidence import MOST_CHARACTERS
 from dicom_node.harvest.transducer import SiteTransducer, resolve
 from dicom_node.harvest.words import Words
 from dicom_node.store import Source
 
-_metadata = sa.MetaData()
 #: One row a study, so that a count is a number of studies and a repeated harvest counts once.
 _descriptions = sa.Table(
     "descriptions",
-    _metadata,
+    METADATA,
     sa.Column("description", sa.String, primary_key=True),
     sa.Column("study_instance_uid", sa.String, primary_key=True),
 )
 _transducers = sa.Table(
     "transducers",
-    _metadata,
+    METADATA,
     sa.Column("manufacturer", sa.String, primary_key=True),
     sa.Column("model_name", sa.String, primary_key=True),
     sa.Column("transducer_data", sa.String, primary_key=True),
@@ -38,29 +38,21 @@ _transducers = sa.Table(
 #: What the other sources say, as `_descriptions`; `meaning` is what a code says of itself.
 _terms = sa.Table(
     "terms",
-    _metadata,
+    METADATA,
     sa.Column("source", sa.String, primary_key=True),
     sa.Column("term", sa.String, primary_key=True),
     sa.Column("study_instance_uid", sa.String, primary_key=True),
     sa.Column("meaning", sa.String, nullable=False),
 )
-#: What the site decided by `labels map`; groups are separated by semicolons.
-_decisions = sa.Table(
-    "decisions",
-    _metadata,
-    sa.Column("source", sa.String, primary_key=True),
-    sa.Column("term", sa.String, primary_key=True),
-    sa.Column("groups", sa.String, nullable=False),
-)
 #: Whose a study is, as a pseudonym, so that what was noted of it can be erased.
 _studies = sa.Table(
     "studies",
-    _metadata,
+    METADATA,
     sa.Column("study_instance_uid", sa.String, primary_key=True),
     sa.Column("patient", sa.String, primary_key=True, index=True),
 )
 #: Pseudonyms of their own, equal to nothing in the store: patients that are not taken in again.
-_refused = sa.Table("refused", _metadata, sa.Column("patient", sa.String, primary_key=True))
+_refused = sa.Table("refused", METADATA, sa.Column("patient", sa.String, primary_key=True))
 #: Statements of every image, made once.
 _KNOWN = sa.select(
     sa.exists().where(_refused.c.patient == sa.bindparam("of_refused")),
@@ -131,8 +123,10 @@ class PrivateNotes:
     """
 
     def __init__(self, path: Path) -> None:
-        self._engine = open_sqlite(path, _metadata)
+        self._engine = open_sqlite(path, METADATA)
         self._reads = for_reading(self._engine)
+        #: who decided when what words stand for
+        self.book = DecisionBook(self._engine)
 
     def close(self) -> None:
         """Close the file."""
@@ -216,8 +210,9 @@ class PrivateNotes:
                     erased += connection.execute(table.delete().where(of_study)).rowcount
             # what was decided of words that stood nowhere else quotes them
             for text in words_before - _decidable(connection):
-                decided = sa.func.substr(_decisions.c.term, 1, MOST_CHARACTERS) == text
-                erased += connection.execute(_decisions.delete().where(decided)).rowcount
+                for table in (DECISIONS, HISTORY):
+                    decided = sa.func.substr(table.c.term, 1, MOST_CHARACTERS) == text
+                    erased += connection.execute(table.delete().where(decided)).rowcount
         scrub(self._engine)
         return erased
 
@@ -254,23 +249,12 @@ class PrivateNotes:
             ]
 
     def decide(self, source: Source, words: str, groups: frozenset[str]) -> None:
-        """Note what words stand for; a later decision replaces an earlier one."""
-        stated = {"groups": "; ".join(sorted(groups))}
-        key = {"source": source.value, "term": normalised(words)}
-        with self._engine.begin() as connection:
-            connection.execute(
-                insert(_decisions)
-                .values(**key, **stated)
-                .on_conflict_do_update(index_elements=["source", "term"], set_=stated)
-            )
+        """Note what words stand for, without saying who decided; see `DecisionBook.decide`."""
+        self.book.decide(source, words, groups, who="")
 
     def decisions(self) -> Mapping[Key, frozenset[str]]:
         """Return what the site decided."""
-        with self._reads.begin() as connection:
-            return {
-                (Source(row.source), row.term): groups_of(row.groups, "decision")
-                for row in connection.execute(sa.select(_decisions))
-            }
+        return self.book.standing()
 
     def transducers(self, site: Sequence[SiteTransducer] = ()) -> list[SeenTransducer]:
         """Return what scanners said of their probes, most frequent first."""

@@ -22,6 +22,7 @@ from dicom_node.index.evidence import Evidence
 from dicom_node.index.layout import bring_up_to_date
 from dicom_node.index.moments import from_us, to_us
 from dicom_node.index.newcomers import Newcomers
+from dicom_node.index.paging import Paging
 from dicom_node.index.rows import Arrival, CompletionRow, Outcome, StudyRow, StudyState
 from dicom_node.index.studies import (
     completions,
@@ -50,6 +51,8 @@ class Index:
         self.commitments = Commitments(self._engine, self._reads)
         #: what came since somebody looked last
         self.newcomers = Newcomers(self._reads)
+        #: studies page by page
+        self.paging = Paging(self._reads)
 
     def close(self) -> None:
         """Release the file."""

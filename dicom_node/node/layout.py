@@ -44,6 +44,11 @@ class Layout:
         return self.data / "pull.db"
 
     @property
+    def page(self) -> Path:
+        """Who may use the page, who is logged in, and who did what on it."""
+        return self.data / "page.db"
+
+    @property
     def store(self) -> Path:
         """The de-identified weak-label store."""
         return self.data / STORE

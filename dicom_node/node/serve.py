@@ -19,6 +19,7 @@ from dicom_node.node.accounts import settle
 from dicom_node.node.children import Child
 from dicom_node.node.layout import open_inbox
 from dicom_node.node.locks import owned
+from dicom_node.node.page import page_process
 from dicom_node.node.ports import opened
 from dicom_node.notices import open_notices
 
@@ -71,19 +72,23 @@ def _supervise(
         for number in range(config.node.processes)
     ]
     children = [worker, *receivers]
-    with _watched(config, inbox, own, worker, receivers):
-        for child in children:
+    with (
+        page_process(config, context, stop) as page,
+        _watched(config, inbox, own, children, page),
+    ):
+        for child in (*children, *page):
             child.start()
         announced = False
         while not stop.wait(0.1):
-            worker.watch()
+            for child in (worker, *page):
+                child.watch()
             if [receiver for receiver in receivers if receiver.watch()]:
                 settle(inbox, own, [receiver.page for receiver in receivers])
             if not announced and all(child.is_ready for child in children):
                 _announce(config)
                 announced = True
         close(listeners)  # who calls from now on is refused, and not kept waiting
-        _stop(children, config.node.drain_s + GRACE_S)
+        _stop([*children, *page], config.node.drain_s + GRACE_S)
 
 
 def _stop(children: list[Child], within_s: float) -> None:
@@ -97,9 +102,9 @@ def _stop(children: list[Child], within_s: float) -> None:
 
 @contextmanager
 def _watched(
-    config: Config, inbox: Inbox, own: Page, worker: Child, receivers: list[Child]
+    config: Config, inbox: Inbox, own: Page, children: list[Child], page: list[Child]
 ) -> Iterator[None]:
-    """Serve metrics and health, where the site wants them."""
+    """Serve metrics and health, where the site wants them; the first child is the worker."""
     if config.web is None:
         yield
         return
@@ -108,11 +113,12 @@ def _watched(
     from dicom_node.web import Watch, registry, served  # noqa: PLC0415
 
     bind, port = config.web.bind, config.web.port
+    worker, *receivers = children
     watch = Watch(health.looks(config, inbox, worker, receivers))
-    children = [worker, *receivers]
+    everyone = [*children, *page]
     numbers = registry(
-        [own, *(child.page for child in children)],
-        readings.readings(inbox, children, config.node.tls),
+        [own, *(child.page for child in everyone)],
+        readings.readings(inbox, everyone, config.node.tls),
     )
     with ExitStack() as stack:
         try:

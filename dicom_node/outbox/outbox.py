@@ -29,6 +29,7 @@ from dicom_node.outbox.shadow import (
     SHADOW,
     note_shadow,
     shadow_models,
+    shadow_pairs,
     shadow_results,
 )
 from dicom_node.outbox.stills import Stills, note_owed, note_part
@@ -127,6 +128,14 @@ class Outbox:
         with self._reads.connect() as connection:
             rows = connection.execute(shadow_results(study_instance_uid))
             return [to_result(row, self._results) for row in rows]
+
+    def shadow_pairs(self, most: int) -> list[tuple[Result, Result]]:
+        """Return the last reports of the shadow, each with the one that serves of its image."""
+        with self._reads.connect() as connection:
+            pairs = shadow_pairs(connection, most)
+        return [
+            (to_result(one, self._results), to_result(other, self._results)) for one, other in pairs
+        ]
 
     def shadow_count(self) -> int:
         """Return how many results are kept for nobody."""
@@ -314,10 +323,16 @@ class Outbox:
             return list(connection.scalars(query))
 
     def rows(
-        self, *states: DeliveryState, study: str | None = None, limit: int = 1000
+        self,
+        *states: DeliveryState,
+        study: str | None = None,
+        destination: str | None = None,
+        limit: int = 1000,
     ) -> list[DeliveryRow]:
         """Return rows in these states (all when none is named), the latest change first."""
         query = queries.deliveries(states, study).limit(limit)
+        if destination is not None:
+            query = query.where(DELIVERY.c.destination == destination)
         with self._reads.connect() as connection:
             return [to_delivery(row) for row in connection.execute(query)]
 

@@ -10,9 +10,9 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
 
-from dicom_node.outbox.tables import METADATA, RESULT
+from dicom_node.outbox.tables import METADATA, RESULT, VERSION
 from dicom_node.outbox.versions import results_with_versions
-from dicom_node.records import Result
+from dicom_node.records import Result, ResultKind
 
 SHADOW: Final = sa.Table(
     "shadow",
@@ -58,3 +58,22 @@ def shadow_results(study_instance_uid: str) -> sa.Select[Any]:
     return results_with_versions().where(
         IS_SHADOW, RESULT.c.study_instance_uid == study_instance_uid
     )
+
+
+def shadow_pairs(connection: sa.Connection, most: int) -> list[tuple[sa.Row[Any], sa.Row[Any]]]:
+    """Return the last reports of the shadow, each with the last one that serves of its image."""
+    is_report = RESULT.c.kind == ResultKind.SR.value
+    kept = results_with_versions().where(IS_SHADOW, is_report).order_by(RESULT.c.created_at.desc())
+    in_shadow = connection.execute(kept.limit(most)).all()
+    images = {row.source_sop_instance_uid for row in in_shadow}
+    serving = results_with_versions().where(
+        RESULT.c.source_sop_instance_uid.in_(images), is_report, sa.not_(IS_SHADOW)
+    )
+    latest: dict[str, sa.Row[Any]] = {}
+    for row in connection.execute(serving.order_by(sa.func.coalesce(VERSION.c.version, 1))):
+        latest[row.source_sop_instance_uid] = row
+    return [
+        (row, latest[row.source_sop_instance_uid])
+        for row in in_shadow
+        if row.source_sop_instance_uid in latest
+    ]

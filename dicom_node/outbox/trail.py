@@ -104,6 +104,8 @@ class PassedRow:
     kind: ResultKind
     version: int
     created_at: datetime
+    #: in the folder of results
+    file_name: str
 
 
 class Trail:
@@ -260,4 +262,5 @@ def _to_passed(row: sa.Row[Any], images: Mapping[str, Sequence[str]]) -> PassedR
         kind=ResultKind(row.kind),
         version=row.version or 1,
         created_at=datetime.fromtimestamp(row.created_at, UTC),
+        file_name=row.file_name,
     )

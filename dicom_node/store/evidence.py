@@ -16,24 +16,10 @@ from sqlalchemy.dialects.sqlite import insert
 from dicom_node.database import for_reading
 from dicom_node.errors import StoreError
 from dicom_node.records import Geometry
-from dicom_node.store.catalogue import from_bits, instances, metadata, to_bits
+from dicom_node.store import relabelling, samples
+from dicom_node.store.catalogue import from_bits, instances
 from dicom_node.store.records import PROBE, RULE, Evidence, Source
-
-evidence = sa.Table(
-    "evidence",
-    metadata,
-    sa.Column(
-        "instance", sa.ForeignKey("instances.instance", ondelete="CASCADE"), primary_key=True
-    ),
-    sa.Column("source", sa.String, primary_key=True),
-    sa.Column("term", sa.String, primary_key=True),
-    #: bits as in `instances`; null where no table maps the term
-    sa.Column("groups", sa.Integer),
-    sa.Column("rule", sa.String, nullable=False),
-    sa.Index("evidence_of_term", "source", "term"),
-    # what is said of an instance lies side by side: sources are compared without looking further
-    sqlite_with_rowid=False,
-)
+from dicom_node.store.said import evidence, meaning
 
 _PUT = insert(evidence).on_conflict_do_nothing()
 #: Groups that are organs: two sources that name different ones contradict each other.
@@ -63,7 +49,7 @@ class Verdict(StrEnum):
 def put(connection: sa.Connection, instance: str, said: Iterable[Evidence]) -> None:
     """Add what an instance's sources say; rows that are there stay as they are."""
     rows = [
-        {"instance": instance, "source": one.source.value, "term": one.term, **_meaning(one)}
+        {"instance": instance, "source": one.source.value, "term": one.term, **meaning(one)}
         for one in said
     ]
     if rows:
@@ -135,8 +121,21 @@ class EvidenceBook:
         int
             How many instances have other groups than before.
         """
-        with self._engine.begin() as connection:
-            return sum(_relabel(connection, one) for one in known)
+        return sum(relabelling.relabel(self._engine, one) for one in known)
+
+    def samples(self, source: Source, term: str, most: int) -> list[str]:
+        """Return ids of frames of which a source says this, of as many studies as can be.
+
+        Parameters
+        ----------
+        source : Source
+        term : str
+            Pseudonym of the words.
+        most : int
+            How many frames.
+        """
+        with for_reading(self._engine).begin() as connection:
+            return samples.frames_of(connection, source, term, most)
 
     def relabel_probe(
         self, term: str, *, probe: str | None, geometry: Geometry, geometry_rule: str
@@ -170,26 +169,6 @@ class EvidenceBook:
         update = instances.update().where(instances.c.instance.in_(met), differs).values(found)
         with self._engine.begin() as connection:
             return connection.execute(update).rowcount
-
-
-def _relabel(connection: sa.Connection, one: Evidence) -> int:
-    meaning = _meaning(one)
-    is_here = (evidence.c.source == one.source.value) & (evidence.c.term == one.term)
-    changed = 0
-    if one.source is Source.STUDY_DESCRIPTION:
-        bits = to_bits(one.groups or ())
-        met = instances.c.description == one.term
-        changed = connection.execute(
-            instances.update().where(met, instances.c.groups != bits).values(groups=bits)
-        ).rowcount
-        # instances from before there was evidence get theirs
-        row = {"source": one.source.value, "term": one.term, **meaning}
-        lacking = sa.select(instances.c.instance, *map(sa.literal, row.values())).where(met)
-        connection.execute(
-            insert(evidence).from_select(["instance", *row], lacking).on_conflict_do_nothing()
-        )
-    connection.execute(evidence.update().where(is_here).values(meaning))
-    return changed
 
 
 def _beside_description(
@@ -228,7 +207,3 @@ def _agree(said: frozenset[str], described: frozenset[str]) -> bool:
         return said == described
     organs = said & ORGANS, described & ORGANS
     return bool(said & described) and (not all(organs) or bool(organs[0] & organs[1]))
-
-
-def _meaning(one: Evidence) -> dict[str, Any]:
-    return {"groups": None if one.groups is None else to_bits(one.groups), "rule": one.rule}

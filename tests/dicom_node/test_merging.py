@@ -12,7 +12,7 @@ import pytest
 from highdicom.seg import Segmentation, segread
 from pydicom import dcmread
 
-from dicom_node.cli.study import collect
+from dicom_node.books.study import collect
 from dicom_node.config import Config, Destination, InferSettings, NodeSettings
 from dicom_node.infer.models import Chosen
 from dicom_node.node.worker import open_parts

@@ -1,3 +1,4 @@
+import getpass
 import json
 from pathlib import Path
 from xml.etree import ElementTree
@@ -5,11 +6,11 @@ from xml.etree import ElementTree
 import pytest
 from typer.testing import CliRunner
 
-from dicom_node.cli.coverage_plot import COLOURS, plotted
 from dicom_node.cli.labels import app
 from dicom_node.config import HarvestSettings
 from dicom_node.errors import ConfigError
 from dicom_node.harvest import open_harvester
+from dicom_node.harvest.coverage_plot import COLOURS, plotted
 from dicom_node.pixels.sandbox import PixelSandbox
 from dicom_node.records import Box, Geometry
 from tests.support.frames import instance_of, region_item, saved, speckle, ultrasound
@@ -133,3 +134,22 @@ def test_a_decision_that_cannot_be_taken_says_why(
 ) -> None:
     with pytest.raises(ConfigError, match=fault):
         _run(harvested, "map", *arguments)
+
+
+def test_a_decision_is_undone_and_the_history_says_who_decided(harvested: Path) -> None:
+    before = json.loads(_run(harvested, "coverage", "--json"))
+    words = "US THYROID BIOPSY"
+    _run(harvested, "map", words, "chest")
+    assert "replaces: chest" in _run(harvested, "map", words, "liver")
+    assert "liver" in json.loads(_run(harvested, "coverage", "--json"))
+    assert "its words stand for chest" in _run(harvested, "undo")
+    first = json.loads(_run(harvested, "history", "--json", "--most", "3"))[-1]
+    assert (first["words"], first["groups"], first["state"]) == (words, "chest", "")
+    assert first["who"] == f"{getpass.getuser()} (command line)"
+    undone = _run(harvested, "undo", str(first["number"]))
+    assert "nothing is decided of its words any more" in undone
+    assert "1 instances have other groups" in undone
+    assert json.loads(_run(harvested, "coverage", "--json")) == before
+    assert "undoes" in _run(harvested, "history")
+    with pytest.raises(ConfigError, match="no decision 4711"):
+        _run(harvested, "undo", "4711")

@@ -10,7 +10,7 @@ from random import Random
 
 import pytest
 
-from dicom_node.cli.study import HELD
+from dicom_node.books.study import HELD
 from dicom_node.harvest import HarvestCount, Skip
 from dicom_node.index import Arrival, Index
 from dicom_node.jobs import Kind, Worker, database_url

@@ -11,7 +11,9 @@ import pytest
 from typer.testing import CliRunner
 
 from dicom_node import config
-from dicom_node.cli import overview, study, study_screen
+from dicom_node.books import overview, study
+from dicom_node.cli import overview as overview_screen
+from dicom_node.cli import study_screen
 from dicom_node.cli.destinations import destinations
 from dicom_node.cli.queue import app
 from dicom_node.config import Caller, Config, NodeSettings
@@ -130,7 +132,7 @@ def test_it_needs_a_look_once_a_question_was_in_vain(
     [trouble] = [one for one in found["needs_a_look"] if "stored" in one["what"]]
     assert trouble["what"].startswith("1 result stored and not committed to by pacs")
     assert trouble["cure"].startswith("set commitment: false; ")
-    overview.show(found)
+    overview_screen.show(found)
     assert "1 stored and not committed to" in words(capsys.readouterr().out)
 
 

@@ -2,17 +2,14 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from dicom_node.cli.queue import open_jobs, open_outbox
-from dicom_node.cli.where import facts_of, found, place_of
+from dicom_node.books.opened import Books, opened
+from dicom_node.books.where import facts_of, found, place_of
 from dicom_node.config import Config
 from dicom_node.errors import PermanentError
 from dicom_node.inbox import sender_of
-from dicom_node.index import Index
-from dicom_node.node.layout import Layout
 from dicom_node.outbox import UNSETTLED, AnswerRow, DeliveryRow, Outbox, Said
 from dicom_node.records import Instance
 from dicom_node.sop_classes import ULTRASOUND_IMAGES
@@ -31,47 +28,48 @@ def collect(config: Config, part: str) -> dict[str, Any]:
     PermanentError
         When there is none, or more than one.
     """
-    layout, now = Layout(config.node.data), datetime.now(UTC)
-    with ExitStack() as stack:
-        outbox = stack.enter_context(closing(open_outbox(config)))
-        jobs = stack.enter_context(closing(open_jobs(config)))
-        index = stack.enter_context(closing(Index(layout.index)))
-        uid = _the_one(found(index, part, SHOWN + 1), part)
-        study = index.study(uid)
-        if study is None:
-            raise PermanentError(f"study {uid} went while it was looked at; ask again")
-        facts = facts_of(study, config, outbox=outbox, jobs=jobs, now=now)
-        place = place_of(facts)
-        instances = index.instances(uid)
-        images = [i for i in instances if i.sop_class_uid in ULTRASOUND_IMAGES]
-        return {
-            "study": {
-                "study_instance_uid": uid,
-                "state": study.state.value,
-                "revision": study.revision,
-                "worked_on_to_revision": study.finished,
-                "asked_at": _at(now),
-            },
-            "where": {"word": place.word, "sentence": place.sentence},
-            "received": _received(instances, images),
-            "completions": [
-                {
-                    "revision": completion.revision,
-                    "at": _at(completion.completed_at),
-                    "reason": completion.reason,
-                    "evidence": completion.evidence,
-                }
-                for completion in index.completions(uid)
-            ],
-            "harvested": _harvested(outbox, uid, images, is_on=config.harvest.enabled),
-            "inferred": _inferred(outbox, uid, images, has_models=config.bundles is not None),
-            "validated": _validated(outbox, uid),
-            "delivered": [_delivery(row) for row in facts.deliveries],
-            "shadow": [
-                {"kind": kept.kind.value, "version": kept.version, "file": kept.path.name}
-                for kept in outbox.shadow_results(uid)
-            ],
-        }
+    with opened(config) as books:
+        return tell(books, _the_one(found(books.index, part, SHOWN + 1), part))
+
+
+def tell(books: Books, uid: str) -> dict[str, Any]:
+    """Return what is known of a study; raises PermanentError where there is none."""
+    config, index, outbox = books.config, books.index, books.outbox
+    now, study = datetime.now(UTC), index.study(uid)
+    if study is None:
+        raise PermanentError(f"study {uid} went while it was looked at; ask again")
+    facts = facts_of(study, config, outbox=outbox, jobs=books.jobs, now=now)
+    place = place_of(facts)
+    instances = index.instances(uid)
+    images = [i for i in instances if i.sop_class_uid in ULTRASOUND_IMAGES]
+    return {
+        "study": {
+            "study_instance_uid": uid,
+            "state": study.state.value,
+            "revision": study.revision,
+            "worked_on_to_revision": study.finished,
+            "asked_at": _at(now),
+        },
+        "where": {"word": place.word, "sentence": place.sentence},
+        "received": _received(instances, images),
+        "completions": [
+            {
+                "revision": completion.revision,
+                "at": _at(completion.completed_at),
+                "reason": completion.reason,
+                "evidence": completion.evidence,
+            }
+            for completion in index.completions(uid)
+        ],
+        "harvested": _harvested(outbox, uid, images, is_on=config.harvest.enabled),
+        "inferred": _inferred(outbox, uid, images, has_models=config.bundles is not None),
+        "validated": _validated(outbox, uid),
+        "delivered": [_delivery(row) for row in facts.deliveries],
+        "shadow": [
+            {"kind": kept.kind.value, "version": kept.version, "file": kept.path.name}
+            for kept in outbox.shadow_results(uid)
+        ],
+    }
 
 
 def _the_one(uids: Sequence[str], part: str) -> str:
