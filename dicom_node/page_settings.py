@@ -29,7 +29,9 @@ class Role(StrEnum):
 class PageTls(Section):
     """PEM files of the page's own certificate, and its private key."""
 
+    #: PEM file of the certificate, and of those above it
     certificate: Path = Field(strict=False)
+    #: PEM file of its private key
     key: Path = Field(strict=False)
 
 
@@ -40,6 +42,7 @@ def _address(value: str) -> str:
 class TrustedProxy(Section):
     """A server before the page that asks people who they are, and tells in a header."""
 
+    #: in which the proxy names who asks
     header: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]{1,64}$")] = "X-Remote-User"
     #: from where the header is believed; from any other address it is not looked at
     addresses: tuple[Annotated[str, AfterValidator(_address)], ...] = Field(strict=False)
@@ -50,10 +53,13 @@ class TrustedProxy(Section):
 class PageSettings(Section):
     """Where the page is served, and to whom."""
 
+    #: address on which it is served
     bind: str = "127.0.0.1"
+    #: TCP port
     port: Port = 9180
     #: null = in the clear, for this machine or a proxy on it
     tls: PageTls | None = None
+    #: a server before the page that says who somebody is; null = people log in by password
     trusted_proxy: TrustedProxy | None = None
     #: after so long somebody has to log in again
     session_hours: Annotated[float, Field(gt=0, le=168)] = 8.0

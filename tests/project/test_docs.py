@@ -30,8 +30,9 @@ from dicom_node.node.resuming import RESUME_S
 from dicom_node.outbox.stills import HOLD_S
 from dicom_node.receive.notice_statuses import NOT_AUTHORIZED, NOTICE_STATUSES
 from dicom_node.receive.statuses import STATUSES, Status
+from dicom_node.results.masks import STILLS
 from dicom_node.results.overlay import WARNING
-from dicom_node.results.write import STILLS, STILLS_BUDGET_BYTES
+from dicom_node.results.write import STILLS_BUDGET_BYTES
 from dicom_node.sop_classes import RESULTS
 from dicom_node.web import exposed_name
 

@@ -11,7 +11,7 @@ from pydicom.dataelem import DataElement
 from pydicom.multival import MultiValue
 
 from dicom_node.records import ResultKind
-from dicom_node.results import write_results
+from dicom_node.results import Part, write_results, write_still
 from dicom_node.results.source import odd_values_allowed
 from tests.support.analyses import CINE, INSTALLATION, STILL, drawn_analysis_of, pydicom_file
 from tests.support.overlays import overlays_of
@@ -94,6 +94,10 @@ def _objects() -> dict[ResultKind, dict[str, Dataset]]:
         for name, file in zip(_KINDS, (STILL, CINE), strict=True):
             analysis = drawn_analysis_of(pydicom_file(file), every_nth=10)
             written = write_results(analysis, Path(folder), installation=INSTALLATION)
+            for one in written:
+                if one.merging is not None:
+                    still = Part(instance=analysis.instance, result=one)
+                    write_still(still, Path(folder), installation=INSTALLATION)
             for one in (*written, *overlays_of(analysis, Path(folder))):
                 found[one.kind][name] = dcmread(one.path)
     return found

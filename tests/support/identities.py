@@ -12,9 +12,10 @@ import dicom_node.harvest
 import dicom_node.index
 import dicom_node.outbox
 import dicom_node.store  # noqa: F401 - all of their tables are known once they are loaded
-from dicom_node.harvest import private, reader_notes
+from dicom_node.harvest import decisions, reader_notes
 from dicom_node.index.tables import METADATA as INDEX
 from dicom_node.outbox.tables import METADATA as OUTBOX
+from dicom_node.page.tables import METADATA as VISITS
 from dicom_node.pull.journal import METADATA as PULLS
 from dicom_node.roster.tables import METADATA as ROSTER
 from dicom_node.store.catalogue import metadata as catalogue
@@ -25,12 +26,15 @@ DATABASES: Final[Mapping[str, tuple[sa.MetaData, ...]]] = {
     "index.db": (INDEX,),
     "outbox.db": (OUTBOX,),
     "pull.db": (PULLS,),
-    "harvest.db": (private._metadata, reader_notes._metadata),
+    "harvest.db": (decisions.METADATA, reader_notes._metadata),
+    "page.db": (VISITS,),
     "store/catalogue.db": (catalogue,),
     "PostgreSQL, schema dicom_node": (ROSTER,),
 }
 PATIENT, UIDS, WORDS, TOKENS, NOTHING = "Patient ID", "UIDs", "words as found", "pseudonyms", ""
-KINDS: Final = (PATIENT, UIDS, WORDS, TOKENS)
+#: who works with the node, by the name that they log in with
+STAFF = "staff"
+KINDS: Final = (PATIENT, UIDS, WORDS, TOKENS, STAFF)
 #: A name alone stands for the column in every table; the first that fits counts.
 _COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
     PATIENT: ("patient_id",),
@@ -88,10 +92,17 @@ _COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
         "answer.name",
         "node.name",
         "unfinished_study.name",
+        "action",
+        "csrf",
+        "notes",
+        "role",
+        "password_hash",
     ),
+    STAFF: ("who", "page.db.audit.name", "page.db.session.name", "page.db.user.name"),
     WORDS: (
         "harvest.db.terms.term",
         "harvest.db.decisions.term",
+        "harvest.db.decision_history.term",
         "harvest.db.descriptions.description",
         "meaning",
         "manufacturer",
@@ -116,6 +127,7 @@ _COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
         "results",
         "reader_objects.name",
         "reader_images.name",
+        "page.db.audit.object",
     ),
 }
 
