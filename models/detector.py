@@ -5,6 +5,8 @@ from typing import Any, Final, cast
 
 from torch import Tensor, nn
 from torchvision.models.detection import MaskRCNN
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
+from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.rpn import AnchorGenerator
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
@@ -15,6 +17,9 @@ from models.layers import ZScore
 #: features of an encoder that the pyramid reads, coarsest last
 LEVELS: Final = 4
 _PYRAMID_CHANNELS: Final = 256
+_MASK_LAYERS: Final = 4
+#: of torchvision's head for boxes
+_BOX_FEATURES: Final = 1024
 #: the smallest anchor is this part of the shorter side of the input, each level's twice as large
 _SMALLEST_ANCHOR: Final = 1 / 16
 _RATIOS: Final = (0.5, 1.0, 2.0)
@@ -43,9 +48,11 @@ class Detector(nn.Module):
         self.normalise = ZScore()
         smallest = round(min(height, width) * _SMALLEST_ANCHOR)
         sizes = tuple((smallest * 2**level,) for level in range(LEVELS + 1))
+        pyramid = _Pyramid(encoder)
+        channels = pyramid.out_channels
         self.network = MaskRCNN(
-            _Pyramid(encoder),
-            num_classes=1 + classes,
+            pyramid,
+            box_predictor=FastRCNNPredictor(_BOX_FEATURES, 1 + classes),
             # frames come in their size and normalised
             min_size=min(height, width),
             max_size=max(height, width),
@@ -56,6 +63,8 @@ class Detector(nn.Module):
             rpn_post_nms_top_n_test=_PROPOSALS,
             box_batch_size_per_image=64,
             box_detections_per_img=_MOST_FOUND,
+            mask_head=MaskRCNNHeads(channels, (channels,) * _MASK_LAYERS, dilation=1),
+            mask_predictor=MaskRCNNPredictor(channels, channels, 1 + classes),
         )
 
     @property
@@ -91,10 +100,10 @@ class _Pyramid(nn.Module):
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
         self.encoder = encoder
-        self.out_channels = _PYRAMID_CHANNELS
-        channels = list(encoder.channels[-LEVELS:])
+        # torchvision's width, but for an encoder that is slimmer itself
+        self.out_channels = min(_PYRAMID_CHANNELS, encoder.channels[-1])
         self.fpn = FeaturePyramidNetwork(
-            channels, _PYRAMID_CHANNELS, extra_blocks=LastLevelMaxPool()
+            list(encoder.channels[-LEVELS:]), self.out_channels, extra_blocks=LastLevelMaxPool()
         )
 
     def forward(self, frames: Tensor) -> dict[str, Tensor]:

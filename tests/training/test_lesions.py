@@ -35,7 +35,7 @@ def said(scores: list[float], shift: int = 0) -> dict[str, Tensor]:
         "boxes": wanted["boxes"] + shift,
         "labels": wanted["labels"],
         "scores": torch.tensor(scores),
-        "masks": wanted["masks"][:, None].float().roll(shift, dims=(2, 3)),
+        "masks": wanted["masks"][:, None].float().roll((shift, shift), dims=(2, 3)),
     }
 
 
