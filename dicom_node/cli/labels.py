@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from dicom_node.cli import reader_labels
-from dicom_node.cli.coverage_plot import plotted
+from dicom_node.cli.coverage_plot import plotted, plotted_png
 from dicom_node.cli.options import DEFAULT_CONFIG, AsJson, ConfigFile, load, print_json, print_table
 from dicom_node.config import Config
 from dicom_node.errors import ConfigError
@@ -110,7 +110,7 @@ def agreement(config: ConfigFile = DEFAULT_CONFIG, as_json: AsJson = False) -> N
 @app.command()
 def coverage(
     plot: Annotated[
-        Path | None, typer.Option("--plot", help="Draw the table into this SVG, too.")
+        Path | None, typer.Option("--plot", help="Draw the table into this SVG or PNG, too.")
     ] = None,
     config: ConfigFile = DEFAULT_CONFIG,
     as_json: AsJson = False,
@@ -127,7 +127,8 @@ def coverage(
                 row = table.setdefault(group, {})
                 row[one.geometry.value] = row.get(one.geometry.value, 0) + one.frames
     if plot is not None:
-        _write(plot, plotted(table))
+        is_png = plot.suffix.lower() == ".png"
+        _write(plot, plotted_png(table) if is_png else plotted(table).encode())
     if as_json:
         print_json(table)
         return
@@ -194,9 +195,9 @@ def _decision(words: str, groups: str | None, source: Source) -> tuple[Source, s
     return source, words, groups_of(groups, "labels map")
 
 
-def _write(path: Path, text: str) -> None:
+def _write(path: Path, content: bytes) -> None:
     try:
-        path.write_text(text, "utf-8")
+        path.write_bytes(content)
     except OSError as exc:
         raise ConfigError(
             f"{path}: cannot be written ({type(exc).__name__}); name a file in an existing folder"
