@@ -13,11 +13,9 @@ from dicom_node.database import for_reading
 from dicom_node.errors import StoreError
 from dicom_node.records import Box, Task
 from dicom_node.store import catalogue, evidence, files, locks, queries
-from dicom_node.store.catalogue import frames, instances
-from dicom_node.store.label_sets import DEFAULT_LABEL_SET, class_set, label_set
+from dicom_node.store.catalogue import instances
 from dicom_node.store.readers import ReaderBook
 from dicom_node.store.records import (
-    BEST_QUALITY,
     LabelCount,
     Listing,
     NewFrame,
@@ -211,86 +209,6 @@ class WeakLabelStore:
             raise StoreError("the instance is not in the store; harvest it first")
         return row
 
-    def add_label(
-        self,
-        instance: str,
-        frame_number: int,
-        *,
-        quality: int | None = None,
-        mask: NDArray[np.uint8] | None = None,
-        labels: str | None = None,
-        class_name: str | None = None,
-    ) -> None:
-        """Attach what a reader said of a frame; what is given replaces what was there.
-
-        Parameters
-        ----------
-        instance : str
-            Pseudonym.
-        frame_number : int
-            1-based.
-        quality : int, optional
-            0 (not usable) to 4 (best view).
-        mask : ndarray of uint8, shape (H, W), optional
-            Label map of the stored crop, 0 = background.
-        labels : str, optional
-            Which label set the mask's values are of; ``liver-kidney`` when not named.
-        class_name : str, optional
-            What the frame is, as ``set/class``: ``breast/benign``.
-
-        Raises
-        ------
-        StoreError
-            When the frame is not stored, or a label does not fit it.
-        TemporaryError
-            When the disk does not take it.
-        """
-        values = _checked(quality, class_name)
-        with locks.adding(self._folder):
-            self._add_label(instance, frame_number, values, mask, labels)
-
-    def _add_label(
-        self,
-        instance: str,
-        frame_number: int,
-        values: dict[str, object],
-        mask: NDArray[np.uint8] | None,
-        labels: str | None,
-    ) -> None:
-        with self._engine.begin() as connection:
-            frame_id = catalogue.sighting(connection, instance, frame_number)
-        if frame_id is None:
-            raise StoreError(
-                f"frame {frame_number} of the instance is not stored; harvest it first"
-            )
-        if mask is not None:
-            values |= self._put_mask(frame_id, mask, labels or DEFAULT_LABEL_SET)
-        elif labels is not None:
-            raise StoreError("a label set is of a mask, and there is none; name the mask too")
-        if values:
-            with self._engine.begin() as connection:
-                connection.execute(
-                    frames.update().where(frames.c.frame_id == frame_id).values(values)
-                )
-
-    def _put_mask(self, frame_id: str, mask: NDArray[np.uint8], labels: str) -> dict[str, object]:
-        shape = self.pixels(frame_id).shape
-        if mask.dtype != np.uint8 or mask.shape != shape:
-            raise StoreError(f"the mask is {mask.dtype} {mask.shape}, the frame uint8 {shape}")
-        names = label_set(labels).names
-        if mask.max() > len(names):
-            known = ", ".join(f"{value} {name}" for value, name in enumerate(names, start=1))
-            raise StoreError(
-                f"the mask holds the value {mask.max()}; the label set {labels} has 0 background, "
-                f"{known}: write those, or name another label set"
-            )
-        size_bytes = files.write(files.path_of(self._masks, frame_id), mask)
-        return {
-            "mask_digest": files.digest(mask),
-            "mask_bytes": size_bytes,
-            "label_set": labels,
-        }
-
     def version(self) -> str:
         """Return a name for the content: equal content has equal names, wherever it was made."""
         with self._reads.begin() as connection:
@@ -332,19 +250,3 @@ def _is_sighted(connection: sa.Connection, frame: NewFrame) -> bool:
             "two objects share one SOP Instance UID, correct the source"
         )
     return known is not None
-
-
-def _checked(quality: int | None, class_name: str | None) -> dict[str, object]:
-    """Return the columns of a quality and a class."""
-    values: dict[str, object] = {}
-    if quality is not None:
-        if not 0 <= quality <= BEST_QUALITY:
-            raise StoreError(f"quality {quality} is not 0 to {BEST_QUALITY}")
-        values["quality"] = quality
-    if class_name is not None:
-        known, _, name = class_name.partition("/")
-        names = class_set(known).names
-        if name not in names:
-            raise StoreError(f"no class of this name in {known}; it has {', '.join(names)}")
-        values |= {"class_set": known, "class_name": name}
-    return values

@@ -8,6 +8,7 @@ from PIL import Image, PngImagePlugin
 from dicom_node.errors import StoreError
 from dicom_node.store import WeakLabelStore, audit
 from tests.support.frames import new_frame, speckle
+from tests.support.labels import say
 
 
 @pytest.fixture
@@ -17,7 +18,7 @@ def folder(tmp_path: Path) -> Path:
     with WeakLabelStore(folder) as store:
         store.add_frame(new_frame(probe="L12-5", description="9" * 32))
         mask = np.ones((40, 60), np.uint8)
-        store.add_label("d" * 32, 1, quality=2, mask=mask, class_name="breast/benign")
+        say(store, "d" * 32, 1, quality=2, mask=mask, class_name="breast/benign")
     return folder
 
 
