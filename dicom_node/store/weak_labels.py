@@ -16,6 +16,7 @@ from dicom_node.store import catalogue, evidence, files, locks, queries
 from dicom_node.store.catalogue import instances
 from dicom_node.store.readers import ReaderBook
 from dicom_node.store.records import (
+    ImageLabels,
     LabelCount,
     Listing,
     NewFrame,
@@ -148,6 +149,11 @@ class WeakLabelStore:
         """Count the frames by their weak labels."""
         with self._reads.begin() as connection:
             return queries.label_counts(connection)
+
+    def labels_of_study(self, study: str) -> list[ImageLabels]:
+        """Count the images of a study's pseudonym by their weak labels."""
+        with self._reads.begin() as connection:
+            return queries.labels_of_study(connection, study)
 
     def listing(self) -> Listing:
         """Return all frames with the version that they make up, as of one moment."""
