@@ -1,6 +1,6 @@
 """The store as the other parts see it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Self
@@ -41,6 +41,8 @@ class WeakLabelStore:
         self._folder = folder
         self._frames = folder / "frames"
         self._masks = folder / "masks"
+        #: subfolders of the pictures, made once and never removed
+        self._durable: set[Path] = set()
         self._engine = catalogue.open_catalogue(folder / "catalogue.db")
         self._reads = for_reading(self._engine)
         #: what each source in the headers says, and how to give words other labels
@@ -82,26 +84,31 @@ class WeakLabelStore:
         return frame.frame_id
 
     def put_frame(self, frame: NewFrame) -> bool:
-        """Store a frame as `add_frame` does, and return whether its pixels are new."""
+        """Store a frame as `add_frame` does, and return whether its picture had to be written.
+
+        The pixels are new then, or the picture of a frame that is known was lost.
+        """
         with locks.adding(self._folder):
             return self._put_frame(frame)
 
     def _put_frame(self, frame: NewFrame) -> bool:
         frame_id = frame.frame_id
         with self._reads.begin() as connection:
-            is_there = catalogue.has_frame(connection, frame_id)
-            if _is_sighted(connection, frame):
-                return False
+            is_there, is_sighted = catalogue.known(connection, frame, frame_id)
         path = files.path_of(self._frames, frame_id)
-        # the picture is durable before a row names it: a crash leaves at worst a file too many
         keeps = is_there and path.exists()
-        size_bytes = 0 if keeps else files.write(path, frame.pixels)
+        if keeps and is_sighted:
+            return False
+        # the picture is durable before a row names it: a crash leaves at worst a file too many
+        size_bytes = 0 if keeps else files.write(path, frame.pixels, self._durable)
         with self._engine.begin() as connection:
+            if is_there and not keeps:
+                catalogue.resize(connection, frame_id, size_bytes)
             # another process may have been faster
             if catalogue.sighting(connection, frame.instance, frame.frame_number) is None:
                 catalogue.put(connection, frame, frame_id, size_bytes)
                 evidence.put(connection, frame.instance, frame.evidence)
-        return not is_there
+        return not keeps
 
     def add_repeat(self, instance: str, frame_number: int, frame_id: str) -> None:
         """Note that a clip shows hardly anything new: a frame that it has shown before.
@@ -126,6 +133,11 @@ class WeakLabelStore:
         """Return what is known of an instance's pseudonym, frame by frame in time; may be empty."""
         with self._reads.begin() as connection:
             return catalogue.clip(connection, instance)
+
+    def lost(self, clip: Iterable[Sighting]) -> frozenset[str]:
+        """Return the ids of those frames of a clip whose picture is not there any more."""
+        ids = {one.frame_id for one in clip}
+        return frozenset(i for i in ids if not files.path_of(self._frames, i).exists())
 
     def frames(
         self, *, labelled: Task | None = None, split: str | None = None
@@ -245,14 +257,3 @@ def open_store(folder: Path | str) -> WeakLabelStore:
             f"{place}: no weak-label store; name the folder that the node harvests into"
         )
     return WeakLabelStore(place)
-
-
-def _is_sighted(connection: sa.Connection, frame: NewFrame) -> bool:
-    """Whether the instance has shown this frame under this number before."""
-    known = catalogue.sighting(connection, frame.instance, frame.frame_number)
-    if not catalogue.fits(connection, frame) or known not in (None, frame.frame_id):
-        raise StoreError(
-            f"instance {frame.instance}, frame {frame.frame_number}: stored with other pixels; "
-            "two objects share one SOP Instance UID, correct the source"
-        )
-    return known is not None

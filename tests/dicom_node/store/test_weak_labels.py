@@ -1,4 +1,5 @@
 import hashlib
+import os
 import sqlite3
 import stat
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +11,7 @@ import pytest
 
 from dicom_node.errors import StoreError, TemporaryError
 from dicom_node.records import Box, Geometry, Task
-from dicom_node.store import SPLITS, WeakLabelStore, audit, split_of
+from dicom_node.store import SPLITS, NewFrame, WeakLabelStore, audit, split_of
 from tests.support.frames import new_frame, speckle
 from tests.support.labels import say
 
@@ -61,6 +62,38 @@ def test_equal_pixels_of_another_instance_keep_their_first_patient(store: WeakLa
     assert store.crop_of("e" * 32) == again.crop
     say(store, "e" * 32, 1, quality=3)
     assert store.frames()[0].quality == 3
+
+
+def test_a_picture_and_the_names_that_lead_to_it_are_durable_before_its_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    sync = os.fsync
+
+    def watched(descriptor: int) -> None:
+        synced.append(os.fstat(descriptor).st_ino)
+        sync(descriptor)
+
+    def added(store: WeakLabelStore, frame: NewFrame) -> list[int]:
+        """Return what was synced, without the file and its subfolder, which come first."""
+        synced.clear()
+        path = tmp_path / "frames" / frame.frame_id[:2] / f"{frame.frame_id}.png"
+        store.add_frame(frame)
+        assert synced[:2] == [path.stat().st_ino, path.parent.stat().st_ino]
+        return synced[2:]
+
+    monkeypatch.setattr(os, "fsync", watched)
+    of_folder: dict[str, list[NewFrame]] = {}
+    for number in range(1, 600):  # of so many three lie in one of 256 subfolders
+        frame = new_frame(seed=number, frame_number=number)
+        of_folder.setdefault(frame.frame_id[:2], []).append(frame)
+    first, second, third, *_ = max(of_folder.values(), key=len)
+    with WeakLabelStore(tmp_path) as store:
+        above = added(store, first)
+        assert above == [(tmp_path / "frames").stat().st_ino]
+        assert added(store, second) == []
+    with WeakLabelStore(tmp_path) as store:  # who made the subfolder may have died over it
+        assert added(store, third) == above
 
 
 def test_other_pixels_under_the_same_frame_number_are_refused(store: WeakLabelStore) -> None:
