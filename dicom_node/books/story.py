@@ -60,6 +60,14 @@ def _harvested(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         f"{many(harvested['frames_in_store'], 'frame')} in the store"
         + (f"; left out: {left_out}" if left_out else ""),
     )
+    if harvested["labels"]:
+        yield "", "labels: " + "; ".join(map(_label, harvested["labels"]))
+
+
+def _label(one: Mapping[str, Any]) -> str:
+    probe = f"{one['geometry']} ({one['probe']})" if one["probe"] else one["geometry"]
+    groups = " and ".join(one["groups"]) or "no group"
+    return f"{many(one['images'], 'image')} {probe}, {groups}"
 
 
 def _inferred(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -9,10 +9,14 @@ from dicom_node.books.opened import Books, opened
 from dicom_node.books.where import facts_of, found, place_of
 from dicom_node.config import Config
 from dicom_node.errors import PermanentError
+from dicom_node.harvest import open_key
+from dicom_node.harvest.opening import KEY
 from dicom_node.inbox import sender_of
+from dicom_node.node.layout import Layout
 from dicom_node.outbox import UNSETTLED, AnswerRow, DeliveryRow, Outbox, Said
 from dicom_node.records import Instance
 from dicom_node.sop_classes import ULTRASOUND_IMAGES
+from dicom_node.store import open_store
 
 #: Of the harvest's counts: frames whose pixels the store has, by this harvest or an earlier one.
 HELD: Final = ("frames stored", "already stored", "duplicate")
@@ -61,7 +65,10 @@ def tell(books: Books, uid: str) -> dict[str, Any]:
             }
             for completion in index.completions(uid)
         ],
-        "harvested": _harvested(outbox, uid, images, is_on=config.harvest.enabled),
+        "harvested": {
+            **_harvested(outbox, uid, images, is_on=config.harvest.enabled),
+            "labels": _labels(Layout(config.node.data), uid),
+        },
         "inferred": _inferred(outbox, uid, images, has_models=config.bundles is not None),
         "validated": _validated(outbox, uid),
         "delivered": [_delivery(row) for row in facts.deliveries],
@@ -123,6 +130,23 @@ def _harvested(
         "frames_in_store": sum(total[name] for name in HELD),
         "left_out": {name: n for name, n in sorted(total.items()) if n and name not in HELD},
     }
+
+
+def _labels(layout: Layout, uid: str) -> list[dict[str, Any]]:
+    """Return what the scanner taught of the images that the store has; never its own words."""
+    key = layout.data / KEY
+    if not key.exists() or not (layout.store / "catalogue.db").exists():
+        return []
+    with open_store(layout.store) as store:
+        return [
+            {
+                "probe": one.probe,
+                "geometry": one.geometry.value,
+                "groups": sorted(one.groups),
+                "images": one.images,
+            }
+            for one in store.labels_of_study(open_key(key).token("study", uid))
+        ]
 
 
 def _inferred(

@@ -1,4 +1,4 @@
-"""``dicom-node store erase``: a patient leaves the store, and what was derived from it."""
+"""``dicom-node store erase``, and ``accept``, which takes its refusal back."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Annotated, Final
 import typer
 
 from dicom_node.cli.options import DEFAULT_CONFIG, AsJson, ConfigFile, load, print_json, print_table
-from dicom_node.harvest.erasing import erasing_patient
+from dicom_node.harvest.erasing import accept_patient, erasing_patient
 
 #: Beside the store, where training builds them unless it is told otherwise.
 PACKS: Final = "packs"
@@ -18,17 +18,18 @@ NOT_ERASED: Final = (
     "copies: backups, snapshots, exported stores, packs in folders not named with --packs",
     "models that were trained with the frames, their runs and pictures of them",
 )
+PatientID = Annotated[
+    str,
+    typer.Option(
+        prompt="Patient ID",
+        help="Patient ID (0010,0020); the Study Instance UID for a study without one. "
+        "Asked for when not given, so that it need not stay in the shell's history.",
+    ),
+]
 
 
 def erase(
-    patient_id: Annotated[
-        str,
-        typer.Option(
-            prompt="Patient ID",
-            help="Patient ID (0010,0020); the Study Instance UID for a study without one. "
-            "Asked for when not given, so that it need not stay in the shell's history.",
-        ),
-    ],
+    patient_id: PatientID,
     refuse: Annotated[
         bool, typer.Option("--refuse", help="Do not take this patient in again.")
     ] = False,
@@ -71,3 +72,21 @@ def erase(
         typer.echo("Nothing of this Patient ID was in the store: see that it is written right.")
     if not refuse:
         typer.echo("Images of this patient that are harvested again are stored again: --refuse.")
+
+
+def accept(
+    patient_id: PatientID, config: ConfigFile = DEFAULT_CONFIG, as_json: AsJson = False
+) -> None:
+    """Take a patient in again whom 'store erase --refuse' kept out; what was erased stays erased.
+
+    Studies that come from now on are harvested. One that came meanwhile is when more of it comes.
+
+    Example: dicom-node store accept --patient-id 4711 --config node.yaml
+    """
+    was_refused = accept_patient(patient_id, data=load(config).node.data)
+    if as_json:
+        print_json({"was_refused": was_refused})
+    elif was_refused:
+        typer.echo("Images of this patient are taken in again.")
+    else:
+        typer.echo("This Patient ID was not refused: see that it is written right.")

@@ -14,7 +14,7 @@ from dicom_node.config import Config
 from dicom_node.errors import ConfigError
 from dicom_node.harvest import PrivateNotes, import_labels, load_tables, relabel_store
 from dicom_node.harvest.coverage import counted
-from dicom_node.harvest.coverage_plot import plotted
+from dicom_node.harvest.coverage_plot import plotted, plotted_png
 from dicom_node.harvest.descriptions import groups_of, normalised
 from dicom_node.harvest.opening import NOTES
 from dicom_node.node.layout import Layout
@@ -117,7 +117,7 @@ def agreement(config: ConfigFile = DEFAULT_CONFIG, as_json: AsJson = False) -> N
 @app.command()
 def coverage(
     plot: Annotated[
-        Path | None, typer.Option("--plot", help="Draw the table into this SVG, too.")
+        Path | None, typer.Option("--plot", help="Draw the table into this SVG or PNG, too.")
     ] = None,
     config: ConfigFile = DEFAULT_CONFIG,
     as_json: AsJson = False,
@@ -130,7 +130,8 @@ def coverage(
     with WeakLabelStore(folder) as store:
         table = counted(store)
     if plot is not None:
-        _write(plot, plotted(table))
+        is_png = plot.suffix.lower() == ".png"
+        _write(plot, plotted_png(table) if is_png else plotted(table).encode())
     if as_json:
         print_json(table)
         return
@@ -197,9 +198,9 @@ def _decision(words: str, groups: str | None, source: Source) -> tuple[Source, s
     return source, words, groups_of(groups, "labels map")
 
 
-def _write(path: Path, text: str) -> None:
+def _write(path: Path, content: bytes) -> None:
     try:
-        path.write_text(text, "utf-8")
+        path.write_bytes(content)
     except OSError as exc:
         raise ConfigError(
             f"{path}: cannot be written ({type(exc).__name__}); name a file in an existing folder"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import typer
 
-from dicom_node.cli.erase import erase
+from dicom_node.cli.erase import accept, erase
 from dicom_node.cli.options import DEFAULT_CONFIG, AsJson, ConfigFile, load, print_json, print_table
 from dicom_node.errors import ConfigError
 from dicom_node.harvest import load_tables
@@ -18,6 +18,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.command()(erase)
+app.command()(accept)
 
 
 @app.command()

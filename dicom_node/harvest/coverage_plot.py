@@ -1,7 +1,10 @@
-"""Bars of what the store holds, as SVG: one bar a group, its parts the geometries."""
+"""Bars of what the store holds, as SVG or PNG: one bar a group, its parts the geometries."""
 
 from collections.abc import Mapping
+from io import BytesIO
 from xml.etree import ElementTree as Tree
+
+from PIL import Image, ImageDraw, ImageFont
 
 from dicom_node.records import Geometry
 
@@ -17,6 +20,9 @@ COLOURS = {
 #: In pixels.
 MARGIN, NAMES, BAR, COUNTS = 16, 96, 480, 96
 ROW, THICKNESS, LEGEND = 28, 18, 104
+LETTERS = 13
+#: A PNG has so many pixels for each of these: printed, it is as sharp as the SVG.
+PNG_SCALE = 2
 
 
 def plotted(table: Mapping[str, Mapping[str, int]]) -> str:
@@ -32,11 +38,33 @@ def plotted(table: Mapping[str, Mapping[str, int]]) -> str:
     str
         An SVG document.
     """
+    return Tree.tostring(_drawing(table), encoding="unicode") + "\n"
+
+
+def plotted_png(table: Mapping[str, Mapping[str, int]]) -> bytes:
+    """Draw what `plotted` draws as PNG."""
+    drawing = _drawing(table)
+    size = int(drawing.attrib["width"]) * PNG_SCALE, int(drawing.attrib["height"]) * PNG_SCALE
+    image = Image.new("RGB", size)
+    pen, font = ImageDraw.Draw(image), ImageFont.load_default(LETTERS * PNG_SCALE)
+    for part in drawing:
+        x, y = (float(part.attrib[name]) * PNG_SCALE for name in ("x", "y"))
+        if part.tag == "rect":
+            wide, high = (float(part.attrib[n]) * PNG_SCALE for n in ("width", "height"))
+            pen.rectangle((x, y, x + wide - 1, y + high - 1), part.attrib["fill"])
+        else:
+            pen.text((x, y), part.text or "", "#000000", font, anchor="ls")
+    content = BytesIO()
+    image.save(content, "PNG")
+    return content.getvalue()
+
+
+def _drawing(table: Mapping[str, Mapping[str, int]]) -> Tree.Element:
     most = max((sum(row.values()) for row in table.values()), default=1)
     width = max(2 * MARGIN + NAMES + BAR + COUNTS, 2 * MARGIN + LEGEND * len(COLOURS))
     height = 2 * MARGIN + ROW * (len(table) + 2)
     size = {"width": str(width), "height": str(height), "viewBox": f"0 0 {width} {height}"}
-    style = {"font-family": "sans-serif", "font-size": "13"}
+    style = {"font-family": "sans-serif", "font-size": str(LETTERS)}
     drawing = Tree.Element("svg", {"xmlns": "http://www.w3.org/2000/svg", **size, **style})
     _rectangle(drawing, (0, 0, width, height), "#ffffff")
     _text(drawing, MARGIN, MARGIN + 14, "Frames by group and geometry")
@@ -46,7 +74,7 @@ def plotted(table: Mapping[str, Mapping[str, int]]) -> str:
         _text(drawing, x + 18, y + 15, geometry.value)
     for place, (group, row) in enumerate(sorted(table.items())):
         _bar(drawing, MARGIN + ROW * (place + 2), group, row, BAR / most)
-    return Tree.tostring(drawing, encoding="unicode") + "\n"
+    return drawing
 
 
 def _bar(drawing: Tree.Element, y: float, group: str, row: Mapping[str, int], scale: float) -> None:

@@ -84,14 +84,9 @@ def erasing_patient(patient_id: str, *, data: Path) -> Iterator[PatientErasure]:
     ConfigError
         When there is no Patient ID, no store, or no key: a new one would find nobody.
     """
-    patient_id = patient_id.strip(" \0")
-    if not patient_id:
-        raise ConfigError("the Patient ID is empty; name one with --patient-id")
     if not (data / STORE / "catalogue.db").is_file():
         raise ConfigError(f"{data / STORE}: no store yet, nobody is in it; see node.data")
-    if not (data / KEY).is_file():
-        raise ConfigError(f"{data / KEY}: no key, nobody can be found; restore it from the backup")
-    key = open_key(data / KEY)
+    patient_id, key = _known(patient_id, data)
     with ExitStack() as stack:
         notes = stack.enter_context(closing(PrivateNotes(data / NOTES)))
         reader_notes = stack.enter_context(closing(ReaderNotes(data / NOTES)))
@@ -102,3 +97,31 @@ def erasing_patient(patient_id: str, *, data: Path) -> Iterator[PatientErasure]:
             reader_notes=reader_notes,
             store=stack.enter_context(Erasure(data / STORE, key.token("patient", patient_id))),
         )
+
+
+def accept_patient(patient_id: str, *, data: Path) -> bool:
+    """Take a patient in again who was erased with the word not to, and say whether he was refused.
+
+    Parameters
+    ----------
+    patient_id, data
+        As in `erasing_patient`.
+
+    Raises
+    ------
+    ConfigError
+        When there is no Patient ID or no key.
+    """
+    patient_id, key = _known(patient_id, data)
+    with closing(PrivateNotes(data / NOTES)) as notes:
+        return notes.accept(key.token("refused", patient_id))
+
+
+def _known(patient_id: str, data: Path) -> tuple[str, PseudonymKey]:
+    """Return a Patient ID as the harvest reads it, and the key that is there."""
+    patient_id = patient_id.strip(" \0")
+    if not patient_id:
+        raise ConfigError("the Patient ID is empty; name one with --patient-id")
+    if not (data / KEY).is_file():
+        raise ConfigError(f"{data / KEY}: no key, nobody can be found; restore it from the backup")
+    return patient_id, open_key(data / KEY)

@@ -62,7 +62,9 @@ def store_image(
         return look.found if isinstance(look.found, HarvestCount) else HarvestCount()
     blank = _Blank(look.instance, look.words, look.found, tables, key)
     # what the store did not have a moment ago is compared when it is added
-    clip = _Clip(store, blank, store.clip(blank.instance) if look.known else ())
+    known = store.clip(blank.instance) if look.known else ()
+    lost = store.lost(known)
+    clip = _Clip(store, blank, (one for one in known if one.frame_id not in lost))
     wanted = look.found.wanted
     if clip.known and not blank.is_the_one_in(store):
         return HarvestCount(skipped={Skip.REFUSED: len(wanted)})

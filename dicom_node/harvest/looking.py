@@ -34,7 +34,7 @@ class Look:
     words: Words | None = None
     #: or why there is nothing to harvest
     found: Picture | HarvestCount
-    #: frame numbers that the store had at that moment
+    #: numbers of the frames that the store had at that moment, with their pictures
     known: frozenset[int] = frozenset()
 
 

@@ -126,7 +126,9 @@ class Harvester:
             picture = look.found
             if isinstance(picture, Picture):
                 clip = self.store.clip(self.key.token("instance", instance.sop_instance_uid))
-                look = replace(look, known=frozenset(one.frame_number for one in clip))
+                lost = self.store.lost(clip)
+                there = frozenset(one.frame_number for one in clip if one.frame_id not in lost)
+                look = replace(look, known=there)
                 missing = [number for number in picture.wanted if number not in look.known]
             yield look
             over = _Over()

@@ -172,6 +172,12 @@ class PrivateNotes:
         with self._engine.begin() as connection:
             connection.execute(insert(_refused).values(patient=refused).on_conflict_do_nothing())
 
+    def accept(self, refused: str) -> bool:
+        """Forget that a patient is not to be taken in, and return whether that was noted."""
+        of_patient = _refused.c.patient == refused
+        with self._engine.begin() as connection:
+            return connection.execute(_refused.delete().where(of_patient)).rowcount > 0
+
     def refuses(self, refused: str) -> bool:
         """Whether a patient is not to be taken in."""
         return self.known(refused, "", "").is_refused

@@ -18,6 +18,7 @@ from dicom_node.store.readings import (
 )
 from dicom_node.store.records import (
     Evidence,
+    ImageLabels,
     LabelCount,
     Listing,
     NewFrame,
@@ -37,6 +38,7 @@ __all__ = [
     "Erasure",
     "Evidence",
     "Finding",
+    "ImageLabels",
     "LabelCount",
     "Listing",
     "NewFrame",

@@ -68,6 +68,12 @@ Known = Mapping[str, Callable[[str], bool]]
 CATALOGUE_FILES = frozenset({"catalogue.db", "catalogue.db-wal", "catalogue.db-shm"})
 #: A picture with any other chunk carries text, times or a profile (PNG, third edition, 11.3).
 PNG_CHUNKS = frozenset({b"IHDR", b"IDAT", b"IEND"})
+#: What is to be done when a file is gone, by its folder.
+LOST = {
+    "frames": "missing; the next harvest of its study writes it again, which begins when one more "
+    "object of it comes; or put it back from a backup",
+    "masks": "missing; put it back from a backup, or import or send the reader's labels again",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,7 +218,8 @@ def _files(folder: Path, expected: Mapping[Path, tuple[str, int]]) -> Iterator[F
             what="not named in the catalogue; delete it if no harvest is running",
         )
     for path, stated in sorted(expected.items()):
-        fault = _fault(path, *stated) if path in present else "missing; harvest it again"
+        lost = LOST[path.relative_to(folder).parts[0]]
+        fault = _fault(path, *stated) if path in present else lost
         if fault:
             yield Finding(where=f"file {_place(folder, path)}", what=fault)
 

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
 
 from dicom_node.database import open_sqlite
+from dicom_node.errors import StoreError
 from dicom_node.records import GROUPS, Geometry
 from dicom_node.store.label_sets import DEFAULT_LABEL_SET
 from dicom_node.store.records import NewFrame, Sighting, StoredFrame
@@ -100,9 +101,14 @@ _CLIP = (
     .order_by(sightings.c.frame_number)
 )
 _FRAME = sa.select(frames.c.frame_id).where(frames.c.frame_id == sa.bindparam("of_frame"))
-_PLACE = sa.select(
-    *(instances.c[name] for name in ("rows", "columns", "left", "top", "right", "bottom"))
-).where(instances.c.instance == _INSTANCE)
+#: All that is asked before a frame is added, at once; a row in any case.
+_KNOWN = sa.select(
+    sa.exists(_FRAME).label("is_there"),
+    _SIGHTING.scalar_subquery().label("sighted"),
+    *(instances.c[name] for name in ("rows", "columns", "left", "top", "right", "bottom")),
+).select_from(
+    sa.select(sa.literal(1)).subquery().outerjoin(instances, instances.c.instance == _INSTANCE)
+)
 _PUT_INSTANCE, _PUT_FRAME, _PUT_SIGHTING = (
     insert(table).on_conflict_do_nothing() for table in (instances, frames, sightings)
 )
@@ -154,6 +160,12 @@ def put(connection: sa.Connection, frame: NewFrame, frame_id: str, size_bytes: i
     put_sighting(connection, frame.instance, frame.frame_number, frame_id)
 
 
+def resize(connection: sa.Connection, frame_id: str, size_bytes: int) -> None:
+    """Note how large the picture of a frame is that was written again."""
+    of_frame = frames.c.frame_id == frame_id
+    connection.execute(frames.update().where(of_frame).values(size_bytes=size_bytes))
+
+
 def put_sighting(
     connection: sa.Connection, instance: str, frame_number: int, frame_id: str
 ) -> None:
@@ -187,12 +199,24 @@ def has_frame(connection: sa.Connection, frame_id: str) -> bool:
     return connection.scalar(_FRAME, {"of_frame": frame_id}) is not None
 
 
-def fits(connection: sa.Connection, frame: NewFrame) -> bool:
-    """Whether size and crop of a frame are those of its instance, where that is known."""
-    known = connection.execute(_PLACE, {"of_instance": frame.instance}).one_or_none()
+def known(connection: sa.Connection, frame: NewFrame, frame_id: str) -> tuple[bool, bool]:
+    """Return whether a frame's pixels are there, and whether its instance has shown them before.
+
+    Raises
+    ------
+    StoreError
+        When the instance had another size or crop, or other pixels under this number.
+    """
+    names = {"of_instance": frame.instance, "at_number": frame.frame_number, "of_frame": frame_id}
+    is_there, sighted, *place = connection.execute(_KNOWN, names).one()
     crop = frame.crop
-    stated = frame.rows, frame.columns, crop.left, crop.top, crop.right, crop.bottom
-    return known is None or tuple(known) == stated
+    stated = [frame.rows, frame.columns, crop.left, crop.top, crop.right, crop.bottom]
+    if place not in ([None] * len(stated), stated) or sighted not in (None, frame_id):
+        raise StoreError(
+            f"instance {frame.instance}, frame {frame.frame_number}: stored with other pixels; "
+            "two objects share one SOP Instance UID, correct the source"
+        )
+    return bool(is_there), sighted is not None
 
 
 def stored_frame(row: Any) -> StoredFrame:

@@ -3,12 +3,12 @@
 import hashlib
 import os
 import struct
-import zlib
 from contextlib import suppress
 from pathlib import Path
 from threading import get_ident
 
 import numpy as np
+from isal import isal_zlib
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -33,26 +33,40 @@ def path_of(folder: Path, name: str) -> Path:
 def encoded(pixels: NDArray[np.uint8]) -> bytes:
     """Return a picture as PNG.
 
-    Differences to the left neighbour (filter Sub) and run lengths suit speckle: of 400 x 300 pixels
-    of ultrasound this takes a tenth of the time of Pillow's defaults and 8 % more room.
+    Differences to the left neighbour (filter Sub) and ISA-L's quickest deflate suit speckle: of
+    ultrasound this takes an eighth of the time of Pillow's defaults, or less, and 5 to 30 % more
+    room.
     """
     height, width = pixels.shape
     lines = np.empty((height, width + 1), np.uint8)
     lines[:, 0] = _SUB
     lines[:, 1] = pixels[:, 0]
     np.subtract(pixels[:, 1:], pixels[:, :-1], out=lines[:, 2:])
-    packer = zlib.compressobj(1, zlib.DEFLATED, zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL, zlib.Z_RLE)
-    body = packer.compress(lines.data) + packer.flush()
+    body = isal_zlib.compress(lines.data, level=1)
     grey_of_8_bits = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     chunks = ((b"IHDR", grey_of_8_bits), (b"IDAT", body), (b"IEND", b""))
     return SIGNATURE + b"".join(
-        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        part
         for name, data in chunks
+        for part in (
+            struct.pack(">I", len(data)),
+            name,
+            data,
+            struct.pack(">I", isal_zlib.crc32(data, isal_zlib.crc32(name))),
+        )
     )
 
 
-def write(path: Path, pixels: NDArray[np.uint8]) -> int:
+def write(path: Path, pixels: NDArray[np.uint8], durable: set[Path] | None = None) -> int:
     """Write a picture durably and return its size in bytes.
+
+    Parameters
+    ----------
+    path : Path
+        As `path_of` names it.
+    pixels : ndarray of uint8, shape (H, W)
+    durable : set of Path, optional
+        Subfolders whose own names are durable; those that become so are added.
 
     Raises
     ------
@@ -68,12 +82,15 @@ def write(path: Path, pixels: NDArray[np.uint8]) -> int:
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
-        for folder in (path.parent, path.parent.parent):
-            sync(folder)
+        sync(path.parent)
+        if durable is None or path.parent not in durable:
+            sync(path.parent.parent)
     except OSError as exc:
         with suppress(OSError):
             part.unlink()
         raise TemporaryError(f"the store cannot be written ({exc.strerror}); free space") from None
+    if durable is not None:
+        durable.add(path.parent)
     return len(content)
 
 

@@ -9,7 +9,7 @@ from dicom_node.records import GROUPS, Geometry, Task
 from dicom_node.store import catalogue
 from dicom_node.store.catalogue import frames, instances
 from dicom_node.store.label_sets import DEFAULT_LABEL_SET
-from dicom_node.store.records import LabelCount, StoredFrame, StoreInfo
+from dicom_node.store.records import ImageLabels, LabelCount, StoredFrame, StoreInfo
 from dicom_node.store.split import SPLITS
 
 LABEL_OF = {
@@ -73,6 +73,21 @@ def label_counts(connection: sa.Connection) -> list[LabelCount]:
             frames=row.frames,
         )
         for row in connection.execute(query)
+    ]
+
+
+def labels_of_study(connection: sa.Connection, study: str) -> list[ImageLabels]:
+    """Count the images of a study's pseudonym by what the scanner taught of them."""
+    labels = instances.c.probe, instances.c.geometry, instances.c.groups
+    query = sa.select(*labels, sa.func.count().label("images")).where(instances.c.study == study)
+    return [
+        ImageLabels(
+            probe=row.probe,
+            geometry=Geometry(row.geometry),
+            groups=catalogue.from_bits(row.groups),
+            images=row.images,
+        )
+        for row in connection.execute(query.group_by(*labels).order_by(*labels))
     ]
 
 

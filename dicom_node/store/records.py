@@ -196,6 +196,16 @@ class LabelCount:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ImageLabels:
+    """How many images of a study have these weak labels."""
+
+    probe: str | None
+    geometry: Geometry
+    groups: frozenset[str]
+    images: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class StoreInfo:
     """How much of what is in the store; all counts are frames unless named."""
 

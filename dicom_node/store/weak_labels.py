@@ -1,6 +1,6 @@
 """The store as the other parts see it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Self
@@ -13,11 +13,10 @@ from dicom_node.database import for_reading
 from dicom_node.errors import StoreError
 from dicom_node.records import Box, Task
 from dicom_node.store import catalogue, evidence, files, locks, queries
-from dicom_node.store.catalogue import frames, instances
-from dicom_node.store.label_sets import DEFAULT_LABEL_SET, class_set, label_set
+from dicom_node.store.catalogue import instances
 from dicom_node.store.readers import ReaderBook
 from dicom_node.store.records import (
-    BEST_QUALITY,
+    ImageLabels,
     LabelCount,
     Listing,
     NewFrame,
@@ -42,6 +41,8 @@ class WeakLabelStore:
         self._folder = folder
         self._frames = folder / "frames"
         self._masks = folder / "masks"
+        #: subfolders of the pictures, made once and never removed
+        self._durable: set[Path] = set()
         self._engine = catalogue.open_catalogue(folder / "catalogue.db")
         self._reads = for_reading(self._engine)
         #: what each source in the headers says, and how to give words other labels
@@ -83,26 +84,31 @@ class WeakLabelStore:
         return frame.frame_id
 
     def put_frame(self, frame: NewFrame) -> bool:
-        """Store a frame as `add_frame` does, and return whether its pixels are new."""
+        """Store a frame as `add_frame` does, and return whether its picture had to be written.
+
+        The pixels are new then, or the picture of a frame that is known was lost.
+        """
         with locks.adding(self._folder):
             return self._put_frame(frame)
 
     def _put_frame(self, frame: NewFrame) -> bool:
         frame_id = frame.frame_id
         with self._reads.begin() as connection:
-            is_there = catalogue.has_frame(connection, frame_id)
-            if _is_sighted(connection, frame):
-                return False
+            is_there, is_sighted = catalogue.known(connection, frame, frame_id)
         path = files.path_of(self._frames, frame_id)
-        # the picture is durable before a row names it: a crash leaves at worst a file too many
         keeps = is_there and path.exists()
-        size_bytes = 0 if keeps else files.write(path, frame.pixels)
+        if keeps and is_sighted:
+            return False
+        # the picture is durable before a row names it: a crash leaves at worst a file too many
+        size_bytes = 0 if keeps else files.write(path, frame.pixels, self._durable)
         with self._engine.begin() as connection:
+            if is_there and not keeps:
+                catalogue.resize(connection, frame_id, size_bytes)
             # another process may have been faster
             if catalogue.sighting(connection, frame.instance, frame.frame_number) is None:
                 catalogue.put(connection, frame, frame_id, size_bytes)
                 evidence.put(connection, frame.instance, frame.evidence)
-        return not is_there
+        return not keeps
 
     def add_repeat(self, instance: str, frame_number: int, frame_id: str) -> None:
         """Note that a clip shows hardly anything new: a frame that it has shown before.
@@ -128,6 +134,11 @@ class WeakLabelStore:
         with self._reads.begin() as connection:
             return catalogue.clip(connection, instance)
 
+    def lost(self, clip: Iterable[Sighting]) -> frozenset[str]:
+        """Return the ids of those frames of a clip whose picture is not there any more."""
+        ids = {one.frame_id for one in clip}
+        return frozenset(i for i in ids if not files.path_of(self._frames, i).exists())
+
     def frames(
         self, *, labelled: Task | None = None, split: str | None = None
     ) -> list[StoredFrame]:
@@ -150,6 +161,11 @@ class WeakLabelStore:
         """Count the frames by their weak labels."""
         with self._reads.begin() as connection:
             return queries.label_counts(connection)
+
+    def labels_of_study(self, study: str) -> list[ImageLabels]:
+        """Count the images of a study's pseudonym by their weak labels."""
+        with self._reads.begin() as connection:
+            return queries.labels_of_study(connection, study)
 
     def listing(self) -> Listing:
         """Return all frames with the version that they make up, as of one moment."""
@@ -211,86 +227,6 @@ class WeakLabelStore:
             raise StoreError("the instance is not in the store; harvest it first")
         return row
 
-    def add_label(
-        self,
-        instance: str,
-        frame_number: int,
-        *,
-        quality: int | None = None,
-        mask: NDArray[np.uint8] | None = None,
-        labels: str | None = None,
-        class_name: str | None = None,
-    ) -> None:
-        """Attach what a reader said of a frame; what is given replaces what was there.
-
-        Parameters
-        ----------
-        instance : str
-            Pseudonym.
-        frame_number : int
-            1-based.
-        quality : int, optional
-            0 (not usable) to 4 (best view).
-        mask : ndarray of uint8, shape (H, W), optional
-            Label map of the stored crop, 0 = background.
-        labels : str, optional
-            Which label set the mask's values are of; ``liver-kidney`` when not named.
-        class_name : str, optional
-            What the frame is, as ``set/class``: ``breast/benign``.
-
-        Raises
-        ------
-        StoreError
-            When the frame is not stored, or a label does not fit it.
-        TemporaryError
-            When the disk does not take it.
-        """
-        values = _checked(quality, class_name)
-        with locks.adding(self._folder):
-            self._add_label(instance, frame_number, values, mask, labels)
-
-    def _add_label(
-        self,
-        instance: str,
-        frame_number: int,
-        values: dict[str, object],
-        mask: NDArray[np.uint8] | None,
-        labels: str | None,
-    ) -> None:
-        with self._engine.begin() as connection:
-            frame_id = catalogue.sighting(connection, instance, frame_number)
-        if frame_id is None:
-            raise StoreError(
-                f"frame {frame_number} of the instance is not stored; harvest it first"
-            )
-        if mask is not None:
-            values |= self._put_mask(frame_id, mask, labels or DEFAULT_LABEL_SET)
-        elif labels is not None:
-            raise StoreError("a label set is of a mask, and there is none; name the mask too")
-        if values:
-            with self._engine.begin() as connection:
-                connection.execute(
-                    frames.update().where(frames.c.frame_id == frame_id).values(values)
-                )
-
-    def _put_mask(self, frame_id: str, mask: NDArray[np.uint8], labels: str) -> dict[str, object]:
-        shape = self.pixels(frame_id).shape
-        if mask.dtype != np.uint8 or mask.shape != shape:
-            raise StoreError(f"the mask is {mask.dtype} {mask.shape}, the frame uint8 {shape}")
-        names = label_set(labels).names
-        if mask.max() > len(names):
-            known = ", ".join(f"{value} {name}" for value, name in enumerate(names, start=1))
-            raise StoreError(
-                f"the mask holds the value {mask.max()}; the label set {labels} has 0 background, "
-                f"{known}: write those, or name another label set"
-            )
-        size_bytes = files.write(files.path_of(self._masks, frame_id), mask)
-        return {
-            "mask_digest": files.digest(mask),
-            "mask_bytes": size_bytes,
-            "label_set": labels,
-        }
-
     def version(self) -> str:
         """Return a name for the content: equal content has equal names, wherever it was made."""
         with self._reads.begin() as connection:
@@ -321,30 +257,3 @@ def open_store(folder: Path | str) -> WeakLabelStore:
             f"{place}: no weak-label store; name the folder that the node harvests into"
         )
     return WeakLabelStore(place)
-
-
-def _is_sighted(connection: sa.Connection, frame: NewFrame) -> bool:
-    """Whether the instance has shown this frame under this number before."""
-    known = catalogue.sighting(connection, frame.instance, frame.frame_number)
-    if not catalogue.fits(connection, frame) or known not in (None, frame.frame_id):
-        raise StoreError(
-            f"instance {frame.instance}, frame {frame.frame_number}: stored with other pixels; "
-            "two objects share one SOP Instance UID, correct the source"
-        )
-    return known is not None
-
-
-def _checked(quality: int | None, class_name: str | None) -> dict[str, object]:
-    """Return the columns of a quality and a class."""
-    values: dict[str, object] = {}
-    if quality is not None:
-        if not 0 <= quality <= BEST_QUALITY:
-            raise StoreError(f"quality {quality} is not 0 to {BEST_QUALITY}")
-        values["quality"] = quality
-    if class_name is not None:
-        known, _, name = class_name.partition("/")
-        names = class_set(known).names
-        if name not in names:
-            raise StoreError(f"no class of this name in {known}; it has {', '.join(names)}")
-        values |= {"class_set": known, "class_name": name}
-    return values

@@ -10,6 +10,7 @@ import numpy as np
 
 from dicom_node.store import WeakLabelStore, split_of
 from tests.support.frames import new_frame
+from tests.support.labels import say
 
 #: (H, W) of the frames in these stores.
 HEIGHT, WIDTH = 40, 60
@@ -22,7 +23,7 @@ class Still:
     patient: str
     #: of `tests.support.frames.new_frame`
     fields: dict[str, Any] = field(default_factory=dict)
-    #: of `WeakLabelStore.add_label`
+    #: of `tests.support.labels.say`
     label: dict[str, Any] = field(default_factory=dict)
 
 
@@ -50,5 +51,5 @@ def filled(folder: Path, stills: Iterable[Still]) -> Path:
             known = {"study": pseudonym(f"study of {still.patient}"), "instance": instance}
             store.add_frame(new_frame(seed=number, patient=still.patient, **(known | still.fields)))
             if still.label:
-                store.add_label(instance, 1, **still.label)
+                say(store, instance, 1, **still.label)
     return folder

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from dicom_node.phantom.field import field_of
 from dicom_node.phantom.probes import PROBES
 from dicom_node.phantom.study import PhantomInstance, StudySpec, write_study
-from dicom_node.store import NewFrame, WeakLabelStore
+from dicom_node.store import NewFrame, Origin, Provenance, Reading, WeakLabelStore
+from tests.support.labels import readings
 
 
 def interface_columns(label_map: NDArray[np.uint8], reach_px: int) -> set[int]:
@@ -46,6 +47,7 @@ def _put(store: WeakLabelStore, instance: PhantomInstance, probe: str, *, labell
     _, rows, columns = instance.frames.shape
     crop = field_of(PROBES[probe], rows, columns).region
     pseudonym = _pseudonym(instance.sop_instance_uid)
+    said: list[Reading] = []
     for number, (frame, labels) in enumerate(
         zip(instance.frames, instance.label_maps, strict=True), start=1
     ):
@@ -62,8 +64,10 @@ def _put(store: WeakLabelStore, instance: PhantomInstance, probe: str, *, labell
             geometry=PROBES[probe].geometry,
         )
         store.add_frame(new)
-        if labelled:
-            store.add_label(pseudonym, number, quality=instance.quality, mask=labels[crop.slices])
+        said += readings(number, quality=instance.quality, mask=labels[crop.slices])
+    if labelled:
+        by = Provenance(reader="e" * 32, object=pseudonym, origin=Origin.SEG)
+        store.readers.put(pseudonym, by, said)
 
 
 def _pseudonym(text: str) -> str:

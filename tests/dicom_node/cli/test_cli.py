@@ -53,6 +53,7 @@ def run(site: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         ("store", "info"),
         ("store", "audit"),
         ("store", "erase"),
+        ("store", "accept"),
         ("bundles",),
         ("bundles", "list"),
         ("bundles", "show"),
@@ -212,6 +213,10 @@ def test_an_erasure_without_questions_says_counts_and_no_patient(site: Path) -> 
         again = run(site, *erase[:5], "--yes")
         assert again.returncode == 0
         assert "see that it is written right" in again.stdout
+        accept = ("store", "accept", "--patient-id", "MRN-0815")
+        accepted = run(site, *accept, "--json")
+        assert json.loads(accepted.stdout) == {"was_refused": True}
+        assert "was not refused" in run(site, *accept).stdout
 
 
 def test_a_row_of_labels_that_fits_nothing_is_named_by_its_number(site: Path) -> None:

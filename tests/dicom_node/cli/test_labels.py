@@ -1,16 +1,19 @@
 import getpass
 import json
+from io import BytesIO
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
+from PIL import Image, ImageColor
 from typer.testing import CliRunner
 
 from dicom_node.cli.labels import app
 from dicom_node.config import HarvestSettings
 from dicom_node.errors import ConfigError
 from dicom_node.harvest import open_harvester
-from dicom_node.harvest.coverage_plot import COLOURS, plotted
+from dicom_node.harvest.coverage_plot import COLOURS, plotted, plotted_png
 from dicom_node.pixels.sandbox import PixelSandbox
 from dicom_node.records import Box, Geometry
 from tests.support.frames import instance_of, region_item, saved, speckle, ultrasound
@@ -118,6 +121,21 @@ def test_every_geometry_has_a_colour_of_its_own_and_bars_have_the_length_of_thei
     bars = _bars(plotted({"liver": {"linear": 30, "phased": 10}, "chest": {}}))
     assert bars["liver, linear: 30"] == pytest.approx(3 * bars["liver, phased: 10"])
     assert _bars(plotted({})) == {}
+
+
+def test_a_png_shows_the_same_bars(harvested: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "coverage.PNG"
+    _run(harvested, "coverage", "--plot", str(picture))
+    with Image.open(picture, formats=("PNG",)) as drawn:
+        drawn.verify()
+    counts = {"liver": {"linear": 30, "phased": 10}, "chest": {}}
+    with Image.open(BytesIO(plotted_png(counts))) as drawn:
+        pixels = np.asarray(drawn.convert("RGB"))
+    linear, phased = (
+        int((pixels == ImageColor.getrgb(COLOURS[geometry])).all(axis=2).sum(axis=1).max())
+        for geometry in (Geometry.LINEAR, Geometry.PHASED)
+    )
+    assert linear == pytest.approx(3 * phased, abs=2)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from random import Random
 import pytest
 
 from dicom_node.books.study import HELD
-from dicom_node.harvest import HarvestCount, Skip
+from dicom_node.harvest import HarvestCount, Skip, open_key
 from dicom_node.index import Arrival, Index
 from dicom_node.jobs import Kind, Worker, database_url
 from dicom_node.outbox import Outbox
@@ -20,6 +20,7 @@ from dicom_node.records import (
     Algorithm,
     Analysis,
     FailedAnalysis,
+    Geometry,
     ImageFacts,
     Instance,
     QualityScores,
@@ -27,6 +28,8 @@ from dicom_node.records import (
     ResultKind,
     Task,
 )
+from dicom_node.store import WeakLabelStore
+from tests.support.frames import new_frame
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 DONE, OPEN, STUCK, SILENT = "1.2.840.1.7001", "1.2.840.1.7002", "1.2.840.1.8001", "1.2.840.1.8002"
@@ -147,7 +150,18 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 rng=Random(1),
             )
         arrived(index, instance(data, SILENT, 1))
+    _taught(data)
     return site
+
+
+def _taught(data: Path) -> None:
+    """Put two images into the store, of which one has no group."""
+    study = open_key(data / "pseudonym.key").token("study", DONE)
+    liver = {"probe": "C5-1", "geometry": Geometry.CURVILINEAR, "groups": frozenset({"liver"})}
+    with WeakLabelStore(data / "store") as store:
+        store.add_frame(new_frame(seed=1, study=study, **liver))
+        store.add_frame(new_frame(seed=2, study=study, instance="e" * 32))
+        store.add_frame(new_frame(seed=3, instance="f" * 32))
 
 
 def status(site: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -175,6 +189,10 @@ def test_a_script_gets_every_step_of_a_study_with_its_times(site: Path) -> None:
     harvested = found["harvested"]
     assert (harvested["images"], harvested["of"], harvested["frames_in_store"]) == (2, 2, 4)
     assert harvested["left_out"] == {"black": 2}
+    assert harvested["labels"] == [
+        {"probe": None, "geometry": "unknown", "groups": [], "images": 1},
+        {"probe": "C5-1", "geometry": "curvilinear", "groups": ["liver"], "images": 1},
+    ]
     [model] = found["inferred"]["models"]
     assert (model["name"], model["version"], model["digest"]) == (
         "view-quality",
@@ -201,6 +219,7 @@ def test_a_person_gets_one_screen_that_begins_with_the_answer(site: Path) -> Non
         "complete 2026-01-01 12:01:30 revision 1: nothing came for 30 s",
         "12:02:30 revision 2: PACS counts 2 instances; all are here",
         "harvested 2026-01-01 12:02:40 2 of 2 images; 4 frames in the store; left out: 2 black",
+        "labels: 1 image unknown, no group; 1 image curvilinear (C5-1), liver",
         "inferred 2026-01-01 12:02:40 view-quality 1.2.0 (ab12cd34ab12): scored in 2",
         "validated 2026-01-01 12:02:40 2 SR passed the gate",
         "delivered 2026-01-01 12:09:00 pacs: 2 SR delivered, answer 0x0000",

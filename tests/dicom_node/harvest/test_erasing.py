@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from dicom_node.config import HarvestSettings
 from dicom_node.errors import ConfigError
 from dicom_node.harvest import Harvester, import_labels, open_harvester
-from dicom_node.harvest.erasing import erasing_patient
+from dicom_node.harvest.erasing import accept_patient, erasing_patient
 from dicom_node.pixels.sandbox import PixelSandbox
 from dicom_node.records import Box, Instance
 from dicom_node.store import Source, audit
@@ -174,6 +174,17 @@ def test_a_refused_patient_is_not_taken_in_again_and_others_are(
     assert harvester.harvest(hers) == {"frames stored": 0, "patient refused": 1}
     assert _bytes_under(data) == before
     assert harvester.harvest(_image(tmp_path / "his.dcm", "MRN-2", 9))["frames stored"] == 2
+
+
+def test_a_refusal_can_be_taken_back(harvester: Harvester, data: Path, tmp_path: Path) -> None:
+    hers, his = _image(tmp_path / "hers.dcm", "MRN-1", 1), _image(tmp_path / "his.dcm", "MRN-2", 9)
+    for patient in ("MRN-1", "MRN-2"):
+        with erasing_patient(patient, data=data) as erasure:
+            erasure.run(refuse=True)
+    assert accept_patient(" MRN-1", data=data)
+    assert not accept_patient("MRN-1", data=data)
+    assert harvester.harvest(hers) == {"frames stored": 2}
+    assert harvester.harvest(his) == {"frames stored": 0, "patient refused": 1}
 
 
 def test_without_refusal_an_erased_patient_may_come_again(

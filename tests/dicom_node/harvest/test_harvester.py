@@ -172,6 +172,21 @@ def test_a_frame_in_which_hardly_anything_moved_is_noted_and_not_stored(
     assert harvester.harvest(instance) == {"frames stored": 0, "already stored": 5}
 
 
+def test_a_picture_that_was_lost_is_written_again_by_the_next_harvest(
+    harvester: Harvester, tmp_path: Path
+) -> None:
+    instance = _shown(tmp_path / "a.dcm", _still_then_moved())
+    harvester.harvest(instance)
+    folder = tmp_path / "data" / "store"
+    before = {path: path.read_bytes() for path in folder.rglob("*.png")}
+    for lost in before:
+        lost.unlink()
+        assert "the next harvest of its study" in audit(folder)[0].what
+        assert harvester.harvest(instance)["frames stored"] == 1
+        assert {path: path.read_bytes() for path in folder.rglob("*.png")} == before
+    assert audit(folder) == []
+
+
 def test_slow_movement_adds_up_to_a_new_frame(harvester: Harvester, tmp_path: Path) -> None:
     still = speckle(80, 80) // 2
     instance = _shown(tmp_path / "a.dcm", [still + grey for grey in range(0, 16, 3)])

@@ -8,6 +8,7 @@ import pytest
 from dicom_node.store import Erased, Erasure, WeakLabelStore, audit, locks
 from dicom_node.store.files import path_of
 from tests.support.frames import new_frame, speckle
+from tests.support.labels import say
 from tests.support.packs import pseudonym
 from training import pack
 from training.config import Size
@@ -33,13 +34,13 @@ def _fill(folder: Path) -> dict[str, set[bytes]]:
                 for n, seed in enumerate((SHARED, place * 10 + 1, place * 10 + 2), start=1)
             ]
             mask = (speckle(seed=place) > 128).astype(np.uint8)
-            store.add_label(instance, 2, quality=3, mask=mask)
+            say(store, instance, 2, quality=3, mask=mask)
             pictures = [path_of(folder / kind, ids[1]) for kind in ("frames", "masks")]
             pictures.append(path_of(folder / "frames", ids[2]))
             texts = {patient, instance, *names.values(), *ids[1:]}
             known[patient] = {text.encode() for text in texts}
             known[patient] |= {path.read_bytes() for path in pictures}
-        store.add_label(pseudonym(f"instance of {RICHARD}"), 1, quality=4)
+        say(store, pseudonym(f"instance of {RICHARD}"), 1, quality=4)
     return known
 
 

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from dicom_node.errors import StoreError
 from dicom_node.records import Task
 from dicom_node.store import QUALITY, Origin, Provenance, Reading, WeakLabelStore, audit
-from dicom_node.store.catalogue import instances, open_catalogue, sightings
+from dicom_node.store.catalogue import frames, instances, open_catalogue, sightings
 from dicom_node.store.readers import readings
 from tests.support.frames import new_frame, speckle
 
@@ -96,9 +96,13 @@ def test_without_an_order_the_call_counts(store: WeakLabelStore) -> None:
     assert scores(store) == [1, None]
 
 
-def test_labels_of_another_way_stay_where_nobody_read(store: WeakLabelStore) -> None:
-    store.add_label(INSTANCE, 1, quality=4)
-    store.add_label(INSTANCE, 2, quality=4)
+def test_labels_from_before_readers_were_kept_stay_where_nobody_read(
+    store: WeakLabelStore, folder: Path
+) -> None:
+    engine = open_catalogue(folder / "catalogue.db")
+    with engine.begin() as connection:
+        connection.execute(frames.update().values(quality=4))
+    engine.dispose()
     store.readers.put(INSTANCE, by("1"), [mask(1), score(2, 0)])
     assert scores(store) == [4, 0]
 

@@ -1,4 +1,5 @@
 import hashlib
+import os
 import sqlite3
 import stat
 from concurrent.futures import ThreadPoolExecutor
@@ -10,8 +11,9 @@ import pytest
 
 from dicom_node.errors import StoreError, TemporaryError
 from dicom_node.records import Box, Geometry, Task
-from dicom_node.store import SPLITS, WeakLabelStore, audit, split_of
+from dicom_node.store import SPLITS, NewFrame, WeakLabelStore, audit, split_of
 from tests.support.frames import new_frame, speckle
+from tests.support.labels import say
 
 
 @pytest.fixture
@@ -58,8 +60,40 @@ def test_equal_pixels_of_another_instance_keep_their_first_patient(store: WeakLa
     (stored,) = store.frames()
     assert stored.patient == "a" * 32
     assert store.crop_of("e" * 32) == again.crop
-    store.add_label("e" * 32, 1, quality=3)
+    say(store, "e" * 32, 1, quality=3)
     assert store.frames()[0].quality == 3
+
+
+def test_a_picture_and_the_names_that_lead_to_it_are_durable_before_its_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    sync = os.fsync
+
+    def watched(descriptor: int) -> None:
+        synced.append(os.fstat(descriptor).st_ino)
+        sync(descriptor)
+
+    def added(store: WeakLabelStore, frame: NewFrame) -> list[int]:
+        """Return what was synced, without the file and its subfolder, which come first."""
+        synced.clear()
+        path = tmp_path / "frames" / frame.frame_id[:2] / f"{frame.frame_id}.png"
+        store.add_frame(frame)
+        assert synced[:2] == [path.stat().st_ino, path.parent.stat().st_ino]
+        return synced[2:]
+
+    monkeypatch.setattr(os, "fsync", watched)
+    of_folder: dict[str, list[NewFrame]] = {}
+    for number in range(1, 600):  # of so many three lie in one of 256 subfolders
+        frame = new_frame(seed=number, frame_number=number)
+        of_folder.setdefault(frame.frame_id[:2], []).append(frame)
+    first, second, third, *_ = max(of_folder.values(), key=len)
+    with WeakLabelStore(tmp_path) as store:
+        above = added(store, first)
+        assert above == [(tmp_path / "frames").stat().st_ino]
+        assert added(store, second) == []
+    with WeakLabelStore(tmp_path) as store:  # who made the subfolder may have died over it
+        assert added(store, third) == above
 
 
 def test_other_pixels_under_the_same_frame_number_are_refused(store: WeakLabelStore) -> None:
@@ -71,8 +105,8 @@ def test_other_pixels_under_the_same_frame_number_are_refused(store: WeakLabelSt
 def test_labels_attach_to_the_frame_and_move_the_version(store: WeakLabelStore) -> None:
     frame_id, before = store.add_frame(new_frame()), store.version()
     mask = (speckle(seed=5) > 128).astype(np.uint8)
-    store.add_label("d" * 32, 1, quality=4)
-    store.add_label("d" * 32, 1, mask=mask)
+    say(store, "d" * 32, 1, quality=4)
+    say(store, "d" * 32, 1, mask=mask)
     (stored,) = store.frames(labelled=Task.SEGMENTATION)
     assert (stored.quality, stored.has_mask) == (4, True)
     assert np.array_equal(store.mask(frame_id), mask)
@@ -90,7 +124,7 @@ def test_label_set_and_class_come_back_and_move_the_version(store: WeakLabelStor
         {"class_name": "breast/normal"},
         {"class_name": "breast/benign"},
     ):
-        store.add_label("d" * 32, 1, **fields)
+        say(store, "d" * 32, 1, **fields)
         versions.add(store.version())
     assert len(versions) == 5
     (stored,) = store.frames(labelled=Task.CLASSIFICATION)
@@ -125,7 +159,7 @@ def test_a_store_from_before_label_sets_opens_and_its_masks_are_liver_and_kidney
     with WeakLabelStore(folder) as store:
         store.add_frame(new_frame(seed=1, frame_number=1))
         store.add_frame(new_frame(seed=2, frame_number=2))
-        store.add_label("d" * 32, 1, mask=np.ones((40, 60), np.uint8))
+        say(store, "d" * 32, 1, mask=np.ones((40, 60), np.uint8))
         version = store.version()
     before_label_sets(folder)
     together = Barrier(4)
@@ -139,7 +173,7 @@ def test_a_store_from_before_label_sets_opens_and_its_masks_are_liver_and_kidney
         assert list(pool.map(open_it, range(4))) == [["liver-kidney", None]] * 4
     with WeakLabelStore(folder) as store:
         assert store.version() == version
-        store.add_label("d" * 32, 2, class_name="lung/regular")
+        say(store, "d" * 32, 2, class_name="lung/regular")
     assert audit(folder) == []
 
 
@@ -163,7 +197,7 @@ def test_a_mask_of_an_older_node_beside_this_one_is_of_liver_and_kidney(
     store: WeakLabelStore, tmp_path: Path
 ) -> None:
     store.add_frame(new_frame())
-    store.add_label("d" * 32, 1, mask=np.ones((40, 60), np.uint8))
+    say(store, "d" * 32, 1, mask=np.ones((40, 60), np.uint8))
     connection = sqlite3.connect(tmp_path / "store" / "catalogue.db")
     connection.execute("UPDATE frames SET label_set = NULL")
     connection.commit()
@@ -174,16 +208,16 @@ def test_a_mask_of_an_older_node_beside_this_one_is_of_liver_and_kidney(
 def test_a_label_that_does_not_fit_is_refused(store: WeakLabelStore) -> None:
     store.add_frame(new_frame())
     with pytest.raises(StoreError, match="quality 5"):
-        store.add_label("d" * 32, 1, quality=5)
+        say(store, "d" * 32, 1, quality=5)
     with pytest.raises(StoreError, match="the mask is"):
-        store.add_label("d" * 32, 1, mask=np.zeros((3, 3), np.uint8))
+        say(store, "d" * 32, 1, mask=np.zeros((3, 3), np.uint8))
     with pytest.raises(StoreError, match="value 3; the label set liver-kidney has 0 background, 1"):
-        store.add_label("d" * 32, 1, mask=np.full((40, 60), 3, np.uint8))
+        say(store, "d" * 32, 1, mask=np.full((40, 60), 3, np.uint8))
     with pytest.raises(StoreError, match="no class set of this name; there are breast, lung"):
-        store.add_label("d" * 32, 1, quality=1, class_name="Doe^Jane/benign")
+        say(store, "d" * 32, 1, quality=1, class_name="Doe^Jane/benign")
     assert store.frames()[0].quality is None
     with pytest.raises(StoreError, match="harvest it first"):
-        store.add_label("d" * 32, 2, quality=1)
+        say(store, "d" * 32, 2, quality=1)
     with pytest.raises(StoreError, match="harvest it first"):
         store.crop_of("e" * 32)
 
@@ -219,13 +253,13 @@ def test_frames_can_be_asked_for_by_split(store: WeakLabelStore) -> None:
 def test_info_counts_what_is_there(store: WeakLabelStore, tmp_path: Path) -> None:
     store.add_frame(new_frame(seed=0, geometry=Geometry.LINEAR, groups=frozenset({"thyroid"})))
     store.add_frame(new_frame(seed=1, frame_number=2, geometry=Geometry.LINEAR))
-    store.add_label("d" * 32, 2, quality=0)
+    say(store, "d" * 32, 2, quality=0)
     info = store.info()
     assert (info.frames, info.instances, info.patients) == (2, 1, 1)
     assert info.by_geometry[Geometry.LINEAR] == 2
     assert info.labelled == {Task.SEGMENTATION: 0, Task.QUALITY: 1, Task.CLASSIFICATION: 0}
     assert (info.by_label_set, info.by_class) == ({}, {})
-    store.add_label("d" * 32, 1, mask=np.ones((40, 60), np.uint8), class_name="lung/covid")
+    say(store, "d" * 32, 1, mask=np.ones((40, 60), np.uint8), class_name="lung/covid")
     info = store.info()
     assert info.labelled[Task.CLASSIFICATION] == info.labelled[Task.SEGMENTATION] == 1
     assert (info.by_label_set, info.by_class) == ({"liver-kidney": 1}, {"lung/covid": 1})

@@ -14,6 +14,7 @@ from PIL import Image
 from dicom_node.errors import StoreError, TemporaryError
 from dicom_node.pixels.geometry import to_network
 from dicom_node.store import WeakLabelStore, audit
+from tests.support.labels import say
 from tests.support.packs import Still, filled, mask, patients
 from training import pack
 from training.config import Size
@@ -141,7 +142,7 @@ def test_the_cache_is_asked_first_and_misses_when_the_store_or_the_size_changes(
     other = pack.ensure(store, None, Size(height=96, width=96))
     assert other.folder.name == f"{first.store_version}-96x96"
     with WeakLabelStore(store) as opened:
-        opened.add_label(opened.frames()[0].instance, 1, quality=1)
+        say(opened, opened.frames()[0].instance, 1, quality=1)
     assert pack.ensure(store, None, SIZE).store_version != first.store_version
     assert audit(store) == []
 
