@@ -10,6 +10,7 @@ from dicom_node.page.access import allowed
 from dicom_node.page.label_desks import desk_in
 from dicom_node.page.rendering import render
 from dicom_node.page_settings import Role
+from dicom_node.records import Task
 
 
 def routes() -> list[Route]:
@@ -33,7 +34,7 @@ def _coverage(request: Request) -> Response:
         info=info,
         table=sorted(table.items()),
         geometries=geometries,
-        readers={"quality": info.labelled["quality"], **info.by_label_set, **info.by_class},
+        readers={"quality": info.labelled[Task.QUALITY], **info.by_label_set, **info.by_class},
     )
 
 

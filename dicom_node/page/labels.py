@@ -178,7 +178,7 @@ def _show_words(
         following=_following(unmapped, found),
         samples=desk.samples(found.token, MANY),
         # what the form was made from: who decides on it is told when it is no longer so
-        version=lines[0].number if lines else 0,
+        seen=lines[0].number if lines else 0,
         all_groups=GROUPS,
         chosen=answer.chosen or frozenset(),
         chosen_none=answer.chosen == frozenset(),

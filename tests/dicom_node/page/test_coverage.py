@@ -22,7 +22,8 @@ def test_the_coverage_of_the_store_is_a_table_and_a_picture(tmp_path: Path) -> N
         page = client.get("/coverage").text
         rows = re.findall(r'<th scope="row">([\w ]+)</th>(.*)</tr>', page)
         counts = {group: re.findall(r">(\d+)<", cells) for group, cells in rows}
-        assert counts == {"no group": ["2", "2"], "thyroid": ["3", "3"]}
+        biopsied = ["3", "3"]
+        assert counts == {"no group": ["2", "2"], "nodule": biopsied, "thyroid": biopsied}
         assert "HEART" not in page
         assert 'src="/coverage.svg"' in page
         plot = client.get("/coverage.svg")

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
+from dicom_node import __version__
 from dicom_node.config import Config, load
 from dicom_node.harvest.desk import DESCRIPTION, LabelDesk, open_desk
 from dicom_node.page_settings import Role
@@ -172,6 +173,7 @@ def test_undo_brings_back_what_held_and_shows_it(ann: TestClient, desk: LabelDes
     history = ann.get("/labels/history").text
     assert f"undoes {second}" in history
     assert history.count("<tr") == 1 + 4
+    assert f"dicom-node {__version__}." in ann.get(_of(desk, ABDO)).text
 
 
 def test_the_second_of_two_who_decide_sees_what_the_first_did_and_overwrites_nothing(

@@ -87,7 +87,7 @@ def _logged_in(chromium: Any, address: str, name: str) -> Iterator[Any]:
     page.keyboard.press("Tab")
     page.keyboard.type(PASSWORD)
     page.keyboard.press("Enter")
-    page.wait_for_url("**/labels")
+    page.wait_for_selector("h1:text-is('Study descriptions')")
     yield page
     context.close()
     assert complaints == []
