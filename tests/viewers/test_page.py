@@ -12,7 +12,7 @@ from dicom_node.page_settings import Role
 from tests.support.nodes import Node, until
 from tests.support.pacs import Pacs, pacs
 from tests.support.page import PASSWORD
-from tests.support.page_site import Site, dead, site_in
+from tests.support.page_site import REFUSED, Site, dead, site_in
 
 pytest.importorskip("playwright", reason="needs the test group: make test installs it")
 from playwright.sync_api import Browser
@@ -130,7 +130,7 @@ def test_the_engineer_finds_a_failed_delivery_and_retries_it_by_keyboard(
     with ann.page.expect_navigation():
         ann.page.keyboard.press("Enter")
     ann.press(site.refused)
-    assert "will not reach pacs: 0xA900" in ann.words()
+    assert f"will not reach pacs: {REFUSED}" in ann.words()
     ann.press("Queue")
     assert "2 given up" in ann.words()
     ann.press("Retry pacs now")
