@@ -67,7 +67,10 @@ def _shown(request: Request) -> Response:
             raise HTTPException(
                 403, f"{name} may not come in; 'dicom-node page user add' lets somebody in"
             )
-        return _let_in(request, name, target, is_by_proxy=True)
+        # a page that leads on, and no redirection: a browser that came by a link of another site
+        # sends no SameSite=Strict cookie to where it is redirected, and would come back for ever
+        welcome = render(request, "welcome.html", name=name, target=target)
+        return _let_in(request, name, welcome, is_by_proxy=True)
     return _form(request, target)
 
 
@@ -91,7 +94,7 @@ def _taken(request: Request, form: Form) -> Response:
         return _form(request, target, name=name, fault=_WRONG, status=401)
     for asker in askers:
         desk.attempts.give_back(asker)
-    return _let_in(request, name, target)
+    return _let_in(request, name, RedirectResponse(target, 303))
 
 
 @allowed(Role.VIEWER)
@@ -103,11 +106,13 @@ def _leave(request: Request) -> Response:
     return answer
 
 
-def _let_in(request: Request, name: str, target: str, *, is_by_proxy: bool = False) -> Response:
+def _let_in(
+    request: Request, name: str, answer: Response, *, is_by_proxy: bool = False
+) -> Response:
+    """Begin a session with an answer."""
     desk = desk_of(request)
     token = desk.sessions.open(name, is_by_proxy=is_by_proxy)
     desk.journal.write(name, "logged in", "", address_of(request))
-    answer = RedirectResponse(target, 303)
     _set_cookie(request, answer, COOKIE, token, path="/")
     answer.delete_cookie(BEFORE, path="/login", httponly=True, samesite="strict")
     return answer

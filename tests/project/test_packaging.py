@@ -39,5 +39,6 @@ def test_the_wheel_ships_dicom_node_alone_and_asks_for_no_torch(tmp_path: Path) 
         metadata = archive.read(next(n for n in names if n.endswith("METADATA"))).decode()
     assert {name.split("/")[0].split("-")[0] for name in names} == {"dicom_node"}
     assert "dicom_node/demo/page.html.j2" in names
+    assert {"dicom_node/page/templates/base.html", "dicom_node/page/static/page.css"} <= {*names}
     assert "dicom_node/py.typed" in names
     assert "torch" not in metadata.split("\n\n")[0]

@@ -22,7 +22,7 @@ DESTINATIONS: Final = """
 destinations:
   - {name: pacs, ae_title: PACS, host: 127.0.0.1, port: 1}
 """
-REFUSED: Final = "0xA900: Data Set does not match SOP Class"
+REFUSED: Final = "the Data Set does not match its SOP Class"
 
 
 @dataclass(frozen=True, kw_only=True)
