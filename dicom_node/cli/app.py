@@ -16,6 +16,7 @@ class _Commands(LazyGroup):
             "serve": "serve",
             "status": "status",
             "check": "checks",
+            "send-test": "send_test",
             "queue": "queue",
             "harvest": "harvest",
             "bundles": "bundles",

@@ -34,6 +34,7 @@ def run(site: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     [
         ("serve",),
         ("check",),
+        ("send-test",),
         ("status",),
         ("demo",),
         ("queue",),
