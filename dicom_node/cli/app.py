@@ -17,6 +17,8 @@ class _Commands(LazyGroup):
             "status": "status",
             "check": "checks",
             "send-test": "send_test",
+            "backup": "backup",
+            "restore": "restore",
             "queue": "queue",
             "harvest": "harvest",
             "bundles": "bundles",

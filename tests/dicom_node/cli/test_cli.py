@@ -35,6 +35,8 @@ def run(site: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         ("serve",),
         ("check",),
         ("send-test",),
+        ("backup",),
+        ("restore",),
         ("status",),
         ("demo",),
         ("queue",),
