@@ -268,10 +268,10 @@ def load(path: Path) -> Config:
         config = Config.model_validate(values)
     except ValidationError as exc:
         raise ConfigError("\n".join(_faults(exc, path, tree))) from None
-    _check_peers("destinations", config.destinations, path)
-    _check_peers("archives", config.archives, path)
-    _check_ports(config, path)
-    _check_model_server(config.infer, path)
+    _check_peers("destinations", config.destinations, path, tree)
+    _check_peers("archives", config.archives, path, tree)
+    _check_ports(config, path, tree)
+    _check_model_server(config.infer, path, tree)
     return _absolute(config, path.resolve().parent)
 
 
@@ -365,41 +365,61 @@ def _known_keys(loc: tuple[int | str, ...]) -> list[str]:
     return sorted(model.model_fields)
 
 
-def _check_peers(key: str, peers: Sequence[AnyDestination | AnyArchive], path: Path) -> None:
+def _check_peers(
+    key: str,
+    peers: Sequence[AnyDestination | AnyArchive],
+    path: Path,
+    tree: yaml.Node | None,
+) -> None:
     names = [peer.name for peer in peers]
-    for name in names:
+    for place, name in reversed([*enumerate(names)]):
         if names.count(name) > 1:
+            line = _line(tree, (key, place, "name"))
             raise ConfigError(
-                f"{path}: {key}: {name!r} stands {names.count(name)} times; "
+                f"{path}:{line}: {key}: {name!r} stands {names.count(name)} times; "
                 f"give each {key.removesuffix('s')} its own name"
             )
-    for peer in peers:
+    for place, peer in enumerate(peers):
         if peer.fault:
-            raise ConfigError(f"{path}: {key}: {peer.name}: {peer.fault}")
+            line = _line(tree, (key, place))
+            raise ConfigError(f"{path}:{line}: {key}: {peer.name}: {peer.fault}")
 
 
-def _check_ports(config: Config, path: Path) -> None:
+def _check_ports(config: Config, path: Path, tree: yaml.Node | None) -> None:
     others = [one.port for one in (config.web, config.page) if one is not None]
     ports = [port for port, _ in config.node.ports] + others
     for port in ports:
         if ports.count(port) > 1:
+            line = _line(tree, _place_of_port(config, port))
             raise ConfigError(
-                f"{path}: port {port} stands {ports.count(port)} times among node.port, "
+                f"{path}:{line}: port {port} stands {ports.count(port)} times among node.port, "
                 "node.tls.port, web.port and page.port; give each its own"
             )
 
 
-def _check_model_server(infer: InferSettings, path: Path) -> None:
+def _place_of_port(config: Config, port: int) -> tuple[str, ...]:
+    """Return the last key that has a port."""
+    if config.page is not None and config.page.port == port:
+        return "page", "port"
+    if config.web is not None and config.web.port == port:
+        return "web", "port"
+    return "node", "tls", "port"
+
+
+def _check_model_server(infer: InferSettings, path: Path, tree: yaml.Node | None) -> None:
+    where = {key: f"{path}:{_line(tree, ('infer', key))}" for key in ("ca", "url")}
     if infer.ca is not None and not (infer.url or "").startswith("grpcs:"):
-        raise ConfigError(f"{path}: infer.ca: only for infer.url: grpcs://...; set it to null")
+        raise ConfigError(
+            f"{where['ca']}: infer.ca: only for infer.url: grpcs://...; set it to null"
+        )
     if infer.ca is not None and not (path.resolve().parent / infer.ca).is_file():
-        raise ConfigError(f"{path}: infer.ca: {infer.ca} is no file; name a PEM file")
+        raise ConfigError(f"{where['ca']}: infer.ca: {infer.ca} is no file; name a PEM file")
     # asked for without loading them: most nodes have no model server
     missing = [one for one in ("grpc", "google.protobuf") if not _is_installed(one)]
     if infer.url is not None and missing:
         raise ConfigError(
-            f"{path}: infer.url: needs {' and '.join(missing)}; pip install 'dicom-node[oip]', or "
-            "set it to null"
+            f"{where['url']}: infer.url: needs {' and '.join(missing)}; pip install "
+            "'dicom-node[oip]', or set it to null"
         )
 
 

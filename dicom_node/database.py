@@ -1,17 +1,22 @@
 """Open a database the one way the node does it."""
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from dicom_node.errors import DatabaseDownError
+from dicom_node.errors import DatabaseDownError, PermanentError
+
+#: ``PRAGMA user_version`` of the files that have no layout of their own; 0 is of a program that
+#: wrote none. It moves when a former program would read a file wrongly.
+LAYOUT: Final = 1
 
 
-def open_sqlite(path: Path, metadata: sa.MetaData) -> sa.Engine:
+def open_sqlite(path: Path, metadata: sa.MetaData, *, layout: int | None = LAYOUT) -> sa.Engine:
     """Open (and create) a SQLite file for several threads and processes.
 
     Write-ahead log with ``synchronous=FULL``: a commit that returned survives a power cut. Every
@@ -24,6 +29,13 @@ def open_sqlite(path: Path, metadata: sa.MetaData) -> sa.Engine:
         The database file; its folder must exist.
     metadata : sqlalchemy.MetaData
         Tables to create where they are missing.
+    layout : int or None
+        What the file is marked with; None leaves that to the caller.
+
+    Raises
+    ------
+    PermanentError
+        When a later version of the program wrote the file.
     """
     path.touch(mode=0o600)
     engine = sa.create_engine(
@@ -34,8 +46,34 @@ def open_sqlite(path: Path, metadata: sa.MetaData) -> sa.Engine:
     sa.event.listen(engine, "handle_error", _translate)
     sa.event.listen(engine, "connect", _prepare)
     sa.event.listen(engine, "begin", _begin)
+    if layout is not None:
+        _mark(engine, path, layout)
     metadata.create_all(engine)
     return engine
+
+
+def written_layout(path: Path) -> int:
+    """Return the layout that a file is marked with; changes nothing.
+
+    Raises
+    ------
+    sqlite3.Error
+        When it cannot be read.
+    """
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        (found,) = connection.execute("PRAGMA user_version").fetchone()
+    return int(found)
+
+
+def newer(path: Path, found: int, layout: int) -> str:
+    """Say that a later version of the program wrote a file, "" when none did."""
+    if found <= layout:
+        return ""
+    return (
+        f"{path.name} has layout {found}, this program knows {layout}: run the later version that "
+        "wrote it, or restore the backup from before the upgrade"
+    )
 
 
 def for_reading(engine: sa.Engine) -> sa.Engine:
@@ -68,6 +106,17 @@ def scrub(engine: sa.Engine) -> None:
             "somebody reads the database, and its log still holds what was deleted; "
             "run the command again"
         )
+
+
+def _mark(engine: sa.Engine, path: Path, layout: int) -> None:
+    with for_reading(engine).connect() as connection:
+        found = int(connection.exec_driver_sql("PRAGMA user_version").scalar_one())
+    if fault := newer(path, found, layout):
+        engine.dispose()
+        raise PermanentError(fault)
+    if found < layout:
+        with engine.begin() as connection:
+            connection.exec_driver_sql(f"PRAGMA user_version={layout}")
 
 
 def _translate(context: sa.ExceptionContext) -> None:

@@ -1,16 +1,14 @@
 """``dicom-node check``: prove the configuration before the night."""
 
-import os
-import shutil
-import tempfile
-import time
 from collections.abc import Callable
-from pathlib import Path
 
 import typer
+from rich.markup import escape
 
-from dicom_node.cli import listening
+from dicom_node.cli import listening, machine
+from dicom_node.cli.archives import archives
 from dicom_node.cli.bundles import looked_through
+from dicom_node.cli.databases import databases
 from dicom_node.cli.destinations import destinations
 from dicom_node.cli.listening import Finding
 from dicom_node.cli.options import DEFAULT_CONFIG, AsJson, ConfigFile, load, print_json, print_table
@@ -24,7 +22,7 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def check(config: ConfigFile = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
-    """Check configuration, disk, bundles and destinations; exit status 1 on any fault.
+    """Check configuration, machine, databases, bundles and peers; exit status 1 on any fault.
 
     Example: dicom-node check --config node.yaml
     """
@@ -43,13 +41,19 @@ def check(config: ConfigFile = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
             "Check",
             ["", "what", "found"],
             [
-                ["fault" if fault else "good", what, fault or found]
+                [_mark(fault, found), what, escape(fault or found)]
                 for what, fault, found in findings
             ],
             empty="",
         )
     if any(fault for _, fault, _ in findings):
         raise typer.Exit(1)
+
+
+def _mark(fault: str, found: str) -> str:
+    if fault:
+        return "[red]fault[/]"
+    return "[yellow]warning[/]" if "warning:" in found else "[green]good[/]"
 
 
 def _callers(config: Config) -> list[Finding]:
@@ -59,31 +63,6 @@ def _callers(config: Config) -> list[Finding]:
         return [("callers", fault, "")]
     shown = ", ".join(f"{caller.ae_title}@{caller.host}" for caller in callers)
     return [("callers", "", shown)]
-
-
-def _disk(config: Config) -> list[Finding]:
-    folder = _nearest(config.node.data)
-    free_gib = shutil.disk_usage(folder).free / 2**30
-    if free_gib < config.node.min_free_gib:
-        fault = (
-            f"{free_gib:.1f} GiB free, objects are refused below {config.node.min_free_gib:g}; "
-            "free space or lower node.min_free_gib"
-        )
-        return [("disk", fault, "")]
-    return [("disk", "", f"{free_gib:.1f} GiB free")]
-
-
-def _fsync(config: Config) -> list[Finding]:
-    try:
-        with tempfile.TemporaryFile(dir=_nearest(config.node.data)) as file:
-            start = time.perf_counter()
-            for _ in range(10):
-                file.write(b"\0" * 4096)
-                file.flush()
-                os.fsync(file.fileno())
-    except OSError as exc:
-        return [("fsync", f"{config.node.data} cannot be written ({exc.strerror})", "")]
-    return [("fsync", "", f"{(time.perf_counter() - start) * 100:.1f} ms each")]
 
 
 def _bundles(config: Config) -> list[Finding]:
@@ -110,15 +89,15 @@ def _shown(model: Model) -> str:
 
 LOOKS: tuple[Callable[[Config], list[Finding]], ...] = (
     _callers,
-    _disk,
-    _fsync,
+    machine.disk,
+    machine.fsync,
+    machine.clock,
+    databases,
     listening.tls,
     listening.web,
     page,
     _bundles,
+    machine.gpu,
     destinations,
+    archives,
 )
-
-
-def _nearest(path: Path) -> Path:
-    return path if path.exists() else _nearest(path.parent)

@@ -11,6 +11,8 @@ class Skip(StrEnum):
     NOT_ULTRASOUND = "not ultrasound"
     UNREADABLE = "unreadable"
     NOT_AN_IMAGE = "not an image"
+    #: Quality Control Subject (0010,0200) says that it shows no patient
+    PHANTOM = "phantom"
     NO_REGION = "no region"
     UNDECODABLE = "undecodable"
     BLACK = "black"

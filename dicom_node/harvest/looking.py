@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass
 
+from pydicom.dataset import FileDataset
+
 from dicom_node.config import HarvestSettings
 from dicom_node.errors import PixelError, UnreadableError
 from dicom_node.harvest.counts import HarvestCount, Skip
 from dicom_node.harvest.sampling import sampled
 from dicom_node.harvest.scan_area import ScanArea, scan_area
-from dicom_node.harvest.words import WANTED, Words, words_of
+from dicom_node.harvest.words import WANTED, Words, shows_phantom, words_of
 from dicom_node.header import read_header
 from dicom_node.pixels.facts import KEYWORDS, facts_of
 from dicom_node.pixels.sandbox import PixelSandbox
@@ -44,9 +46,21 @@ def look_at(instance: Instance, *, sandbox: PixelSandbox, settings: HarvestSetti
         return _without(instance, Skip.NOT_ULTRASOUND)
     try:
         header = read_header(instance.path, [*WANTED, *KEYWORDS])
+        if shows_phantom(header):
+            return _without(instance, Skip.PHANTOM)
         words = words_of(header)
     except UnreadableError:
         return _without(instance, Skip.UNREADABLE)
+    return _picture(instance, header, words, sandbox, settings)
+
+
+def _picture(
+    instance: Instance,
+    header: FileDataset,
+    words: Words,
+    sandbox: PixelSandbox,
+    settings: HarvestSettings,
+) -> Look:
     try:
         facts = facts_of(header, size_bytes=instance.path.stat().st_size)
     except (UnreadableError, PixelError) as exc:

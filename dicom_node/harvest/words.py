@@ -35,9 +35,11 @@ SONOSITE = "SonoSite Private Data"
 SCANHEAD_NAME = re.compile(r"<ScanheadName>\s*([^<>\\,]{1,64}?)\s*</ScanheadName>")
 #: The Clip has 27 kB; more is not searched.
 MOST_CLIP_CHARACTERS = 262144
+#: YES of what shows a phantom (PS3.3 C.7.1.1): a device that is tested, or a whole node.
+QUALITY_CONTROL = "QualityControlSubject"
 #: All that is read.
 WANTED: tuple[str | int, ...] = (
-    *(*KEYWORDS.values(), *FRAME_RATES, "FrameTimeVector"),
+    *(*KEYWORDS.values(), *FRAME_RATES, "FrameTimeVector", QUALITY_CONTROL),
     *(*TEXTS, *SEQUENCES, CREATOR, CLIP),
 )
 
@@ -83,6 +85,11 @@ def words_of(header: FileDataset) -> Words:
     if scanhead:
         found["transducer_data"] = "\\".join(filter(None, [found["transducer_data"], scanhead]))
     return Words(**found, terms=read_terms(header), frame_time_s=_frame_time_s(header))
+
+
+def shows_phantom(header: FileDataset) -> bool:
+    """Whether a header, read with `WANTED`, says that the image shows a phantom."""
+    return text(header, QUALITY_CONTROL).strip().upper() == "YES"
 
 
 def _scanhead_name(header: FileDataset) -> str:

@@ -42,7 +42,7 @@ class Index:
 
     def __init__(self, path: Path) -> None:
         self._folder = path.parent
-        self._engine = open_sqlite(path, METADATA)
+        self._engine = open_sqlite(path, METADATA, layout=None)
         self._reads = for_reading(self._engine)
         bring_up_to_date(self._engine)
         #: what peers said of instances

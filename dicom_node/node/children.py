@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 
 from dicom_node import log, metrics
 from dicom_node.config import Config
+from dicom_node.errors import NodeError
 from dicom_node.metrics import Page
 
 #: A child that dies is started again after so long, doubled each time up to the limit.
@@ -171,7 +172,10 @@ def _child_main(target: str, config: Config, page: Page, line: _Line, *arguments
     try:
         pkgutil.resolve_name(target)(config, _Ready(line), stop, *arguments)
     except Exception as exc:  # noqa: BLE001 - a traceback may quote a data set; the log must not
-        log.get("node").error("child failed", cause=type(exc).__name__, where=log.place_of(exc))
+        # the node's own errors name no patient, and say the cure
+        told = {"reason": str(exc)} if isinstance(exc, NodeError) else {}
+        cause, where = type(exc).__name__, log.place_of(exc)
+        log.get("node").error("child failed", cause=cause, where=where, **told)
         raise SystemExit(1) from None
 
 

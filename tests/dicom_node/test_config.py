@@ -84,7 +84,8 @@ def test_every_fault_is_named_at_once(tmp_path: Path) -> None:
 
 def test_two_destinations_of_one_name_are_refused(tmp_path: Path) -> None:
     one = "  - {name: pacs, ae_title: A, host: h, port: 104}\n"
-    assert "'pacs' stands 2 times" in fault(tmp_path, f"destinations:\n{one}{one}")
+    message = fault(tmp_path, f"destinations:\n{one}{one}")
+    assert "node.yaml:3: destinations: 'pacs' stands 2 times" in message
 
 
 def test_a_missing_file_says_how_to_get_one(tmp_path: Path) -> None:
@@ -95,7 +96,7 @@ def test_a_missing_file_says_how_to_get_one(tmp_path: Path) -> None:
 def test_a_port_that_stands_twice_is_named(tmp_path: Path) -> None:
     path = tmp_path / "node.yaml"
     path.write_text("node: {port: 9112}\nweb: {port: 9112}\n")
-    with pytest.raises(ConfigError, match=r"port 9112 stands 2 times.*give each its own"):
+    with pytest.raises(ConfigError, match=r"yaml:2: port 9112 stands 2 times.*give each its own"):
         config.load(path)
 
 
@@ -119,7 +120,7 @@ def test_an_unknown_key_of_a_destinations_tls_is_told_the_known_ones(tmp_path: P
 
 def test_a_certificate_without_its_key_is_refused(tmp_path: Path) -> None:
     message = fault(tmp_path, destination(more=", tls: {certificate: n.pem}"))
-    assert "pacs: tls: certificate and key belong together" in message
+    assert "node.yaml:2: destinations: pacs: tls: certificate and key belong together" in message
 
 
 def web(more: str = "", *, url: str = "https://h/dicom-web") -> str:

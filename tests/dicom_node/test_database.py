@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from dicom_node.database import for_reading, open_sqlite
-from dicom_node.errors import DatabaseDownError
+from dicom_node.database import LAYOUT, for_reading, open_sqlite, written_layout
+from dicom_node.errors import DatabaseDownError, PermanentError
 
 METADATA = sa.MetaData()
 PATIENT = sa.Table("patient", METADATA, sa.Column("patient_id", sa.String, primary_key=True))
@@ -47,3 +47,12 @@ def test_the_file_belongs_to_its_owner_alone_and_keeps_a_write_ahead_log(tmp_pat
     connection = sqlite3.connect(tmp_path / "a.db")
     assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     connection.close()
+
+
+def test_a_database_of_a_later_version_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    open_sqlite(tmp_path / "a.db", METADATA).dispose()
+    assert written_layout(tmp_path / "a.db") == LAYOUT
+    before = (tmp_path / "a.db").read_bytes()
+    with pytest.raises(PermanentError, match=r"a\.db has layout 1, this program knows 0: run the"):
+        open_sqlite(tmp_path / "a.db", METADATA, layout=0)
+    assert (tmp_path / "a.db").read_bytes() == before

@@ -34,6 +34,9 @@ def run(site: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     [
         ("serve",),
         ("check",),
+        ("send-test",),
+        ("backup",),
+        ("restore",),
         ("status",),
         ("demo",),
         ("queue",),
