@@ -6,7 +6,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from dicom_node.cli.queue import open_outbox
+from dicom_node.books.opened import open_outbox
 from dicom_node.config import Config
 from dicom_node.errors import UnreadableError
 from dicom_node.harvest.words import WANTED, shows_phantom
