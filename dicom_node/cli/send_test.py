@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, TypeAlias
 
 import typer
 
-from dicom_node.cli import study
+from dicom_node.books import study
 from dicom_node.cli.options import DEFAULT_CONFIG, AsJson, ConfigFile, load, print_json
 from dicom_node.cli.trial_removal import remove_trials
 from dicom_node.cli.trial_sending import receiver_of, send
