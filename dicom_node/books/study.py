@@ -9,14 +9,11 @@ from dicom_node.books.opened import Books, opened
 from dicom_node.books.where import facts_of, found, place_of
 from dicom_node.config import Config
 from dicom_node.errors import PermanentError
-from dicom_node.harvest import open_key
-from dicom_node.harvest.opening import KEY
 from dicom_node.inbox import sender_of
 from dicom_node.node.layout import Layout
 from dicom_node.outbox import UNSETTLED, AnswerRow, DeliveryRow, Outbox, Said
 from dicom_node.records import Instance
 from dicom_node.sop_classes import ULTRASOUND_IMAGES
-from dicom_node.store import open_store
 
 #: Of the harvest's counts: frames whose pixels the store has, by this harvest or an earlier one.
 HELD: Final = ("frames stored", "already stored", "duplicate")
@@ -134,8 +131,14 @@ def _harvested(
 
 def _labels(layout: Layout, uid: str) -> list[dict[str, Any]]:
     """Return what the scanner taught of the images that the store has; never its own words."""
-    key = layout.data / KEY
-    if not key.exists() or not (layout.store / "catalogue.db").exists():
+    if not (layout.store / "catalogue.db").exists():
+        return []
+    # loads numpy and pydicom, which no other step needs
+    from dicom_node.harvest import open_key  # noqa: PLC0415
+    from dicom_node.harvest.opening import KEY  # noqa: PLC0415
+    from dicom_node.store import open_store  # noqa: PLC0415
+
+    if not (layout.data / KEY).exists():
         return []
     with open_store(layout.store) as store:
         return [
@@ -145,7 +148,7 @@ def _labels(layout: Layout, uid: str) -> list[dict[str, Any]]:
                 "groups": sorted(one.groups),
                 "images": one.images,
             }
-            for one in store.labels_of_study(open_key(key).token("study", uid))
+            for one in store.labels_of_study(open_key(layout.data / KEY).token("study", uid))
         ]
 
 

@@ -14,8 +14,8 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
 
-from dicom_node.outbox.stills import MERGED
-from dicom_node.outbox.tables import METADATA, RESULT, VERSION
+from dicom_node.outbox.stills import MERGED, PART
+from dicom_node.outbox.tables import DELIVERY, METADATA, RESULT, VERSION
 from dicom_node.outbox.versions import HAS_VERSION
 from dicom_node.records import Algorithm, Analysis, Instance, ResultKind
 
@@ -193,13 +193,13 @@ class Trail:
     def passed(self, study_instance_uid: str) -> list[PassedRow]:
         """Return the objects of a study that passed the gate, in the order of time.
 
-        Of SEGs of stills that were merged only what they were merged into.
+        Of SEGs of stills only what they were merged into, or those that go by themselves.
         """
         in_study = RESULT.c.study_instance_uid == study_instance_uid
         query = (
             sa.select(RESULT, VERSION.c.version)
             .select_from(RESULT.outerjoin(VERSION, HAS_VERSION))
-            .where(in_study, ~sa.exists().where(MERGED.c.part_uid == RESULT.c.sop_instance_uid))
+            .where(in_study, ~_IS_MERGED, ~_IS_PART | _IS_OWED)
             .order_by(RESULT.c.created_at, RESULT.c.kind)
         )
         of_parts = (
@@ -213,6 +213,11 @@ class Trail:
             for row in connection.execute(of_parts):
                 images.setdefault(row.sop_instance_uid, []).append(row.source_sop_instance_uid)
             return [_to_passed(row, images) for row in connection.execute(query)]
+
+
+_IS_MERGED: Final = sa.exists().where(MERGED.c.part_uid == RESULT.c.sop_instance_uid)
+_IS_PART: Final = sa.exists().where(PART.c.sop_instance_uid == RESULT.c.sop_instance_uid)
+_IS_OWED: Final = sa.exists().where(DELIVERY.c.sop_instance_uid == RESULT.c.sop_instance_uid)
 
 
 def _said(analysis: Analysis) -> Iterator[tuple[Algorithm, Said, str]]:

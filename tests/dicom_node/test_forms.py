@@ -18,17 +18,16 @@ from dicom_node.forms import (
     has_form,
 )
 from dicom_node.records import Analysis, Edition, Result, ResultKind
-from dicom_node.results import write_results
 from dicom_node.results.gate import segmentation_faults
 from dicom_node.results.source import read_source
 from tests.support.analyses import (
     CINE,
-    INSTALLATION,
     STILL,
     analysis_of,
     pydicom_file,
     segmentation_of,
 )
+from tests.support.stills import write_each
 from tests.support.validators import dciodvfy_errors, pixelmed_errors
 
 ALL = Forms(segmentations=tuple(SegmentationForm), reports=tuple(ReportForm))
@@ -60,7 +59,7 @@ def destination(name: str, *send: str, **forms: str) -> Destination:
 
 
 def seg_of(analysis: Analysis, folder: Path, form: SegmentationForm) -> hd.seg.Segmentation:
-    written = write_results(analysis, folder, installation=INSTALLATION, forms=only(form))
+    written = write_each(analysis, folder, forms=only(form))
     return hd.seg.segread(written[0].path)
 
 
@@ -128,7 +127,7 @@ def test_a_label_map_has_one_frame_a_source_frame_and_a_background(tmp_path: Pat
 def test_highdicom_reads_the_report_of_every_class(form: ReportForm, tmp_path: Path) -> None:
     analysis = analysis_of(pydicom_file(CINE), every_nth=9)
     forms = Forms(reports=(form,))
-    written = write_results(analysis, tmp_path, installation=INSTALLATION, forms=forms)
+    written = write_each(analysis, tmp_path, forms=forms)
     report = hd.sr.srread(written[-1].path)
     assert report.SOPClassUID == written[-1].sop_class_uid == SOP_CLASSES[form]
     groups = report.content.get_planar_roi_measurement_groups()
@@ -137,7 +136,7 @@ def test_highdicom_reads_the_report_of_every_class(form: ReportForm, tmp_path: P
 
 def test_every_form_is_an_object_of_its_own_in_a_series_of_its_own(tmp_path: Path) -> None:
     analysis = analysis_of(pydicom_file(STILL))
-    written = write_results(analysis, tmp_path, installation=INSTALLATION, forms=ALL)
+    written = write_each(analysis, tmp_path, forms=ALL)
     assert [result.form for result in written] == [*SegmentationForm, *ReportForm]
     assert len({result.sop_instance_uid for result in written}) == len(written)
     assert len({result.series_instance_uid for result in written}) == len(written)
@@ -151,7 +150,7 @@ def test_the_default_forms_have_the_uids_that_they_had_before_there_were_others(
     tmp_path: Path,
 ) -> None:
     analysis = analysis_of(pydicom_file(STILL))
-    written = write_results(analysis, tmp_path, installation=INSTALLATION, forms=ALL)
+    written = write_each(analysis, tmp_path, forms=ALL)
     default = {*DEFAULT_FORMS.segmentations, *DEFAULT_FORMS.reports}
     found = [
         (result.sop_instance_uid, result.series_instance_uid)
@@ -182,12 +181,12 @@ def references(report: Dataset) -> list[str]:
 def written_again(first: tuple[Result, ...], folder: Path, forms: Forms) -> tuple[Result, ...]:
     analysis = analysis_of(pydicom_file(STILL))
     edition = Edition(version=2, predecessors=first)
-    return write_results(analysis, folder, installation=INSTALLATION, edition=edition, forms=forms)
+    return write_each(analysis, folder, edition=edition, forms=forms)
 
 
 def test_a_later_version_takes_the_place_of_its_own_form(tmp_path: Path) -> None:
     analysis = analysis_of(pydicom_file(STILL))
-    first = write_results(analysis, tmp_path, installation=INSTALLATION, forms=ALL)
+    first = write_each(analysis, tmp_path, forms=ALL)
     second = written_again(first, tmp_path, ALL)
     assert [result.supersedes for result in second] == [r.sop_instance_uid for r in first]
     for before, after in zip(first, second, strict=True):
@@ -197,7 +196,7 @@ def test_a_later_version_takes_the_place_of_its_own_form(tmp_path: Path) -> None
 
 def test_a_report_of_a_class_that_is_new_names_the_one_of_the_class_before(tmp_path: Path) -> None:
     analysis = analysis_of(pydicom_file(STILL))
-    first = write_results(analysis, tmp_path, installation=INSTALLATION)
+    first = write_each(analysis, tmp_path)
     second = written_again(first, tmp_path, Forms(reports=(ReportForm.ENHANCED,)))
     assert references(dcmread(second[-1].path)) == [first[-1].sop_instance_uid]
 
@@ -207,7 +206,7 @@ def test_a_seg_in_the_geometry_of_another_form_is_found_out(
     form: SegmentationForm, tmp_path: Path
 ) -> None:
     analysis = analysis_of(pydicom_file(STILL))
-    [seg, *_] = write_results(analysis, tmp_path, installation=INSTALLATION, forms=only(form))
+    [seg, *_] = write_each(analysis, tmp_path, forms=only(form))
     dataset = dcmread(seg.path)
     if form is NOMINAL:
         del dataset.FrameOfReferenceUID
@@ -234,7 +233,7 @@ def test_only_forms_that_some_destination_takes_are_asked() -> None:
 
 def test_a_destination_takes_only_its_form_of_the_kinds_that_it_wants(tmp_path: Path) -> None:
     analysis = analysis_of(pydicom_file(STILL))
-    written = write_results(analysis, tmp_path, installation=INSTALLATION, forms=ALL)
+    written = write_each(analysis, tmp_path, forms=ALL)
     wants = destination("slicer", "seg", segmentation="nominal", report="enhanced")
     fitting = [result.form for result in written if has_form(result, wants)]
     assert fitting == [NOMINAL, ReportForm.ENHANCED]
@@ -250,7 +249,7 @@ def test_no_form_has_errors_in_dciodvfy_and_pixelmed(tmp_path: Path) -> None:
     for shape, analysis in shapes().items():
         folder = tmp_path / shape.replace(" ", "_")
         folder.mkdir()
-        for result in write_results(analysis, folder, installation=INSTALLATION, forms=known):
+        for result in write_each(analysis, folder, forms=known):
             if found := dciodvfy_errors(result.path):
                 errors[shape, result.form] = found
             if result.kind is ResultKind.SR and shape in ("still", "cine"):

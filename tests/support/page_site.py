@@ -14,9 +14,9 @@ from dicom_node.outbox import DeliveryState
 from dicom_node.phantom.study import PhantomInstance, StudySpec, ViewSpec, write_study
 from dicom_node.records import Result
 from dicom_node.register import register_waiting
-from dicom_node.results import write_results
-from tests.support.analyses import INSTALLATION, analysis_of
+from tests.support.analyses import analysis_of
 from tests.support.page import node_in
+from tests.support.stills import write_each
 
 DESTINATIONS: Final = """
 destinations:
@@ -88,7 +88,7 @@ def _answered(books: Books, image: PhantomInstance) -> Sequence[Result]:
     now = instance.received_at + timedelta(seconds=40)
     books.outbox.trail.note(analysis, rejected="", now=now)
     folder = Layout(books.config.node.data).results
-    results = write_results(analysis, folder, installation=INSTALLATION)
+    results = write_each(analysis, folder)
     owed = [(replace(one, merging=None), "pacs") for one in results]
     books.outbox.add(results, owed, analysed=image.sop_instance_uid, models="truth", now=now)
     return results

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from highdicom.seg import Segmentation, segread
@@ -15,7 +16,7 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from dicom_node.forms import Forms, SegmentationForm
 from dicom_node.phantom.study import US_IMAGE, US_MULTIFRAME_IMAGE
 from dicom_node.records import FIRST_EDITION, Analysis, Edition, Result, ResultKind
-from dicom_node.results import Part, write_results, write_stills
+from dicom_node.results import Part, write_results, write_still, write_stills
 from tests.support.analyses import (
     INSTALLATION,
     STILL,
@@ -87,6 +88,16 @@ def parts_of(
         for result in write_results(analysis, folder, installation=INSTALLATION, forms=forms)
         if result.kind is ResultKind.SEG
     ]
+
+
+def write_each(analysis: Analysis, folder: Path, **arguments: Any) -> tuple[Result, ...]:
+    """Write the results of an image; of a still its SEG, too, as if it could not be merged."""
+    results = write_results(analysis, folder, installation=INSTALLATION, **arguments)
+    for result in results:
+        if result.merging is not None:
+            part = Part(instance=analysis.instance, result=result)
+            write_still(part, folder, installation=INSTALLATION)
+    return results
 
 
 def merged(

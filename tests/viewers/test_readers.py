@@ -13,17 +13,16 @@ import pytest
 
 from dicom_node.forms import Forms, SegmentationForm
 from dicom_node.records import Analysis, ResultKind
-from dicom_node.results import write_results
 from dicom_node.results.groups import PROBABILITY_DECIMALS
 from tests.support.analyses import (
     CINE,
-    INSTALLATION,
     PYDICOM_FILES,
     STILL,
     analysis_of,
     pydicom_file,
 )
 from tests.support.readers import measurements_by_dcmqi, page_by_dcmtk, segments_by_dcmqi
+from tests.support.stills import write_each
 
 pytestmark = [pytest.mark.viewers, pytest.mark.slow]
 
@@ -33,7 +32,7 @@ EVERY_NTH = 9
 def written(name: str, folder: Path) -> tuple[Analysis, Path]:
     """Write the results of one of pydicom's files; return what was said, and the report."""
     analysis = analysis_of(pydicom_file(name), every_nth=EVERY_NTH)
-    results = write_results(analysis, folder, installation=INSTALLATION)
+    results = write_each(analysis, folder)
     [report] = [result.path for result in results if result.kind is ResultKind.SR]
     return analysis, report
 
@@ -75,7 +74,7 @@ def test_dcmqi_reads_the_pixels_of_a_nominal_segmentation(name: str, tmp_path: P
     pytest.importorskip("dcmqi", reason="needs the test group: make test installs it")
     analysis = analysis_of(pydicom_file(name), every_nth=EVERY_NTH)
     forms = Forms(segmentations=(SegmentationForm.NOMINAL,), reports=())
-    [seg] = write_results(analysis, tmp_path, installation=INSTALLATION, forms=forms)
+    [seg] = write_each(analysis, tmp_path, forms=forms)
     found = segments_by_dcmqi(seg.path, tmp_path)
     [said] = analysis.segmentations
     assert len(found) == len(said.segments)

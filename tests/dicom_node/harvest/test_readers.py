@@ -15,7 +15,6 @@ from dicom_node.harvest import Fate, Harvester, ReaderLabels, attach_labels, ope
 from dicom_node.harvest.reader_objects import OUR_NAME, READER_OBJECTS
 from dicom_node.pixels.sandbox import PixelSandbox
 from dicom_node.records import Analysis, Instance, Task
-from dicom_node.results import write_results
 from dicom_node.store import Observer, Origin, Software, audit
 from tests.support.analyses import INSTALLATION, analysis_of
 from tests.support.frames import instance_of, saved
@@ -35,6 +34,7 @@ from tests.support.reader_objects import (
     seg_by_highdicom,
     seg_by_ohif,
 )
+from tests.support.stills import write_each
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 
@@ -474,7 +474,7 @@ def test_a_report_of_a_device_is_no_readers_until_somebody_verifies_it(desk: Des
 
 def _ours(folder: Path, source: Instance) -> Iterator[Path]:
     analysis: Analysis = analysis_of(source.path)
-    for result in write_results(analysis, folder, installation=INSTALLATION):
+    for result in write_each(analysis, folder):
         yield result.path
 
 

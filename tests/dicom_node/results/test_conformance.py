@@ -9,10 +9,8 @@ from pydicom import dcmread
 
 from dicom_node.errors import PermanentError
 from dicom_node.records import Analysis, CodedConcept, Edition, Result, ResultKind
-from dicom_node.results import write_results
 from tests.support.analyses import (
     CINE,
-    INSTALLATION,
     PYDICOM_FILES,
     STILL,
     analysis_of,
@@ -22,6 +20,7 @@ from tests.support.analyses import (
     pydicom_file,
     without_scores,
 )
+from tests.support.stills import write_each
 from tests.support.validators import dciodvfy_errors, pixelmed_errors, without_illegal_uids
 
 pytestmark = [pytest.mark.peers, pytest.mark.slow]
@@ -66,7 +65,7 @@ def test_a_later_version_has_no_errors_in_dciodvfy_and_pixelmed(tmp_path: Path) 
     for number, (analysis, edition) in enumerate(second_editions()):
         own = tmp_path / str(number)
         own.mkdir()
-        written = write_results(analysis, own, installation=INSTALLATION, edition=edition)
+        written = write_each(analysis, own, edition=edition)
         for result in written:
             assert dciodvfy_errors(result.path) == []
         reports.append(written[-1].path)
@@ -79,7 +78,7 @@ def written_for(analyses: Iterator[Analysis], folder: Path) -> dict[Path, Result
     for number, analysis in enumerate(analyses):
         own = folder / str(number)
         own.mkdir()
-        for result in write_results(analysis, own, installation=INSTALLATION):
+        for result in write_each(analysis, own):
             written[result.path] = result
     return written
 
@@ -98,7 +97,7 @@ def real_results(test_data: Path, tmp_path_factory: pytest.TempPathFactory) -> d
 @pytest.mark.parametrize("name", PYDICOM_FILES)
 def test_results_of_pydicoms_files_have_no_errors_in_dciodvfy(name: str, tmp_path: Path) -> None:
     analysis = analysis_of(pydicom_file(name))
-    for result in write_results(analysis, tmp_path, installation=INSTALLATION):
+    for result in write_each(analysis, tmp_path):
         assert dciodvfy_errors(result.path) == []
 
 
@@ -138,7 +137,7 @@ def with_other_procedure(report: Path, target: Path) -> None:
 
 def test_dciodvfy_finds_what_is_missing(tmp_path: Path) -> None:
     analysis = analysis_of(pydicom_file(STILL))
-    for result in write_results(analysis, tmp_path, installation=INSTALLATION):
+    for result in write_each(analysis, tmp_path):
         dataset = dcmread(result.path)
         del dataset.Modality
         dataset.save_as(result.path)
@@ -161,7 +160,7 @@ def test_a_real_file_that_can_have_no_result_is_refused(
 ) -> None:
     path = test_data / "dicom_us" / name
     with pytest.raises(PermanentError, match=r"no StudyInstanceUID|not an image"):
-        write_results(analysis_of(path), tmp_path, installation=INSTALLATION)
+        write_each(analysis_of(path), tmp_path)
 
 
 @pytest.mark.data

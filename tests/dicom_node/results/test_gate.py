@@ -9,12 +9,10 @@ from pydicom.dataset import Dataset
 
 from dicom_node import codes
 from dicom_node.records import Analysis, Result
-from dicom_node.results import write_results
 from dicom_node.results.gate import report_faults, segmentation_faults
 from dicom_node.results.source import read_source
 from tests.support.analyses import (
     CINE,
-    INSTALLATION,
     PYDICOM_FILES,
     STILL,
     analysis_of,
@@ -22,6 +20,7 @@ from tests.support.analyses import (
     named,
     pydicom_file,
 )
+from tests.support.stills import write_each
 
 
 @pytest.fixture
@@ -31,7 +30,7 @@ def analysis() -> Analysis:
 
 @pytest.fixture
 def written(analysis: Analysis, tmp_path: Path) -> tuple[Result, ...]:
-    return write_results(analysis, tmp_path, installation=INSTALLATION)
+    return write_each(analysis, tmp_path)
 
 
 def tampered(result: Result, change: Callable[[Dataset], object]) -> Path:
@@ -147,7 +146,7 @@ def test_a_report_that_differs_from_what_was_meant_is_found_out(
 
 def test_a_fault_names_the_attribute_and_never_its_value(tmp_path: Path) -> None:
     analysis = analysis_of(pydicom_file(STILL))
-    seg, report = write_results(analysis, tmp_path, installation=INSTALLATION)
+    seg, report = write_each(analysis, tmp_path)
     source = read_source(analysis.instance, analysis.facts)
     for result in (seg, report):
         tampered(result, lambda dataset: setattr(dataset, "PatientName", "Secret^Name"))
@@ -247,7 +246,7 @@ def test_pixels_of_another_size_than_the_scanner_said_are_found_out(tmp_path: Pa
     calibrated = analysis_of(pydicom_file(STILL))
     facts = replace(calibrated.facts, spacing_mm=(0.25, 0.5))
     calibrated = replace(calibrated, facts=facts)
-    seg, _ = write_results(calibrated, tmp_path, installation=INSTALLATION)
+    seg, _ = write_each(calibrated, tmp_path)
     source = read_source(calibrated.instance, facts)
     said = calibrated.segmentations[0]
     assert segmentation_faults(seg.path, source=source, segmentation=said) == []
@@ -315,7 +314,7 @@ def test_a_report_that_says_the_wrong_things_or_breaks_a_rule_is_found_out(
 @pytest.mark.parametrize("name", PYDICOM_FILES)
 def test_an_object_as_it_was_meant_passes(tmp_path: Path, name: str) -> None:
     whole = analysis_of(pydicom_file(name), every_nth=7)
-    seg, report = write_results(whole, tmp_path, installation=INSTALLATION)
+    seg, report = write_each(whole, tmp_path)
     source = read_source(whole.instance, whole.facts)
     assert segmentation_faults(seg.path, source=source, segmentation=whole.segmentations[0]) == []
     assert report_faults(report.path, source=source, analysis=whole) == []

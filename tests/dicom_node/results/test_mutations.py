@@ -10,14 +10,13 @@ from pydicom import DataElement, dcmread
 from pydicom.dataset import FileDataset
 
 from dicom_node.errors import ResultError
-from dicom_node.results import write_results
 from tests.support.analyses import (
-    INSTALLATION,
     STILL,
     altered,
     analysis_of,
     pydicom_file,
 )
+from tests.support.stills import write_each
 from tests.support.validators import dciodvfy_errors, without_illegal_uids
 
 Change = Callable[[FileDataset], None]
@@ -130,9 +129,9 @@ def test_a_mutated_header_gives_results_that_pass_the_gate_or_a_clear_error(
     analysis = analysis_of(mutant(name, tmp_path))
     if name in REFUSED:
         with pytest.raises(ResultError, match=f"no {name.partition(' ')[0]}"):
-            write_results(analysis, tmp_path, installation=INSTALLATION)
+            write_each(analysis, tmp_path)
         return
-    written = write_results(analysis, tmp_path, installation=INSTALLATION)
+    written = write_each(analysis, tmp_path)
     assert [result.kind for result in written] == ["seg", "sr"]
 
 
@@ -144,7 +143,7 @@ def test_results_of_mutated_headers_have_no_errors_in_dciodvfy(tmp_path: Path) -
         folder = tmp_path / str(number)
         folder.mkdir()
         analysis = analysis_of(mutant(name, folder))
-        for result in write_results(analysis, folder, installation=INSTALLATION):
+        for result in write_each(analysis, folder):
             found = without_illegal_uids(dciodvfy_errors(result.path))
             if found:
                 errors[name, result.kind] = found
@@ -172,7 +171,7 @@ def test_text_of_every_character_set_reaches_the_results(charset: str, tmp_path:
         SpecificCharacterSet=charset.split("\\"), PatientName=name, StudyDescription=description
     )
     path = altered(pydicom_file(STILL), tmp_path / "in.dcm", change)
-    for result in write_results(analysis_of(path), tmp_path, installation=INSTALLATION):
+    for result in write_each(analysis_of(path), tmp_path):
         dataset = dcmread(result.path)
         assert dataset.SpecificCharacterSet == "ISO_IR 192"
         assert (str(dataset.PatientName), dataset.StudyDescription) == (name, description)
@@ -201,7 +200,7 @@ def test_a_name_in_a_broken_character_set_keeps_what_can_be_read(
         .replace(charset_element("ISO_IR 6"), charset_element(declared))
         .replace(placeholder.encode(), name)
     )
-    for result in write_results(analysis_of(path), tmp_path, installation=INSTALLATION):
+    for result in write_each(analysis_of(path), tmp_path):
         assert re.fullmatch(kept, str(dcmread(result.path).PatientName))
 
 

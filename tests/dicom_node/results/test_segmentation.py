@@ -8,10 +8,8 @@ from pydicom import dcmread
 
 from dicom_node.errors import ResultError
 from dicom_node.records import Analysis, ResultKind, Segmentation
-from dicom_node.results import write_results
 from tests.support.analyses import (
     CINE,
-    INSTALLATION,
     PYDICOM_FILES,
     SEGMENTS,
     STILL,
@@ -19,10 +17,11 @@ from tests.support.analyses import (
     pydicom_file,
     segmentation_of,
 )
+from tests.support.stills import write_each
 
 
 def seg_of(analysis: Analysis, folder: Path) -> hd.seg.Segmentation:
-    written = write_results(analysis, folder, installation=INSTALLATION)
+    written = write_each(analysis, folder)
     (seg,) = (result for result in written if result.kind is ResultKind.SEG)
     return hd.seg.segread(seg.path)
 
@@ -161,5 +160,5 @@ def test_label_maps_that_do_not_fit_are_refused(change, says: str, tmp_path: Pat
     analysis = analysis_of(pydicom_file(CINE))
     wrong = with_segmentation(analysis, change(analysis.segmentations[0]))
     with pytest.raises(ResultError, match=says):
-        write_results(wrong, tmp_path, installation=INSTALLATION)
+        write_each(wrong, tmp_path)
     assert not list(tmp_path.glob("*.dcm*"))
