@@ -57,37 +57,28 @@ class Paging:
         """
         states = list(StudyState) if state is None else [state]
         uid, last = STUDY.c.study_instance_uid, STUDY.c.last_received_us
-        holds = uid.contains(part, autoescape=True)
+        holds = sa.func.instr(uid, part) > 0 if part else sa.true()
         with self._reads.connect() as connection:
-            if part and self._is_rare(connection, holds):
-                # the UIDs alone are read whole, not the studies
-                uids = sa.select(uid).where(holds)
-                found = _ordered(sa.select(uid), after, states).where(uid.in_(uids)).limit(limit)
+            # a walk over UIDs alone, which their index holds: it is short where many have the part
+            some = sa.select(uid).where(holds).limit(_FEW + 1)
+            few = list(connection.scalars(some)) if part else []
+            if part and len(few) <= _FEW:
+                found = _ordered(after, states).where(uid.in_(few)).limit(limit)
                 query = study_rows().where(uid.in_(found.scalar_subquery()))
             else:
                 # state by state: each is one look into `study_by_state`
-                each = (
-                    _ordered(sa.select(uid), after, [one])
-                    .where(holds if part else sa.true())
-                    .limit(limit)
-                    .subquery()
-                    for one in states
-                )
+                each = [
+                    _ordered(after, [one]).where(holds).limit(limit).subquery() for one in states
+                ]
                 query = study_rows().where(uid.in_(sa.union_all(*map(sa.select, each))))
             query = query.order_by(last.desc(), uid.desc()).limit(limit)
             return [to_study(row) for row in connection.execute(query)]
 
-    def _is_rare(self, connection: sa.Connection, holds: sa.ColumnElement[bool]) -> bool:
-        some = sa.select(STUDY.c.study_instance_uid).where(holds).limit(_FEW + 1).subquery()
-        count = connection.scalar(sa.select(sa.func.count()).select_from(some)) or 0
-        return count <= _FEW
 
-
-def _ordered(
-    query: sa.Select[Any], after: Place | None, states: list[StudyState]
-) -> sa.Select[Any]:
+def _ordered(after: Place | None, states: list[StudyState]) -> sa.Select[Any]:
+    """Ask for the UIDs of the studies in these states after a place, the latest first."""
     uid, last = STUDY.c.study_instance_uid, STUDY.c.last_received_us
-    query = query.where(STUDY.c.state.in_(states)).order_by(last.desc(), uid.desc())
+    query = sa.select(uid).where(STUDY.c.state.in_(states)).order_by(last.desc(), uid.desc())
     if after is None:
         return query
     # the first term alone bounds the walk over the index; the second one breaks ties

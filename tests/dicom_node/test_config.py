@@ -178,3 +178,37 @@ def test_a_package_that_only_a_model_server_needs_is_missed_only_with_one(
     message = fault(tmp_path, "infer: {url: 'grpc://host:8001'}\n")
     assert "pip install 'dicom-node[oip]'" in message
     config.load(written(tmp_path, "infer: {threads: 1}\n"))
+
+
+def test_the_page_is_off_unless_it_is_named_and_its_files_lie_beside_the_configuration(
+    tmp_path: Path,
+) -> None:
+    assert config.load(written(tmp_path, "node: {}\n")).page is None
+    page = config.load(written(tmp_path, "page: {tls: {certificate: a.pem, key: b.key}}\n")).page
+    assert page is not None
+    assert (page.bind, page.port) == ("127.0.0.1", 9180)
+    assert page.tls is not None
+    assert (page.tls.certificate, page.tls.key) == (tmp_path / "a.pem", tmp_path / "b.key")
+    assert page.identity_for == "admin"
+    nobody = config.load(written(tmp_path, "page: {identity_for: null}\n")).page
+    assert nobody is not None
+    assert nobody.identity_for is None
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{prot: 1}", ("page.prot: unknown key", "identity_for, port, session_hours")),
+        ("{tls: {ca: x}}", ("page.tls.ca: unknown key", "certificate, key")),
+        ("{trusted_proxy: {}}", ("page.trusted_proxy.addresses: missing",)),
+        ("{trusted_proxy: {addresses: [proxy]}}", ("'proxy'", "IPv4 or IPv6")),
+        ("{trusted_proxy: {addresses: [], name: x}}", ("known here: addresses, header, role",)),
+        ("{identity_for: boss}", ("'viewer', 'labeller' or 'admin'",)),
+        ("{port: 11112}", ("port 11112 stands 2 times", "page.port")),
+    ],
+)
+def test_what_the_page_does_not_take_is_said_with_what_it_does(
+    tmp_path: Path, text: str, words: tuple[str, ...]
+) -> None:
+    message = fault(tmp_path, f"page: {text}\n")
+    assert all(word in message for word in words), message
