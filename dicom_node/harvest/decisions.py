@@ -132,7 +132,7 @@ class DecisionBook:
         return next(living, None)
 
     def last_of(self, who: str | None = None) -> Decision | None:
-        """Return the last decision, of somebody or anybody, that still holds."""
+        """Return the last decision, of somebody or anybody, that nobody undid."""
         conditions = [HISTORY.c.undoes.is_(None), sa.not_(_IS_UNDONE.element)]
         if who is not None:
             conditions.append(HISTORY.c.who == who)

@@ -187,7 +187,7 @@ def _show_words(
         lines=lines,
         undoable=_undoable(desk, lines),
         with_words=False,
-        last=book.last_of(visitor.name) if _may_decide(request) else None,
+        last=_last(desk, visitor.name) if _may_decide(request) else None,
         may_decide=_may_decide(request),
         stand_for=stand_for,
     )
@@ -211,6 +211,13 @@ def _following(unmapped: Sequence[MetDescription], found: MetDescription) -> str
     place = tokens.index(found.token)
     others = tokens[place + 1 :] + tokens[:place]
     return others[0] if others else None
+
+
+def _last(desk: LabelDesk, who: str) -> Decision | None:
+    """Return somebody's last decision, None when another one took its place."""
+    last = desk.notes.book.last_of(who)
+    holds = last is not None and desk.notes.book.holding(*last.key) == last.number
+    return last if holds else None
 
 
 def _undoable(desk: LabelDesk, lines: Sequence[Decision]) -> frozenset[int]:

@@ -196,6 +196,8 @@ def test_the_second_of_two_who_decide_sees_what_the_first_did_and_overwrites_not
         version = re.findall(r'name="version" value="(\d+)"', answer.text)[0]
         again = ben.post(at, data={**seen, "version": version, "groups": ["liver"]})
         assert again.status_code == 303
+        assert "Your last decision: <q>US ABDO</q> is liver." in ben.get(_of(desk, HEART)).text
+    assert "Your last decision" not in ann.get(_of(desk, HEART)).text
     assert _groups(desk) == [{"liver"}] * 4
     assert [line.who for line in desk.notes.book.history()] == ["ben", "ann"]
 

@@ -135,13 +135,6 @@ def test_a_radiologist_sorts_three_descriptions_by_keyboard_alone_and_undoes_one
         _press(page, "n", "US WHATEVER")
         page.goto("/labels/history")
         _keep(page, "labels-history")
-        page.set_viewport_size(PHONE)
-        for place in ("/labels", "/labels?mapped=1", "/labels/history"):
-            page.goto(place)
-            assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"], place
-        page.goto(f"/labels/words/{desk.token('US ABDO')}")
-        assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
-        _keep(page, "labels-phone")
     groups = {frame.groups for frame in desk.store.frames()}
     assert groups == {frozenset(), frozenset({"abdomen"}), frozenset({"abdomen", "kidney"})}
 
@@ -171,3 +164,14 @@ def test_of_two_who_sort_the_same_description_the_second_one_is_told(
         ben.keyboard.press("Enter")
         ben.wait_for_selector("text=Your last decision")
     assert desk.notes.decisions()[DESCRIPTION, words] == {"nodule"}
+
+
+def test_nothing_is_wider_than_a_phone(chromium: Any, address: str, desk: LabelDesk) -> None:
+    with _logged_in(chromium, address, "ann") as page:
+        page.set_viewport_size(PHONE)
+        for place in ("/labels", "/labels?mapped=1", "/labels/history"):
+            page.goto(place)
+            assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"], place
+        page.goto(f"/labels/words/{desk.token('US ABDO')}")
+        assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+        _keep(page, "labels-phone")
