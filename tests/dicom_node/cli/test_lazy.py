@@ -30,7 +30,7 @@ def test_help_names_every_command_with_what_it_does() -> None:
         [sys.executable, "-m", "dicom_node", "--help"], check=True, capture_output=True, text=True
     ).stdout
     commands = get_command(app).commands  # type: ignore[attr-defined]
-    assert len(commands) == 10
+    assert len(commands) == 11
     for name, command in commands.items():
         first_words = r"\s+".join(map(re.escape, (command.help or "").split()[:3]))
         assert re.search(rf"\b{name}\s+{first_words}", found), name
