@@ -6,6 +6,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import Field, model_validator
 
 from dicom_node.errors import ConfigError
+from dicom_node.records import Task
 from training import recipes
 from training.config import (
     Count,
@@ -120,7 +121,7 @@ class Folds(Settings):
     def finetuning(self, mode: Mode, seed: int) -> FinetuneSettings:
         """Return how a part of the network is fine-tuned."""
         return FinetuneSettings(
-            task="classification",
+            task=Task.CLASSIFICATION,
             labels=self.labels,
             last_block=mode == "last",
             seed=seed,
