@@ -152,8 +152,8 @@ class ResNetEncoder(Encoder):
     @property
     def last_block(self) -> nn.Module:
         """The last residual block; of ResNet-18 two convolutions."""
-        last: nn.Module = self.layer4[-1]
-        return last
+        block: nn.Module = self.layer4[-1]
+        return block
 
     def forward(self, frames: Tensor) -> list[Tensor]:
         """Map float32 (N, 3, H, W) to five tensors (N, channels[i], H/strides[i], W/strides[i])."""
@@ -183,8 +183,8 @@ class VggEncoder(Encoder):
     @property
     def last_block(self) -> nn.Module:
         """The last convolution and its normalisation."""
-        last: nn.Module = self.features[-4:]
-        return last
+        block: nn.Module = self.features[-4:]
+        return block
 
     def forward(self, frames: Tensor) -> list[Tensor]:
         """Map float32 (N, 3, H, W) to six tensors (N, channels[i], H/strides[i], W/strides[i]).
