@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from torch.utils.data import BatchSampler, DataLoader, RandomSampler
+from torch.utils.data import DataLoader, RandomSampler
 
 from dicom_node.records import Box
 from dicom_node.store import NewFrame, StoredFrame, WeakLabelStore, open_store
@@ -64,13 +64,8 @@ class Made:
 
     def _loader(self, count: int) -> Iterable[Any]:
         places = RandomSampler(range(len(self.packed)), replacement=True, num_samples=WARM + count)
-        batches = BatchSampler(places, BATCH, drop_last=False)
-        return DataLoader(
-            self.packed,  # type: ignore[arg-type]
-            sampler=batches,
-            batch_size=None,
-            num_workers=WORKERS,
-        )
+        data: Any = self.packed  # as a researcher writes it (docs/research.md)
+        return DataLoader(data, sampler=places, batch_size=BATCH, num_workers=WORKERS)
 
     def _field(self, count: int) -> float:
         batches = Batches(

@@ -37,6 +37,13 @@ def open(folder: Path) -> Pack:
         ) from None
 
 
+def reopened(folder: Path, token: str) -> Pack:
+    """Open the pack of another process by its token, so that both know it by the same."""
+    pack = open(folder)
+    object.__setattr__(pack, "token", token)
+    return pack
+
+
 def _about(folder: Path) -> dict[str, Any]:
     try:
         about = json.loads((folder / "pack.json").read_text("utf-8"))

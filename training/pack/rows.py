@@ -1,10 +1,13 @@
 """What a pack knows of its frames, and which of them a task takes."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
+from uuid import uuid4
+from weakref import WeakValueDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +59,10 @@ class Rows:
         return len(self.frame_id)
 
 
+#: Packs that are open in this process, by token.
+LIVE: WeakValueDictionary[str, "Pack"] = WeakValueDictionary()
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Pack:
     """An open pack; its arrays are mapped, not read."""
@@ -74,20 +81,36 @@ class Pack:
     class_sets: Mapping[str, tuple[str, ...]]
     #: beginnings of the ids of frames that could not be read
     left_out: tuple[str, ...] = ()
+    #: which of the packs that are open, for processes that share it
+    token: str = field(init=False, repr=False, default_factory=lambda: uuid4().hex)
+
+    def __post_init__(self) -> None:
+        LIVE[self.token] = self
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, places: NDArray[np.int64] | Sequence[int]) -> dict[str, NDArray[Any]]:
+    def __reduce__(self) -> tuple[Any, ...]:
+        # another process maps the files, too: pixels are not copied to it
+        return import_module("training.pack.reading").reopened, (self.folder, self.token)
+
+    def __getitems__(self, places: Sequence[int]) -> Sequence[Mapping[str, NDArray[Any]]]:
+        """Return the samples of a batch, as torch's ``DataLoader`` asks for them."""
+        found: Sequence[Mapping[str, NDArray[Any]]]
+        found = import_module("training.pack.loading").samples(self, places)
+        return found
+
+    def __getitem__(
+        self, places: NDArray[np.int64] | Sequence[int] | int
+    ) -> dict[str, NDArray[Any]]:
         """Return frames and what is known of them, copied, in any order.
 
-        A data set for torch's ``DataLoader`` with batches of places as its sampler
-        (`docs/research.md`).
+        A data set for torch's ``DataLoader`` (`docs/research.md`).
 
         Parameters
         ----------
-        places : ndarray of int64 or sequence of int
-            Rows, B of them.
+        places : ndarray of int64, sequence of int, or int
+            Rows, B of them; of one alone the arrays lack the first axis.
 
         Returns
         -------
