@@ -164,6 +164,10 @@ class HarvestSettings(Section):
 
     #: false: nothing goes into the store
     enabled: bool = True
+    #: whose images go in: frames of ultrasound, and volumes of CT and MR series
+    modalities: tuple[Literal["US", "CT", "MR"], ...] = Field(default=("US",), strict=False)
+    #: volumes that show, or may show, a head or a brain: a face can be rebuilt from them
+    head_volumes: Literal["refuse", "keep"] = "refuse"
     #: which of the two shipped maps of study descriptions: the papers' table, or its correction
     label_map: Literal["as_printed", "corrected"] = "corrected"
     #: CSV (study_description, groups) of the site, on top of the shipped map

@@ -11,6 +11,7 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from dicom_node import log, metrics
@@ -104,8 +105,10 @@ def harvest_study(parts: Parts, study_instance_uid: str, _: str) -> dict[str, in
         return {}
     total: dict[str, int] = {}
     stop_if_cancelled()
-    with closing(parts.harvester.harvest_all(_images(parts, study_instance_uid))) as harvested:
-        for instance, counts in harvested:
+    instances = parts.index.instances(study_instance_uid)
+    harvested = parts.harvester.harvest_all(_images(parts, study_instance_uid))
+    with closing(harvested), closing(parts.harvester.volumes.harvest(instances)) as volumes:
+        for instance, counts in chain(harvested, volumes):
             parts.outbox.trail.note_harvest(instance, counts, _now())
             for what, count in counts.items():
                 total[what] = total.get(what, 0) + count

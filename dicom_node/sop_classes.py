@@ -11,6 +11,12 @@ ULTRASOUND_IMAGES: Final = {
     "1.2.840.10008.5.1.4.1.1.6.2": "Enhanced US Volume Storage",
 }
 
+#: Slices of which volumes are made, with the modality that `harvest.modalities` names.
+VOLUME_SLICES: Final = {
+    "1.2.840.10008.5.1.4.1.1.2": "CT",  # CT Image Storage
+    "1.2.840.10008.5.1.4.1.1.4": "MR",  # MR Image Storage
+}
+
 #: Every class of the objects that the node makes: what a destination is asked about.
 RESULTS: Final = {
     "1.2.840.10008.5.1.4.1.1.66.4": "Segmentation Storage",

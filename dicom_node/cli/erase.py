@@ -53,7 +53,8 @@ def erase(
         if not yes:
             found = erasure.preview()
             typer.confirm(
-                f"{found.frames} frames of {found.studies} studies are erased, and "
+                f"{found.frames} frames and {found.volumes} volumes of {found.studies} studies are "
+                "erased, and "
                 f"{found.labelled} frames lose a reader's labels. Go on?",
                 abort=True,
                 err=True,
@@ -68,7 +69,7 @@ def erase(
     typer.echo("Not erased:")
     for what in NOT_ERASED:
         typer.echo(f"- {what}")
-    if not erased.instances:
+    if not (erased.instances or erased.volumes):
         typer.echo("Nothing of this Patient ID was in the store: see that it is written right.")
     if not refuse:
         typer.echo("Images of this patient that are harvested again are stored again: --refuse.")

@@ -26,6 +26,23 @@ class Skip(StrEnum):
     REFUSED = "refused"
     #: erased, and not to be taken in again
     PATIENT_REFUSED = "patient refused"
+    #: not of `harvest.modalities`
+    NOT_WANTED = "modality not wanted"
+    # of a slice of CT or MR: why its series is no volume
+    LOCALISER = "localiser"
+    NO_GEOMETRY = "no geometry"
+    NO_RESCALE = "no rescale to hounsfield units"
+    BURNED_IN = "burned in annotation"
+    TOO_FEW_SLICES = "too few slices"
+    MIXED = "mixed series"
+    SIZES_DIFFER = "sizes differ"
+    MISSING_SLICES = "missing slices"
+    UNEVEN = "uneven slice spacing"
+    TILTED = "tilted too far"
+    UNIFORM = "one grey all over"
+    #: the same slice twice: one is used
+    DUPLICATE_SLICE = "duplicate slice"
+    MAY_SHOW_A_FACE = "may show a face"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -42,8 +42,9 @@ class Look:
 
 def look_at(instance: Instance, *, sandbox: PixelSandbox, settings: HarvestSettings) -> Look:
     """Read the header of anything that was received."""
-    if instance.sop_class_uid not in ULTRASOUND_IMAGES:
-        return _without(instance, Skip.NOT_ULTRASOUND)
+    is_ours = instance.sop_class_uid in ULTRASOUND_IMAGES
+    if not is_ours or "US" not in settings.modalities:
+        return _without(instance, Skip.NOT_WANTED if is_ours else Skip.NOT_ULTRASOUND)
     try:
         header = read_header(instance.path, [*WANTED, *KEYWORDS])
         if shows_phantom(header):

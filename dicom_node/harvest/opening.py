@@ -22,6 +22,7 @@ from dicom_node.harvest.readers import ReaderLabels
 from dicom_node.harvest.relabel import RelabelCount, relabel
 from dicom_node.harvest.supervised import ImportCount, attach_labels
 from dicom_node.harvest.tables import Tables, load_tables
+from dicom_node.harvest.volumes import VolumeHarvest
 from dicom_node.harvest.words import Words, patient_of
 from dicom_node.pixels.sandbox import PixelSandbox
 from dicom_node.records import Geometry, Instance, WeakLabels
@@ -76,6 +77,17 @@ class Harvester:
     def _tables_now(self) -> Tables:
         # `labels map` decides while the node runs
         return self.tables.with_decisions(self.notes.decisions())
+
+    @property
+    def volumes(self) -> VolumeHarvest:
+        """The harvest of CT and MR series."""
+        return VolumeHarvest(
+            sandbox=self.sandbox,
+            store=self.store,
+            key=self.key,
+            notes=self.notes,
+            settings=self.settings,
+        )
 
     def harvest(self, instance: Instance) -> dict[str, int]:
         """Put an instance into the store and its raw words into the private notes; count frames.

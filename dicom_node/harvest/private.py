@@ -167,6 +167,12 @@ class PrivateNotes:
             for table, values in rows:
                 connection.execute(_PUT[table.name], values)
 
+    def note_study(self, study_instance_uid: str, patient: str) -> None:
+        """Note whose a study is, by his pseudonym, where none of its words are to be mapped."""
+        of_study = {"study_instance_uid": study_instance_uid, "patient": patient}
+        with self._engine.begin() as connection:
+            connection.execute(_PUT[_studies.name], of_study)
+
     def refuse(self, refused: str) -> None:
         """Remember a patient, by a pseudonym of the kind ``refused``, as not to be taken in."""
         with self._engine.begin() as connection:

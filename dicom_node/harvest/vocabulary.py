@@ -9,6 +9,7 @@ import re
 from dicom_node.harvest.descriptions import SHIPPED
 from dicom_node.harvest.tables import Tables
 from dicom_node.harvest.transducer import load_rules, term_name
+from dicom_node.harvest.volumes.labelling import rule_names
 from dicom_node.store.audit import Known
 
 #: Of `Evidence.rule`, beside the names of the shipped maps.
@@ -38,4 +39,8 @@ def vocabulary(tables: Tables) -> Known:
         "probe": lambda word: word in models or pattern.fullmatch(word) is not None,
         "geometry_rule": geometry_rules.__contains__,
         "rule": text_rules.__contains__,
+        **{
+            f"{label}_rule": rule_names().__contains__
+            for label in ("sequence", "plane", "contrast", "regions")
+        },
     }

@@ -4,7 +4,7 @@ This runs in the process of `dicom_node.pixels.sandbox`: decoders are C code tha
 reach.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -22,6 +22,7 @@ from dicom_node.errors import PixelError
 from dicom_node.header import BROKEN_BYTES
 from dicom_node.pixels.codestream import stated_size
 from dicom_node.pixels.grey import converter
+from dicom_node.pixels.stored import stored_values
 
 EXPLICIT_BIG_ENDIAN: Final = "1.2.840.10008.1.2.2"
 NATIVE: Final = frozenset({"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", EXPLICIT_BIG_ENDIAN})
@@ -67,6 +68,10 @@ class _Pixels:
     size_bytes: int
 
 
+#: Of an open file, the frames of these numbers.
+_Make = Callable[[_Pixels, Sequence[int]], Iterator[tuple[int, NDArray[Any]]]]
+
+
 def decode(path: Path, numbers: Sequence[int]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
     """Decode frames of a file.
 
@@ -89,11 +94,20 @@ def decode(path: Path, numbers: Sequence[int]) -> Iterator[tuple[int, NDArray[np
     PixelError
         When the pixels cannot be decoded, are less than the header says, or other than it says.
     """
+    yield from _decoded(path, numbers, _grey_frames)
+
+
+def decode_stored(path: Path, numbers: Sequence[int]) -> Iterator[tuple[int, NDArray[np.int32]]]:
+    """Decode frames as `decode` does, to the values that are stored: int32, (R, C)."""
+    yield from _decoded(path, numbers, _stored_frames)
+
+
+def _decoded(path: Path, numbers: Sequence[int], make: _Make) -> Iterator[tuple[int, NDArray[Any]]]:
     try:
         with path.open("rb") as file:
             pixels = _open(file)
             _check_numbers(numbers, pixels.options["number_of_frames"])
-            yield from _grey_frames(pixels, numbers)
+            yield from make(pixels, numbers)
     except PixelError:
         raise
     except (*BROKEN_BYTES, AssertionError, RuntimeError, StopIteration) as exc:
@@ -105,9 +119,23 @@ def _grey_frames(
 ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
     big_endian = pixels.transfer_syntax_uid == EXPLICIT_BIG_ENDIAN
     to_grey = converter(pixels.header, big_endian=big_endian)
-    samples = _native if pixels.transfer_syntax_uid in NATIVE else _encapsulated
-    for number, frame, properties in samples(pixels, numbers):
+    for number, frame, properties in _samples(pixels, numbers):
         yield number, to_grey(frame, str(properties["photometric_interpretation"]))
+
+
+def _stored_frames(
+    pixels: _Pixels, numbers: Sequence[int]
+) -> Iterator[tuple[int, NDArray[np.int32]]]:
+    values = stored_values(pixels.header)
+    for number, frame, _ in _samples(pixels, numbers):
+        yield number, values(frame)
+
+
+def _samples(
+    pixels: _Pixels, numbers: Sequence[int]
+) -> Iterator[tuple[int, NDArray[Any], dict[str, Any]]]:
+    is_native = pixels.transfer_syntax_uid in NATIVE
+    yield from (_native if is_native else _encapsulated)(pixels, numbers)
 
 
 def _open(file: BinaryIO) -> _Pixels:

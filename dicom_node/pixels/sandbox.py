@@ -91,12 +91,23 @@ class PixelSandbox:
             When the pixels cannot be decoded, or the process died, ran out of memory or time over
             them. The next file gets a fresh process.
         """
+        yield from self._decoded(path, numbers, np.uint8)
+
+    def stored_values(
+        self, path: Path, numbers: Sequence[int]
+    ) -> Iterator[tuple[int, NDArray[np.int32]]]:
+        """Decode frames as `frames` does, to the values that are stored: int32, (R, C)."""
+        yield from self._decoded(path, numbers, np.int32)
+
+    def _decoded(
+        self, path: Path, numbers: Sequence[int], dtype: type[Any]
+    ) -> Iterator[tuple[int, NDArray[Any]]]:
         finished = False
         try:
             child = self._running()
-            child.ask(path, numbers, self._timeout_s)
+            child.ask(path, numbers, self._timeout_s, stored=dtype is np.int32)
             while (reply := child.reply(self._timeout_s)).get("frame") is not None:
-                yield int(reply["frame"]), child.picture(reply, self._timeout_s)
+                yield int(reply["frame"]), child.picture(reply, self._timeout_s, dtype)
             finished = not reply.get("fatal")
             if "error" in reply:
                 raise PixelError(str(reply["error"]))
@@ -121,9 +132,13 @@ class _Child:
             "dicom_node.pixels.worker", str(memory_mib), environment=ONE_THREAD
         )
 
-    def ask(self, path: Path, numbers: Sequence[int], timeout_s: float) -> None:
+    def ask(self, path: Path, numbers: Sequence[int], timeout_s: float, *, stored: bool) -> None:
         """Send a request."""
-        request = {"path": os.fspath(path.absolute()), "numbers": [int(n) for n in numbers]}
+        request = {
+            "path": os.fspath(path.absolute()),
+            "numbers": [int(n) for n in numbers],
+            "stored": stored,
+        }
         with _in_words(timeout_s):
             self.process.say(request, timeout_s=timeout_s)
 
@@ -135,11 +150,11 @@ class _Child:
             raise PixelError("the decoder process answered nonsense")
         return reply
 
-    def picture(self, reply: dict[str, Any], timeout_s: float) -> NDArray[np.uint8]:
+    def picture(self, reply: dict[str, Any], timeout_s: float, dtype: type[Any]) -> NDArray[Any]:
         """Return the picture that follows a reply."""
         with _in_words(timeout_s):
             content = self.process.hear(timeout_s)
-        return np.frombuffer(content, np.uint8).reshape(int(reply["rows"]), int(reply["columns"]))
+        return np.frombuffer(content, dtype).reshape(int(reply["rows"]), int(reply["columns"]))
 
 
 @contextmanager

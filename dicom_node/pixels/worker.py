@@ -17,7 +17,7 @@ from typing import Any
 
 from dicom_node.errors import PixelError
 from dicom_node.helper_process import connected
-from dicom_node.pixels.decode import decode
+from dicom_node.pixels.decode import decode, decode_stored
 
 
 def main(descriptor: int, memory_mib: int) -> None:
@@ -36,7 +36,8 @@ def main(descriptor: int, memory_mib: int) -> None:
 
 def _answer(connection: "Connection[Any, Any]", request: dict[str, Any]) -> None:
     try:
-        for number, frame in decode(Path(request["path"]), request["numbers"]):
+        of_kind = decode_stored if request["stored"] else decode
+        for number, frame in of_kind(Path(request["path"]), request["numbers"]):
             rows, columns = frame.shape
             _say(connection, frame=number, rows=rows, columns=columns)
             connection.send_bytes(frame.data.cast("B"))

@@ -1,7 +1,7 @@
 """The weak-label store: what the scanner taught, without anyone's identity.
 
-A folder that can be copied to a training machine: ``catalogue.db`` (SQLite), ``frames/`` and
-``masks/`` (8-bit grey PNG). Nothing here knows DICOM.
+A folder that can be copied to a training machine: ``catalogue.db`` (SQLite), and ``frames/``,
+``masks/`` and ``volumes/`` (8-bit grey PNG). Nothing here knows DICOM.
 """
 
 from dicom_node.store.audit import Finding, audit
@@ -29,6 +29,7 @@ from dicom_node.store.records import (
 )
 from dicom_node.store.selection import Prepared, Selection
 from dicom_node.store.split import SPLITS, split_of
+from dicom_node.store.volumes import NewVolume, SeriesLabels, StoredVolume, VolumeBook
 from dicom_node.store.weak_labels import WeakLabelStore, open_store
 
 __all__ = [
@@ -42,19 +43,23 @@ __all__ = [
     "LabelCount",
     "Listing",
     "NewFrame",
+    "NewVolume",
     "Observer",
     "Origin",
     "Prepared",
     "Provenance",
     "Reading",
     "Selection",
+    "SeriesLabels",
     "Sighting",
     "Software",
     "Source",
     "StoreInfo",
     "StoredFrame",
     "StoredReading",
+    "StoredVolume",
     "Verdict",
+    "VolumeBook",
     "WeakLabelStore",
     "audit",
     "open_store",

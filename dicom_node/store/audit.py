@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from dicom_node.errors import StoreError
 from dicom_node.records import GROUPS, Geometry
-from dicom_node.store import catalogue, files, readers
+from dicom_node.store import catalogue, files, readers, volumes
 from dicom_node.store.label_sets import class_sets, label_sets
 from dicom_node.store.readings import QUALITY, Observer, Origin, Software
 from dicom_node.store.records import BEST_QUALITY, PROBE, RULE, Source
@@ -29,6 +29,11 @@ ALLOWED_TEXT = {
     "description": TOKEN,
     "frame_id": DIGEST,
     "mask_digest": DIGEST,
+    "volume_id": DIGEST,
+    "made_of": TOKEN,
+    "sequence": re.compile("|".join(volumes.SEQUENCES)),
+    "plane": re.compile("|".join(volumes.PLANES)),
+    **{f"{label}_rule": RULE for label in ("sequence", "plane", "contrast", "regions")},
     "reader": TOKEN,
     "object": TOKEN,
     "origin": re.compile("|".join(Origin)),
@@ -51,7 +56,11 @@ ALLOWED_NUMBERS: Mapping[str, tuple[float, float]] = {
     **dict.fromkeys(("rows", "columns", "left", "top", "right", "bottom"), _PIXELS),
     **dict.fromkeys(("height", "width"), _PIXELS),
     **dict.fromkeys(("frame_number", "number_of_frames"), _FRAMES),
-    **dict.fromkeys(("row_spacing_mm", "column_spacing_mm"), (0, 1000)),
+    **dict.fromkeys(("row_spacing_mm", "column_spacing_mm", "slice_spacing_mm"), (0, 1000)),
+    # of a volume; no study ID or date is so small
+    "number_of_slices": (1, 100_000),
+    **dict.fromkeys(("regions", "regions_known"), (0, 2 ** len(volumes.REGIONS) - 1)),
+    "contrast": (0, 1),
     **dict.fromkeys(("size_bytes", "mask_bytes"), (0, 2**63)),
     "groups": (0, 2 ** len(GROUPS) - 1),
     "quality": (0, BEST_QUALITY),
@@ -125,6 +134,9 @@ def _expected(connection: sa.Connection, folder: Path) -> dict[Path, tuple[str, 
         if row.mask_digest:
             path = files.path_of(folder / "masks", row.frame_id)
             expected[path] = row.mask_digest, row.mask_bytes
+    for row in connection.execute(sa.select(volumes.volumes)):
+        path = files.path_of(folder / volumes.FOLDER, row.volume_id)
+        expected[path] = row.volume_id, row.size_bytes
     return expected
 
 

@@ -20,6 +20,8 @@ from dicom_node.database import scrub
 from dicom_node.store import catalogue, files, locks
 from dicom_node.store.catalogue import frames, instances, sightings
 from dicom_node.store.packs import delete_packs
+from dicom_node.store.volumes import FOLDER as VOLUMES
+from dicom_node.store.volumes import volumes
 
 #: A picture, or one that was being written when its writer died.
 _PICTURE = re.compile(r"[0-9a-f]{64}\.png(\..*part)?")
@@ -45,7 +47,8 @@ class Erased:
     labelled: int
     instances: int
     studies: int
-    #: those of dead harvests among them; frames, masks
+    volumes: int = 0
+    #: those of dead harvests among them; frames, masks, volumes
     files: int = 0
     packs: int = 0
 
@@ -81,9 +84,8 @@ class Erasure:
 
     def studies(self) -> frozenset[str]:
         """Return the pseudonyms of the patient's studies."""
-        query = sa.select(instances.c.study).where(instances.c.patient == self._patient)
         with self._engine.begin() as connection:
-            return frozenset(connection.scalars(query))
+            return frozenset(connection.scalars(_studies_of(self._patient)))
 
     def preview(self) -> Erased:
         """Count what `run` would erase."""
@@ -108,7 +110,7 @@ class Erasure:
             rows = _Rows(connection, self._patient)
             counted = rows.counted()
             rows.delete()
-        swept = self._sweep("frames") + self._sweep("masks")
+        swept = sum(map(self._sweep, ("frames", "masks", VOLUMES)))
         with self._engine.begin() as connection:
             unfinished = frozenset(connection.scalars(sa.select(catalogue.erasing)))
         deleted = sum(delete_packs(folder, unfinished) for folder in packs)
@@ -131,12 +133,17 @@ class Erasure:
         return swept
 
     def _named(self, kind: str, start: str) -> frozenset[str]:
-        in_folder = (frames.c.frame_id >= start) & (frames.c.frame_id < f"{start}g")
-        query = sa.select(frames.c.frame_id).where(in_folder)
+        name = volumes.c.volume_id if kind == VOLUMES else frames.c.frame_id
+        query = sa.select(name).where((name >= start) & (name < f"{start}g"))
         if kind == "masks":
             query = query.where(frames.c.mask_digest.is_not(None))
         with self._engine.begin() as connection:
             return frozenset(f"{frame_id}.png" for frame_id in connection.scalars(query))
+
+
+def _studies_of(patient: str) -> sa.CompoundSelect[tuple[str]]:
+    tables = instances, volumes
+    return sa.union(*(sa.select(t.c.study).where(t.c.patient == patient) for t in tables))
 
 
 class _Rows:
@@ -170,13 +177,14 @@ class _Rows:
         every = number(sa.select(count).where(shown)) or 0
         stay = number(sa.select(count).where(shared)) or 0
         of_patient = instances.c.patient == self._patient
+        studies = _studies_of(self._patient)
         return Erased(
             frames=every - stay,
             frames_shared=stay,
             labelled=number(sa.select(count).where(shown & labelled)) or 0,
             instances=number(sa.select(count).where(of_patient)) or 0,
-            studies=number(sa.select(sa.func.count(instances.c.study.distinct())).where(of_patient))
-            or 0,
+            studies=number(sa.select(count).select_from(studies.subquery())) or 0,
+            volumes=number(sa.select(count).where(volumes.c.patient == self._patient)) or 0,
         )
 
     def delete(self) -> None:
@@ -198,6 +206,7 @@ class _Rows:
         run(sightings.delete().where(sightings.c.instance.in_(self._mine)))
         run(frames.delete().where(frames.c.instance.in_(self._mine)))
         run(instances.delete().where(instances.c.patient == self._patient))
+        run(volumes.delete().where(volumes.c.patient == self._patient))
 
     def _heirs(self) -> list[tuple[str, str, int]]:
         """Return which instance of another patient each of the patient's shared frames goes to."""

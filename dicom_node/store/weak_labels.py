@@ -25,6 +25,7 @@ from dicom_node.store.records import (
     StoreInfo,
 )
 from dicom_node.store.selection import Selection
+from dicom_node.store.volumes import VolumeBook
 
 
 class WeakLabelStore:
@@ -49,6 +50,8 @@ class WeakLabelStore:
         self.evidence = evidence.EvidenceBook(self._engine)
         #: who said what of which frame
         self.readers = ReaderBook(self._engine, folder)
+        #: of CT and MR series
+        self.volumes = VolumeBook(self._engine, folder)
 
     def close(self) -> None:
         """Close the catalogue."""

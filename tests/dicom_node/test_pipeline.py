@@ -12,9 +12,17 @@ from pydicom.uid import generate_uid
 from structlog.testing import capture_logs
 
 from dicom_node.codes import COMMENT
-from dicom_node.config import Config, Destination, InferSettings, NodeSettings, StudySettings
+from dicom_node.config import (
+    Config,
+    Destination,
+    HarvestSettings,
+    InferSettings,
+    NodeSettings,
+    StudySettings,
+)
 from dicom_node.node.worker import open_parts
 from dicom_node.outbox import DeliveryState, Said
+from dicom_node.phantom.series import SeriesSpec, write_series
 from dicom_node.pipeline import Parts, analyse_study, deliver_errand, finish_study, harvest_study
 from dicom_node.records import CodedConcept, ResultKind, Task
 from dicom_node.register import RegisterCounts, register_waiting
@@ -303,6 +311,19 @@ def test_an_object_that_is_no_ultrasound_is_kept_and_left_alone(
     study = received(parts, Path(str(get_testdata_file("CT_small.dcm"))))
     assert harvest_study(parts, study, "1") == {}
     assert analyse_study(parts, study, "1")["images"] == 0
+
+
+def test_a_complete_study_s_series_becomes_a_volume_where_its_modality_is_named(
+    parts: Parts, tmp_path: Path
+) -> None:
+    series = write_series(tmp_path, SeriesSpec(seed=1, patient=1, slices=8, rows=16, columns=16))
+    for path in series.paths:
+        study = received(parts, path)
+    harvest = HarvestSettings(modalities=("US", "CT"))
+    with open_parts(parts.config.model_copy(update={"harvest": harvest})) as named_ct:
+        assert harvest_study(named_ct, study, "1") == {"slices stored": 8}
+        assert len(named_ct.harvester.store.volumes.all()) == 1
+        assert analyse_study(named_ct, study, "1")["images"] == 0
 
 
 def with_settings(parts: Parts, **settings: object) -> AbstractContextManager[Parts]:

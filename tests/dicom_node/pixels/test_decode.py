@@ -10,7 +10,7 @@ from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import UID, JPEG2000Lossless, JPEGLSLossless, RLELossless
 
 from dicom_node.errors import PixelError
-from dicom_node.pixels.decode import decode
+from dicom_node.pixels.decode import decode, decode_stored
 from tests.support.frames import PYDICOM_FILES, changed, pydicom_file, saved, speckle, ultrasound
 
 #: pydicom tells of padding and of doubtful headers; in the node nobody listens.
@@ -35,6 +35,28 @@ def test_the_real_files_of_pydicom_decode_to_grey(name: str) -> None:
     for _, frame in frames:
         assert (frame.shape, frame.dtype) == ((header.Rows, header.Columns), np.uint8)
         assert frame.std() > 1
+
+
+@pytest.mark.parametrize(
+    "name", ["CT_small.dcm", "MR_small.dcm", "MR_small_bigendian.dcm", "MR_small_RLE.dcm"]
+)
+def test_stored_values_are_signed_numbers(name: str) -> None:
+    [(number, values)] = decode_stored(pydicom_file(name), [1])
+    assert (number, values.dtype) == (1, np.int32)
+    np.testing.assert_array_equal(values, dcmread(pydicom_file(name)).pixel_array)
+
+
+def test_bits_above_bits_stored_are_no_part_of_a_value(tmp_path: Path) -> None:
+    samples = np.array([[0x7FFF, 0xF800]], "<u2")
+    fields = {"BitsStored": 12, "HighBit": 11, "PixelRepresentation": 1}
+    path = saved(ultrasound(samples[None], **fields), tmp_path / "a.dcm")
+    [(_, values)] = decode_stored(path, [1])
+    assert values.tolist() == [[-1, -2048]]
+
+
+def test_colours_have_no_stored_values() -> None:
+    with pytest.raises(PixelError, match="no grey one"):
+        list(decode_stored(pydicom_file("examples_rgb_color.dcm"), [1]))
 
 
 def test_y_of_a_jpeg_is_the_luma_of_its_colours() -> None:

@@ -1,0 +1,91 @@
+"""The tables of ``data/volume_labels.yaml``, read once."""
+
+import functools
+import re
+from importlib import resources
+from typing import Any, Final, Literal
+
+import yaml
+from pydantic import Field
+
+from dicom_node.destinations import Section
+from dicom_node.store.volumes import REGIONS, SEQUENCES
+
+#: What a word is made of; all else parts words.
+_WORD: Final = re.compile(r"[A-Z0-9+]+")
+#: Longer text is no LO (PS3.5 6.2) and is cut.
+_MOST_CHARACTERS: Final = 512
+Range = tuple[float, float]
+
+
+class NamedRule(Section):
+    """A row that makes a pulse sequence."""
+
+    name: str
+    is_: str = Field(alias="is")
+
+
+class SequenceRule(NamedRule):
+    """Times that make a pulse sequence, in ms; half-open ranges."""
+
+    scan: Literal["SE", "IR"]
+    echo_ms: Range
+    repetition_ms: Range | None = None
+    inversion_ms: Range | None = None
+
+
+class WordRule(NamedRule):
+    """Words that make a pulse sequence."""
+
+    all: frozenset[str]
+    any: frozenset[str] = frozenset()
+    none: frozenset[str] = frozenset()
+
+
+class ContrastRules(Section):
+    """Words that grant or deny a contrast agent."""
+
+    no_agent: frozenset[str]
+    with_: tuple[tuple[str, ...], ...] = Field(alias="with")
+    without: tuple[tuple[str, ...], ...]
+
+
+class RegionRule(Section):
+    """What words say of the nine regions."""
+
+    words: frozenset[str]
+    shows: frozenset[Literal[REGIONS]]  # type: ignore[valid-type]
+    may: frozenset[Literal[REGIONS]]  # type: ignore[valid-type]
+    #: along an axial series
+    least_mm: float
+
+
+class Rules(Section):
+    """Everything in the file."""
+
+    sequences: tuple[SequenceRule, ...]
+    sequence_words: tuple[WordRule, ...]
+    contrast: ContrastRules
+    regions: tuple[RegionRule, ...]
+
+    @property
+    def named(self) -> tuple[NamedRule, ...]:
+        """The rows that make a pulse sequence."""
+        return (*self.sequences, *self.sequence_words)
+
+
+@functools.cache
+def load_rules() -> Rules:
+    """Read the tables."""
+    file = resources.files("dicom_node.harvest") / "data" / "volume_labels.yaml"
+    values: Any = yaml.safe_load(file.read_text("utf-8"))
+    rules = Rules.model_validate(values, strict=False)
+    unknown = {rule.is_ for rule in rules.named} - set(SEQUENCES)
+    if unknown:
+        raise ValueError(f"volume_labels.yaml: no such sequence: {', '.join(sorted(unknown))}")
+    return rules
+
+
+def words_in(text: str) -> tuple[str, ...]:
+    """Return the words of a text in order: "T2 Breast w/o" is T2, BREAST, W, O."""
+    return tuple(_WORD.findall(text[:_MOST_CHARACTERS].upper()))

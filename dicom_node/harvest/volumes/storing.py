@@ -1,0 +1,171 @@
+"""The CT and MR series of a study into the store.
+
+A face can be rebuilt from a volume of the head. So a volume goes in only where it is known to show
+neither head nor brain, unless ``harvest.head_volumes: keep`` says otherwise; what of the neck and
+chest could tell a person is not removed, and neither is anything inside of the body.
+"""
+
+from collections import defaultdict
+from collections.abc import Generator, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dicom_node.config import HarvestSettings
+from dicom_node.errors import PixelError
+from dicom_node.harvest.counts import Skip
+from dicom_node.harvest.private import PrivateNotes
+from dicom_node.harvest.pseudonyms import PseudonymKey
+from dicom_node.harvest.volumes.assembling import Stack, assembled
+from dicom_node.harvest.volumes.labelling import labels_of
+from dicom_node.harvest.volumes.resampling import Canvas, Plane, needed, values_of, voxels_of
+from dicom_node.harvest.volumes.slices import Slice, read_slice
+from dicom_node.pixels.sandbox import PixelSandbox
+from dicom_node.records import Instance
+from dicom_node.sop_classes import VOLUME_SLICES
+from dicom_node.store import NewVolume, SeriesLabels, WeakLabelStore
+
+#: Counts of slices whose series is in the store.
+STORED: Final = "slices stored"
+#: Regions of which a face can be rebuilt.
+_FACE: Final = frozenset({"Head", "Brain"})
+#: How volumes are made; another number makes them anew.
+_MAKING: Final = "1"
+Fate = tuple[Instance, dict[str, int]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class VolumeHarvest:
+    """All that a harvest of series needs; for one caller at a time, as its sandbox is."""
+
+    sandbox: PixelSandbox
+    store: WeakLabelStore
+    key: PseudonymKey
+    notes: PrivateNotes
+    settings: HarvestSettings
+
+    def wants(self, instance: Instance) -> bool:
+        """Whether an instance is a slice of a modality that the settings name."""
+        return VOLUME_SLICES.get(instance.sop_class_uid) in self.settings.modalities
+
+    def harvest(self, instances: Iterable[Instance]) -> Generator[Fate, None, None]:
+        """Put the series of one study into the store, and say what became of each slice.
+
+        Yields
+        ------
+        Instance
+            Of those that are wanted; the volume of its series is durable.
+        dict of str to int
+            What became of it.
+
+        Raises
+        ------
+        TemporaryError
+            When the disk does not take it.
+        """
+        series: dict[str, list[Instance]] = defaultdict(list)
+        for instance in instances:
+            if self.wants(instance):
+                series[instance.series_instance_uid].append(instance)
+        for slices in series.values():
+            with self.store.holding_off_erasure():
+                fates = self._series(slices)
+            yield from ((one, {fates[one.sop_instance_uid]: 1}) for one in slices)
+
+    def _series(self, instances: Sequence[Instance]) -> dict[str, str]:
+        """Return what became of each slice of one series, by SOP Instance UID."""
+        fates: dict[str, str] = {}
+        slices: list[Slice] = []
+        for instance in instances:
+            seen = read_slice(instance)
+            if isinstance(seen, Slice):
+                slices.append(seen)
+            else:
+                fates[instance.sop_instance_uid] = seen.value
+        stack = assembled(slices)
+        doubles: frozenset[str] = frozenset()
+        if isinstance(stack, Stack):
+            doubles = frozenset(_uid(one) for many in stack.doubles.values() for one in many)
+            stack_fate = self._store(stack)
+        else:
+            stack_fate = stack.value
+        is_stored = stack_fate in (STORED, Skip.ALREADY_STORED.value)
+        for one in slices:
+            is_double = is_stored and _uid(one) in doubles
+            fates[_uid(one)] = Skip.DUPLICATE_SLICE.value if is_double else stack_fate
+        return fates
+
+    def _store(self, stack: Stack) -> str:
+        """Store the volume of a series; return what became of its slices."""
+        labels = labels_of(stack.slices, spacing_mm=stack.spacing_mm, extent_mm=stack.extent_mm)
+        if self.settings.head_volumes == "refuse" and not _shows_no_face(labels):
+            return Skip.MAY_SHOW_A_FACE.value
+        first = stack.slices[0]
+        study = first.instance.study_instance_uid
+        patient = first.patient_id or study
+        token = self.key.token("patient", patient)
+        if self.notes.known(self.key.token("refused", patient), study, token).is_refused:
+            return Skip.PATIENT_REFUSED.value
+        series = self.key.token("series", first.instance.series_instance_uid)
+        made_of = self._made_of(stack)
+        stored = self.store.volumes.of_series(series)
+        if stored is not None and (stored.made_of, stored.patient) == (made_of, token):
+            if stored.labels != labels:
+                self.store.volumes.relabel(series, labels)
+            return Skip.ALREADY_STORED.value
+        canvas = Canvas(stack)
+        voxels = self._voxels(stack, canvas)
+        if isinstance(voxels, Skip):
+            return voxels.value
+        self.notes.note_study(study, token)
+        is_new = self.store.volumes.put(
+            NewVolume(
+                voxels=voxels,
+                patient=token,
+                study=self.key.token("study", study),
+                series=series,
+                made_of=made_of,
+                number_of_slices=len(stack.slices),
+                spacing_mm=(canvas.spacing_mm, canvas.spacing_mm),
+                labels=labels,
+            )
+        )
+        return STORED if is_new else Skip.DUPLICATE.value
+
+    def _made_of(self, stack: Stack) -> str:
+        slices = (*stack.slices, *(one for many in stack.doubles.values() for one in many))
+        digests = sorted(one.instance.sha256 for one in slices)
+        return self.key.token("object", "\0".join((_MAKING, *digests)))
+
+    def _voxels(self, stack: Stack, canvas: Canvas) -> NDArray[np.uint8] | Skip:
+        """Decode what a volume needs of its slices, and those that stand in one place."""
+        wanted = {at for below, above, _ in needed(len(stack.slices)) for at in (below, above)}
+        drawn: dict[int, Plane] = {}
+        try:
+            for at in sorted(wanted | set(stack.doubles)):
+                stored = self._stored_values(stack.slices[at])
+                for double in stack.doubles.get(at, ()):
+                    if not np.array_equal(stored, self._stored_values(double)):
+                        return Skip.MIXED
+                if at in wanted:
+                    drawn[at] = canvas.drawn(at, values_of(stack.slices[at], stored))
+        except PixelError:
+            return Skip.UNDECODABLE
+        voxels = voxels_of(drawn, len(stack.slices), stack.slices[0].modality)
+        return Skip.UNIFORM if voxels is None else voxels
+
+    def _stored_values(self, one: Slice) -> NDArray[np.int32]:
+        [(_, values)] = self.sandbox.stored_values(one.instance.path, [1])
+        if values.shape != (one.rows, one.columns):
+            raise PixelError("the pixels are not of the size in the header; send it again")
+        return values
+
+
+def _uid(one: Slice) -> str:
+    return one.instance.sop_instance_uid
+
+
+def _shows_no_face(labels: SeriesLabels) -> bool:
+    return labels.regions_known >= _FACE and not labels.regions & _FACE

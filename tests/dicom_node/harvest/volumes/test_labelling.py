@@ -1,0 +1,170 @@
+from typing import Any
+
+import pytest
+
+from dicom_node.harvest.volumes.labelling import (
+    contrast_of,
+    labels_of,
+    plane_of,
+    regions_of,
+    rule_names,
+    sequence_of,
+)
+from dicom_node.store.volumes import REGIONS
+from tests.support.slices import AXIAL, CORONAL, SAGITTAL, magnetic, read
+
+SPIN_ECHO, INVERSION, GRADIENT = ["SE"], ["SE", "IR"], ["GR"]
+
+
+@pytest.mark.parametrize(
+    ("scan", "echo_ms", "repetition_ms", "inversion_ms", "sequence"),
+    [
+        (SPIN_ECHO, 14, 500, None, "T1-SE"),
+        (SPIN_ECHO, 100, 4000, None, "T2-SE"),
+        (INVERSION, 20, 2000, 850, "T1-FLAIR"),
+        (["IR"], 130, 9000, 2500, "T2-FLAIR"),
+        # proton density, STIR, a gradient echo, diffusion: none of the five
+        (SPIN_ECHO, 14, 3000, None, None),
+        (INVERSION, 60, 4000, 150, None),
+        (GRADIENT, 5, 500, None, None),
+        (["SE", "EP"], 90, 6000, None, None),
+        # an inversion recovery that does not say its inversion time
+        (INVERSION, 130, 9000, None, None),
+    ],
+)
+def test_times_say_which_pulse_sequence_it_is(
+    scan: list[str],
+    echo_ms: float,
+    repetition_ms: float,
+    inversion_ms: float | None,
+    sequence: str | None,
+) -> None:
+    told = magnetic(
+        ScanningSequence=scan,
+        EchoTime=echo_ms,
+        RepetitionTime=repetition_ms,
+        InversionTime=inversion_ms,
+        SeriesDescription="T2 FLAIR",  # words do not overrule times
+    )
+    assert sequence_of(told)[0] == sequence
+
+
+@pytest.mark.parametrize(
+    ("description", "scan", "sequence", "rule"),
+    [
+        ("ax T1 FLAIR fs", None, "T1-FLAIR", "flair t1 by words"),
+        ("T2_FLAIR", None, "T2-FLAIR", "flair t2 by words"),
+        ("FLAIR", None, "T2-FLAIR", "flair by words"),
+        ("t2 tse sag", None, "T2-SE", "spin echo t2 by words"),
+        ("T1 sag", SPIN_ECHO, "T1-SE", "spin echo t1 by words"),
+        ("T1 MPRAGE", None, None, "none"),
+        ("T1 sag", GRADIENT, None, "none"),
+        ("", None, None, "none"),
+    ],
+)
+def test_words_speak_where_times_are_absent(
+    description: str, scan: list[str] | None, sequence: str | None, rule: str
+) -> None:
+    told = magnetic(SeriesDescription=description, ScanningSequence=scan)
+    assert sequence_of(told) == (sequence, rule)
+
+
+def test_ct_is_ct_whatever_its_description() -> None:
+    assert sequence_of(read(SeriesDescription="T1 SE")) == ("CT", "modality")
+
+
+@pytest.mark.parametrize(
+    ("orientation", "plane"),
+    [
+        (AXIAL, "AX"),
+        (CORONAL, "COR"),
+        (SAGITTAL, "SAG"),
+        ([-1, 0, 0, 0, -1, 0], "AX"),
+        ([1, 0, 0, 0, 0.9, -0.4359], "AX"),  # tilted
+        ([1, 0, 0, 0, 0.7071, -0.7071], None),
+    ],
+)
+def test_the_plane_is_the_orientation_s(orientation: list[float], plane: str | None) -> None:
+    assert plane_of(read(ImageOrientationPatient=orientation))[0] == plane
+
+
+def test_an_animal_has_no_plane_of_man() -> None:
+    assert plane_of(read(AnatomicalOrientationType="QUADRUPED")) == (None, "quadruped")
+
+
+@pytest.mark.parametrize(
+    ("fields", "contrast"),
+    [
+        ({"ContrastBolusAgent": "Iohexol 350"}, True),
+        ({"ContrastBolusAgent": "NONE"}, False),
+        ({"ContrastBolusAgent": "", "SeriesDescription": "T1 +C"}, True),
+        ({"SeriesDescription": "Abdomen without contrast"}, False),
+        ({"SeriesDescription": "Abdomen w/o contrast"}, False),
+        ({"ProtocolName": "post-contrast"}, True),
+        # nothing said, or both: an absent agent denies nothing
+        ({}, None),
+        ({"ContrastBolusAgent": ""}, None),
+        ({"SeriesDescription": "with contrast, pre contrast"}, None),
+        # no word of the table
+        ({"SeriesDescription": "precontrasting contrasts"}, None),
+    ],
+)
+def test_contrast_is_the_agent_s_or_the_words(
+    fields: dict[str, Any], contrast: bool | None
+) -> None:
+    assert contrast_of(read(**fields))[0] is contrast
+
+
+def _regions(**fields: Any) -> tuple[set[str], set[str]]:
+    """Return what is shown, and what is known not to be."""
+    shown, known, rule = regions_of(read(**fields), 1000.0)
+    assert rule in rule_names()
+    return set(shown), set(known - shown)
+
+
+def test_a_breast_is_no_brain() -> None:
+    shown, absent = _regions(BodyPartExamined="BREAST")
+    assert shown == {"Breast"}
+    assert {"Brain", "Head"} <= absent
+    assert _regions(SeriesDescription="Br L K")[0] == set()
+
+
+def test_what_lies_beside_a_part_is_neither_shown_nor_denied() -> None:
+    shown, absent = _regions(BodyPartExamined="CHEST")
+    assert shown == {"Lung"}
+    assert not {"Neck", "Liver", "Breast"} & absent
+    assert {"Brain", "Head", "Pelvis"} <= absent
+
+
+def test_words_of_the_series_stand_before_those_of_the_study() -> None:
+    both = {"SeriesDescription": "PELVIS 3mm", "StudyDescription": "CT HEAD AND PELVIS"}
+    assert _regions(**both)[0] == {"Pelvis"}
+    assert _regions(StudyDescription=both["StudyDescription"])[0] == {"Head", "Pelvis"}
+    assert _regions(SeriesDescription="CHEST/ABDOMEN")[0] == {
+        "Lung", "Liver", "Kidney", "Intestine"
+    }  # fmt: skip
+
+
+def test_a_part_that_the_words_contradict_is_unknown() -> None:
+    told = read(BodyPartExamined="HEAD", SeriesDescription="PELVIS")
+    assert regions_of(told, None) == (frozenset(), frozenset(), "body part contradicts words")
+    assert regions_of(read(BodyPartExamined="WEIRD"), None)[2] == "none"
+
+
+def test_a_short_axial_series_shows_a_piece_of_its_part_alone() -> None:
+    told = read(BodyPartExamined="CHESTABDPELVIS")
+    shown, known, rule = regions_of(told, 90.0)
+    assert shown == frozenset()
+    assert known == {"Brain", "Head"}
+    assert rule == "body part of a short series"
+    # along a coronal series there is no telling
+    assert "Lung" in regions_of(told, None)[0]
+
+
+def test_all_that_is_not_said_is_unknown() -> None:
+    series = [magnetic(ImageOrientationPatient=[1, 0, 0, 0, 0.7071, -0.7071])] * 8
+    labels = labels_of(series, spacing_mm=3.0, extent_mm=21.0)
+    assert (labels.sequence, labels.plane, labels.contrast) == (None, None, None)
+    assert (labels.regions, labels.regions_known) == (frozenset(), frozenset())
+    assert labels.slice_spacing_mm == 3.0
+    assert len(REGIONS) == 9
