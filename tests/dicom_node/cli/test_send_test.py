@@ -111,7 +111,7 @@ def test_a_phantom_goes_through_the_whole_node_and_its_results_come(
         assert steps["delivered to pacs"] == "SEG, SR"
         assert {str(ds.PatientID) for ds in peer.received} == {PATIENT_ID}
         peer.answer = lambda _: 0xA700
-        late = node.cli("send-test", "--deadline", "8")
+        late = node.cli("send-test", "--deadline", "20")
         assert late.returncode == 1
         assert "missing  delivered to pacs" in late.stdout
         assert node.stop() == 0

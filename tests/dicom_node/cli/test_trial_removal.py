@@ -8,8 +8,10 @@ from pydicom import dcmread
 from typer.testing import CliRunner
 
 from dicom_node.cli.app import app
+from dicom_node.cli.study import collect
 from dicom_node.cli.trial_removal import remove_trials
-from dicom_node.config import Config, load
+from dicom_node.cli.trial_steps import steps
+from dicom_node.config import Config, Destination, load
 from dicom_node.inbox import Inbox
 from dicom_node.index import Index
 from dicom_node.node.layout import Layout
@@ -57,6 +59,25 @@ def deliver(config: Config) -> None:
     with closing(Outbox(layout.outbox, layout.results)) as outbox:
         for row in outbox.rows():
             outbox.delivered(row.sop_instance_uid, "pacs", status=0, now=NOW)
+
+
+def test_the_steps_of_a_study_are_read_from_what_status_says_of_it(
+    config: Config, tmp_path: Path
+) -> None:
+    study = received(config, tmp_path / "trial")
+    deliver(config)
+    asked = config.model_copy(
+        update={"destinations": (Destination(name="pacs", ae_title="P", host="h", port=104),)}
+    )
+    done = {
+        step.what: step.found for step in steps(collect(asked, study), asked, 1) if step.is_done
+    }
+    assert done == {
+        "registered": "1 of 1 images",
+        "complete": "a test",
+        "analysed": "by no model",
+        "delivered to pacs": "SEG",
+    }
 
 
 def files(config: Config) -> int:
