@@ -13,6 +13,7 @@ from dicom_node.phantom.trial import PATIENT_ID, write_trial
 from dicom_node.records import Task
 from dicom_node.store import open_store
 from tests.support.nodes import Node, node_on
+from tests.support.orthanc import orthanc
 from tests.support.pacs import pacs
 
 pytest.importorskip("onnx", reason="needs the train group: make test installs it")
@@ -113,4 +114,21 @@ def test_a_phantom_goes_through_the_whole_node_and_its_results_come(
         late = node.cli("send-test", "--deadline", "20")
         assert late.returncode == 1
         assert "missing  delivered to pacs" in late.stdout
+        assert node.stop() == 0
+
+
+@pytest.mark.slow
+@pytest.mark.peers
+def test_the_results_of_a_phantom_come_to_a_real_pacs(
+    tmp_path: Path, free_port: Callable[[], int], needs_program: Callable[[str], str]
+) -> None:
+    port = free_port()
+    with (
+        orthanc(needs_program("Orthanc"), tmp_path / "orthanc", free_port, node_port=port) as peer,
+        node_on(tmp_path, port, peer.destination, quiet_s=1) as node,
+    ):
+        with_models(node).start()
+        assert tried(node)["delivered to orthanc"] == "SEG, SR"
+        [patient] = peer.get("/patients?expand")
+        assert patient["MainDicomTags"]["PatientID"] == PATIENT_ID
         assert node.stop() == 0
