@@ -4,10 +4,10 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
-from dicom_node.cli.study import collect
 from pydicom import dcmread
 from typer.testing import CliRunner
 
+from dicom_node.books.study import collect
 from dicom_node.cli.app import app
 from dicom_node.cli.trial_removal import remove_trials
 from dicom_node.cli.trial_steps import steps
