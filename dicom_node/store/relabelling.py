@@ -1,7 +1,7 @@
 """Words get other groups wherever they were met, a part of the instances at a time.
 
-What differs is looked for without holding up anybody, and is written in short transactions: a
-harvest beside it waits for one of them at most.
+What differs is looked for without holding up anybody, and is written in short transactions,
+between which a harvest beside it gets its turn.
 """
 
 from collections.abc import Iterator, Sequence
