@@ -17,7 +17,7 @@ from dicom_node.errors import ConfigError, NodeError
 class _Commands(LazyGroup):
     modules: ClassVar[Mapping[str, str]] = {
         name: f"training.commands.{name}"
-        for name in ("pretrain", "finetune", "evaluate", "export", "reproduce")
+        for name in ("pretrain", "finetune", "evaluate", "export", "reproduce", "volumes")
     }
 
 
