@@ -26,6 +26,7 @@ class _Commands(LazyGroup):
             "folds",
             "detect",
             "cam",
+            "volumes",
         )
     }
 

@@ -139,3 +139,35 @@ class FinetuneSettings(Settings):
         if self.freeze and self.last_block:
             raise ValueError("freeze and last_block exclude each other; drop one")
         return self
+
+
+class VolumeSettings(Settings):
+    """How to learn from volumes.
+
+    The slides name neither optimizer nor rate, batch or number of epochs: these are ours.
+    """
+
+    depth: Literal[10, 18, 34, 50] = 50
+    #: channels of the stem
+    width: Count = 64
+    #: average blocks of so many voxels a side: 1 are 48 x 192 x 192
+    shrink: Literal[1, 2, 4] = 1
+    epochs: Count = 50
+    batch_size: Annotated[int, Field(ge=2)] = 8
+    learning_rate: Rate = 1e-3
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+class SeriesSettings(VolumeSettings):
+    """How to pretrain a 3D encoder by the labels of series."""
+
+
+class VolumeSegmentSettings(VolumeSettings):
+    """How to learn to segment volumes, from the weights of a series' encoder or from none."""
+
+    #: values of the masks, with background
+    labels: Annotated[int, Field(ge=2, le=16)] = 3
+    #: up to which block the encoder is kept: 4 is all, 0 the stem alone, None keeps nothing
+    freeze: Annotated[int, Field(ge=0, le=4)] | None = None
+    #: of the training patients
+    share: Share = 1.0

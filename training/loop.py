@@ -186,14 +186,19 @@ def measure(fabric: Fabric, task: Task, batches: Source) -> NDArray[np.float64]:
 
 
 def _set_up(fabric: Fabric, player: Player, *, compile_network: bool) -> nn.Module:
-    # the layout in which CPUs and GPUs convolve fastest
-    network: nn.Module = player.network.to(memory_format=torch.channels_last)
+    network: nn.Module = player.network.to(memory_format=_layout(player.network))
     if compile_network:
         network = cast(nn.Module, torch.compile(network))
     wrapped, optimizer = fabric.setup(network, player.optimizer)
     player.optimizer = optimizer
     player.judge = partial(_at_precision, fabric, network)
     return cast(nn.Module, wrapped)
+
+
+def _layout(network: nn.Module) -> torch.memory_format:
+    """Return the layout in which CPUs and GPUs convolve fastest, of frames or of volumes."""
+    is_3d = any(parameter.dim() == 5 for parameter in network.parameters())
+    return torch.channels_last_3d if is_3d else torch.channels_last
 
 
 def _at_precision(fabric: Fabric, network: nn.Module, *inputs: Tensor | None) -> Any:

@@ -16,7 +16,13 @@ from torch import nn
 
 from dicom_node.errors import ConfigError, StoreError
 from training.code_version import code_version
-from training.config import FinetuneSettings, PretrainSettings, Settings
+from training.config import (
+    FinetuneSettings,
+    PretrainSettings,
+    SeriesSettings,
+    Settings,
+    VolumeSegmentSettings,
+)
 
 INFO: Final = "run.json"
 CHECKPOINT: Final = "checkpoint.pt"
@@ -36,8 +42,8 @@ class RunInfo(Settings):
     """What a run is, and what came of it."""
 
     #: ``fold`` and ``detect`` are fine-tunings that evaluation and export know nothing of
-    kind: Literal["pretrain", "finetune", "fold", "detect"]
-    settings: PretrainSettings | FinetuneSettings
+    kind: Literal["pretrain", "finetune", "fold", "detect", "series", "segment volumes"]
+    settings: PretrainSettings | FinetuneSettings | SeriesSettings | VolumeSegmentSettings
     store_version: str
     #: with the commit, where training runs from a checkout
     code_version: str = Field(default_factory=code_version)

@@ -97,7 +97,9 @@ def _version(run: Path | None, size: Size) -> str | None:
     """Return the version of the store that a half-done run began with."""
     begun = None if run is None else runs.unfinished(run)
     # a run of another size is refused later, and no pack of its version is missed before
-    return begun.store_version if begun is not None and begun.settings.size == size else None
+    if begun is None or getattr(begun.settings, "size", None) != size:
+        return None
+    return begun.store_version
 
 
 def _opened(folder: Path, size: Size) -> Pack:

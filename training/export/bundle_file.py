@@ -72,7 +72,7 @@ def write_bundle(
         When torch and onnxruntime disagree, or the finished file does not open; nothing is left.
     """
     served = _Answering(network).eval()
-    graph = _graph(served, sample)
+    graph = graph_of(served, sample)
     parity = compare(served, graph.SerializeToString(), sample)
     content = _sealed(graph, describe(parity))
     part = path.with_name(path.name + ".part")
@@ -124,7 +124,14 @@ def compare(served: nn.Module, graph: bytes, sample: NDArray[np.uint8]) -> Parit
     return Parity(max_abs_difference=difference, tolerance=TOLERANCE, frames=len(sample))
 
 
-def _graph(served: nn.Module, sample: NDArray[np.uint8]) -> onnx.ModelProto:
+def graph_of(served: nn.Module, sample: NDArray[np.uint8]) -> onnx.ModelProto:
+    """Return the graph of what answers with one tensor, for any number of inputs like `sample`.
+
+    Raises
+    ------
+    BundleError
+        When torch makes none.
+    """
     with warnings.catch_warnings():
         # the exporter warns of its own internals; parity is checked in numbers afterwards
         warnings.simplefilter("ignore")

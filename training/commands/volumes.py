@@ -1,0 +1,210 @@
+"""``train volumes``: learn from CT and MR series."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from lightning_fabric import Fabric
+from rich.console import Console
+
+from dicom_node import config
+from training import runs
+from training.commands import options
+from training.commands.telling import say_finished, telling
+from training.config import SeriesSettings, VolumeSegmentSettings
+from training.engine import first_alone, launch
+from training.volumes.exporting import export
+from training.volumes.running import name_series, segment
+from training.volumes.source import VolumeSet, from_folder, from_store
+from training.volumes.tables import DEPTHS, SERIES, report, wanted
+
+app = typer.Typer(
+    help="Learn from CT and MR series.\n\n"
+    "Example: dicom-node train volumes pretrain --out runs/series",
+    no_args_is_help=True,
+    add_completion=False,
+)
+
+Out = Annotated[Path, typer.Option(help="Folder of the run; named again, it goes on.")]
+Masks = Annotated[
+    Path, typer.Option(help="Folder of PATIENT.npz, each with 'volume' and 'mask' (uint8).")
+]
+Depth = Annotated[int | None, typer.Option(help="Layers of the encoder: 10, 18, 34 or 50.")]
+Width = Annotated[int | None, typer.Option(help="Channels of its stem; 64 are the published ones.")]
+Shrink = Annotated[int | None, typer.Option(help="Average blocks of 1, 2 or 4 voxels a side.")]
+
+
+@app.command()
+def pretrain(  # noqa: PLR0913 (one parameter an option)
+    *,
+    out: Out,
+    node: options.ConfigFile = options.DEFAULT_CONFIG,
+    store: options.Store = None,
+    depth: Depth = None,
+    width: Width = None,
+    shrink: Shrink = None,
+    epochs: options.Epochs = None,
+    batch_size: options.BatchSize = None,
+    learning_rate: options.LearningRate = None,
+    seed: options.Seed = 0,
+    accelerator: options.Accelerator = "auto",
+    devices: options.Devices = 1,
+    precision: options.Precision = "auto",
+) -> None:
+    """Pretrain a 3D encoder by what the headers of series say.
+
+    Example: dicom-node train volumes pretrain --out runs/series --config node.yaml
+    """
+    settings = options.settings(
+        SeriesSettings,
+        depth=depth,
+        width=width,
+        shrink=shrink,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        seed=seed,
+    )
+    engine = options.engine(accelerator=accelerator, devices=devices, precision=precision)
+    _name(settings, _stored(node, store), launch(engine), out)
+
+
+@app.command("segment")
+def segment_command(  # noqa: PLR0913 (one parameter an option)
+    *,
+    masks: Masks,
+    out: Out,
+    start: Annotated[
+        Path | None, typer.Option(help="A run of 'volumes pretrain'; none: random weights.")
+    ] = None,
+    freeze: Annotated[
+        int | None, typer.Option(help="Keep the encoder up to this block as it is; 4 is all.")
+    ] = None,
+    share: Annotated[float | None, typer.Option(help="Of the training patients.")] = None,
+    labels: Annotated[int | None, typer.Option(help="Values of the masks, with 0.")] = None,
+    depth: Depth = None,
+    width: Width = None,
+    shrink: Shrink = None,
+    epochs: options.Epochs = None,
+    batch_size: options.BatchSize = None,
+    learning_rate: options.LearningRate = None,
+    seed: options.Seed = 0,
+    accelerator: options.Accelerator = "auto",
+    devices: options.Devices = 1,
+    precision: options.Precision = "auto",
+) -> None:
+    """Learn masks of volumes; the network has the shape of the run that it starts from.
+
+    Example: dicom-node train volumes segment --masks lits --start runs/series --freeze 4
+    --out runs/liver
+    """
+    settings = options.settings(
+        VolumeSegmentSettings,
+        **_shape(start) | options.given({"depth": depth, "width": width, "shrink": shrink}),
+        freeze=freeze,
+        share=share,
+        labels=labels,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        seed=seed,
+    )
+    engine = options.engine(accelerator=accelerator, devices=devices, precision=precision)
+    _segment(settings, from_folder(masks), launch(engine), out, start)
+
+
+@app.command("export")
+def export_command(
+    run: Annotated[Path, typer.Argument(help="Folder of a run on volumes.", metavar="RUN")],
+    *,
+    out: Annotated[Path, typer.Option(help="The file to write, FILE.onnx.")],
+) -> None:
+    """Write the network of a run, if onnxruntime answers what torch does.
+
+    Example: dicom-node train volumes export runs/series --out series.onnx
+    """
+    parity = export(run, out)
+    Console(highlight=False).print(
+        f"{out}: torch and onnxruntime differ by {parity.max_abs_difference:.1e} at most",
+        soft_wrap=True,
+    )
+
+
+@app.command()
+def table(  # noqa: PLR0913 (one parameter an option)
+    *,
+    masks: Masks,
+    out: Annotated[Path, typer.Option(help="Folder of the runs and the report.")],
+    node: options.ConfigFile = options.DEFAULT_CONFIG,
+    store: options.Store = None,
+    what: Annotated[str, typer.Option(help="Of which volumes; stands on top of the report.")] = "",
+    depth: Depth = None,
+    width: Width = None,
+    shrink: Shrink = None,
+    labels: Annotated[int | None, typer.Option(help="Values of the masks, with 0.")] = None,
+    epochs: options.Epochs = None,
+    segment_epochs: options.Epochs = None,
+    seed: options.Seed = 0,
+    accelerator: options.Accelerator = "auto",
+) -> None:
+    """Make the slides' tables: what series are, and segmentation by what is kept and by share.
+
+    A finished run is not repeated. Example: dicom-node train volumes table --masks lits --out
+    tables --config node.yaml
+    """
+    fabric = launch(options.engine(accelerator=accelerator))
+    shape = {"depth": depth, "width": width, "shrink": shrink, "seed": seed}
+    naming = options.settings(SeriesSettings, **shape, epochs=epochs)
+    _name(naming, _stored(node, store), fabric, out / SERIES)
+    segmented = from_folder(masks)
+    for name, (kept, share) in wanted().items():
+        freeze, takes_weights = DEPTHS[kept]
+        settings = options.settings(
+            VolumeSegmentSettings,
+            **shape,
+            freeze=freeze,
+            share=share,
+            labels=labels,
+            epochs=segment_epochs,
+        )
+        start = out / SERIES if takes_weights else None
+        _segment(settings, segmented, fabric, out / name, start)
+    text = report(out, what)
+    first_alone(fabric, lambda: runs.replace(out / "report.md", text.encode()))
+    Console(highlight=False).print(str(out / "report.md"))
+
+
+def _stored(node: Path, store: Path | None) -> VolumeSet:
+    return from_store(store or config.load(node).node.data / config.STORE)
+
+
+def _shape(start: Path | None) -> dict[str, int]:
+    """Return the shape of the encoder of a run."""
+    if start is None:
+        return {}
+    settings = runs.read(start).settings
+    if not isinstance(settings, SeriesSettings):
+        return {}
+    return {"depth": settings.depth, "width": settings.width, "shrink": settings.shrink}
+
+
+def _name(settings: SeriesSettings, volumes: VolumeSet, fabric: Fabric, out: Path) -> None:
+    console = Console(highlight=False)
+    with telling(console, fabric, out, "name series", settings.epochs) as told:
+        info = name_series(settings, volumes, fabric, run=out, after_epoch=told)
+    if fabric.is_global_zero:
+        say_finished(console, out, info)
+
+
+def _segment(
+    settings: VolumeSegmentSettings,
+    volumes: VolumeSet,
+    fabric: Fabric,
+    out: Path,
+    start: Path | None,
+) -> None:
+    console = Console(highlight=False)
+    with telling(console, fabric, out, f"segment {out.name}", settings.epochs) as told:
+        info = segment(settings, volumes, fabric, run=out, start=start, after_epoch=told)
+    if fabric.is_global_zero:
+        say_finished(console, out, info)

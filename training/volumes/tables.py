@@ -1,0 +1,116 @@
+"""The slides' tables of one folder of runs, as Markdown."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from training.volumes.scores import Scores, by_class, read_scores, spacing_error, totals
+
+#: What is kept of the encoder while masks are learned: name, freeze, whether its weights are taken.
+DEPTHS: Final[dict[str, tuple[int | None, bool]]] = {
+    "all frozen": (4, True),
+    "to block 3": (3, True),
+    "to block 2": (2, True),
+    "to block 1": (1, True),
+    "weights only": (None, True),
+    "from scratch": (None, False),
+}
+#: Those of which smaller shares of the data are tried.
+OF_SHARES: Final = ("all frozen", "weights only", "from scratch")
+SHARES: Final = (0.2, 0.4, 0.6, 0.8, 1.0)
+SERIES: Final = "series"
+
+
+def run_name(depth: str, share: float) -> str:
+    """Return the folder of a run of segmentation."""
+    return f"{depth.replace(' ', '-')}-{round(100 * share)}"
+
+
+def report(folder: Path, what: str) -> str:
+    """Return the tables of all finished runs of a folder.
+
+    Parameters
+    ----------
+    folder : Path
+        Made by ``train volumes table``.
+    what : str
+        Of which volumes; stands on top.
+    """
+    naming = read_scores(folder / SERIES)
+    lines = ["# What a series is, and what its weights are worth", "", what, ""]
+    lines += _of_series(naming)
+    lines += ["## Segmentation, by what of the encoder is kept", ""]
+    lines += _rows(("kept", "mean IoU", "median Dice"), _depths(folder))
+    lines += ["## Segmentation, mean IoU by share of the training patients", ""]
+    percent = [f"{round(100 * share)} %" for share in SHARES]
+    lines += _rows(("kept", *percent), _shares(folder))
+    return "\n".join(lines)
+
+
+def _of_series(naming: Scores) -> list[str]:
+    targets, answered = naming.targets, naming.answers
+    if targets is None or answered is None:
+        return []
+    lines = [
+        f"{len(targets)} test volumes of {len(set(naming.patients))} patients. Each class is "
+        "judged against the rest; `total` is the share of volumes with the right class, of regions "
+        "that of volumes with every known one right."
+        "",
+    ]
+    right = totals(targets, answered)
+    for head, classes in by_class(targets, answered).items():
+        known, share = right[head]
+        lines += [f"## {head.capitalize()}", ""]
+        cells = [
+            (one.name, str(one.known), str(one.positive), _number(one.accuracy), _number(one.auc))
+            for one in classes
+        ]
+        total = ("total", str(known), "", _number(share), "")
+        lines += _rows(("class", "known", "of it", "accuracy", "AUC"), [*cells, total])
+    off = f"{spacing_error(targets, answered):.2f}"
+    return [*lines, f"Slice spacing: half of the volumes are off by a factor of {off} or less.", ""]
+
+
+def _depths(folder: Path) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = []
+    for depth in DEPTHS:
+        iou, dice = segmentation(folder / run_name(depth, 1.0))
+        rows.append((depth, _number(iou), _number(dice)))
+    return rows
+
+
+def _shares(folder: Path) -> list[tuple[str, ...]]:
+    return [
+        (depth, *(_number(segmentation(folder / run_name(depth, share))[0]) for share in SHARES))
+        for depth in OF_SHARES
+    ]
+
+
+def segmentation(run: Path) -> tuple[float, float]:
+    """Return mean IoU and median Dice over test volumes and labels, in the slides' manner."""
+    scores = read_scores(run)
+    columns = [at for at, name in enumerate(scores.measures) if name.startswith("dice_")]
+    dice = scores.rows[:, columns]
+    dice = dice[np.isfinite(dice)]
+    if not len(dice):
+        return float("nan"), float("nan")
+    return float((dice / (2 - dice)).mean()), float(np.median(dice))
+
+
+def _rows(head: Iterable[str], cells: Iterable[tuple[str, ...]]) -> list[str]:
+    names = list(head)
+    lines = [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
+    return [*lines, *(f"| {' | '.join(row)} |" for row in cells), ""]
+
+
+def _number(value: float) -> str:
+    return f"{100 * value:.1f}" if np.isfinite(value) else "-"
+
+
+def wanted() -> Mapping[str, tuple[str, float]]:
+    """Return the runs of segmentation that the tables need, by folder, as (depth, share)."""
+    cells = [(depth, 1.0) for depth in DEPTHS]
+    cells += [(depth, share) for depth in OF_SHARES for share in SHARES if share < 1]
+    return {run_name(depth, share): (depth, share) for depth, share in cells}
