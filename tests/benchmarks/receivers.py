@@ -101,7 +101,7 @@ def receivers(limit: Path | None) -> list[Receiver]:
         Receiver(
             name="pynetdicom",
             title="pynetdicom storescp",
-            start=pynetdicom_storescp,
+            start=_pynetdicom,
         ),
         Receiver(
             name="limit",
@@ -202,8 +202,17 @@ def _storescp(program: str, folder: Path, *, ignores: bool = False) -> Iterator[
 
 
 @contextmanager
-def pynetdicom_storescp(folder: Path) -> Iterator[Running]:
-    """Run the storage SCP that comes with pynetdicom; it keeps what it gets."""
+def pacs_elsewhere(folder: Path) -> Iterator[Running]:
+    """Run a storage SCP in a process of its own, DCMTK's where it is installed."""
+    folder.mkdir(parents=True)
+    program = _program("storescp")
+    running = _storescp(str(program), folder / "dcmtk") if program else _pynetdicom(folder / "py")
+    with running as started:
+        yield started
+
+
+@contextmanager
+def _pynetdicom(folder: Path) -> Iterator[Running]:
     kept = folder / "kept"
     kept.mkdir(parents=True)
     port = free_port()

@@ -26,7 +26,7 @@ from dicom_node.register import register_waiting
 from dicom_node.results import Overlays, write_results_or_failure
 from models.encoders import build
 from models.unet import UNet
-from tests.benchmarks.receivers import pynetdicom_storescp
+from tests.benchmarks.receivers import pacs_elsewhere
 from training.export.bundle_file import write_bundle
 
 
@@ -68,7 +68,7 @@ def random_bundle(path: Path, work: Work) -> None:
 @contextmanager
 def serving(folder: Path, threads: int | None) -> Iterator[Parts]:
     """Open the stages of a node, with a PACS on loopback, in a process of its own."""
-    with pynetdicom_storescp(folder / "pacs") as peer:
+    with pacs_elsewhere(folder / "pacs") as peer:
         destination = Destination(
             name="pacs", ae_title="PACS", host="127.0.0.1", port=peer.port, timeout_s=60.0
         )
