@@ -13,10 +13,11 @@ unexport PYTHONDONTWRITEBYTECODE
 demo: $(READY) ## receive, harvest, train, serve and deliver, in demo/
 	$(BIN)/dicom-node demo --folder demo
 
-test: $(READY) ## every test that this machine can run: those that only compute first, then, two at a time, the others
+test: $(READY) ## every test that this machine can run: those that only compute, the others two at a time, the last alone
 	@failed=0; \
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m beside --numprocesses logical --maxprocesses 8 --dist worksteal || failed=1; \
-	$(BIN)/python -m pytest -m "not beside" --numprocesses 2 --dist loadfile || failed=1; \
+	$(BIN)/python -m pytest -m "not beside and not alone" --numprocesses 2 --dist loadfile || failed=1; \
+	$(BIN)/python -m pytest -m alone || failed=1; \
 	exit $$failed
 
 viewers: $(READY) ## results in OHIF (fetched by npm, 50 MB), dcmqi and DCMTK; pictures in build/viewers

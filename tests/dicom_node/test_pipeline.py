@@ -293,7 +293,7 @@ def test_a_result_that_fails_the_gate_is_answered_with_a_report_of_failure(
     [report] = parts.results.glob("*.dcm")
     assert "111245" in str(dcmread(report))
     [rejection] = parts.outbox.trail.rejections(study)
-    assert rejection.reason.startswith("the SEG ")
+    assert rejection.reason == "the SR cannot be written (ValueError)"
 
 
 def test_a_finished_study_is_finished_for_good(parts: Parts) -> None:

@@ -7,6 +7,7 @@ copy of deploy/node.yaml. The PACS is the demo's stand-in; it is switched off fo
 import json
 import os
 import re
+import secrets
 import shutil
 import subprocess
 import time
@@ -65,7 +66,7 @@ class FirstHour:
     #: Modality of each object that the PACS got
     received: list[str] = field(default_factory=list)
     ports: dict[str, int] = field(
-        default_factory=lambda: {name: free_port() for name in ("node", "pacs", "web")}
+        default_factory=lambda: {name: free_port() for name in ("node", "pacs", "web", "page")}
     )
 
     def __post_init__(self) -> None:
@@ -98,16 +99,23 @@ class FirstHour:
                 ("dimse, ae_title: ORTHANC", f"dimse, ae_title: {PACS}"),
                 ("port: 4242, send", f"port: {self.ports['pacs']}, send"),
                 ("port: 9112", f"port: {self.ports['web']}"),
+                ("port: 9180", f"port: {self.ports['page']}"),
             ):
                 assert old in text, f"deploy/node.yaml has no {old!r} to be edited any more"
                 text = text.replace(old, new, 1)
+            # nothing is pulled in this hour
+            text = re.sub(r"^archives:.*?^web:", "archives: []\nweb:", text, flags=re.M | re.S)
             (self.folder / "node.yaml").write_text(text, "utf-8")
             (self.folder / "bundles").mkdir()
             (self.folder / "node-data").mkdir(mode=0o700)
             key = self.folder / "node-data" / "pseudonym.key"
             key.touch(mode=0o600)
             key.write_text(KEY)
-            seen.append("a caller, a destination")
+            seen.append("a caller, a destination, no archive")
+        with self._timed("let somebody look", "dicom-node page user add ann --role admin") as seen:
+            words = ("page", "user", "add", "ann", "--role", "admin", "--password-stdin")
+            self._node(*words, typed=f"{secrets.token_urlsafe(16)}\n")
+            seen.append("ann may log in")
 
     def _check(self) -> None:
         with self._timed("is it right?", "dicom-node check") as seen:
@@ -215,8 +223,8 @@ class FirstHour:
             env=os.environ | {"TCP_NODELAY": "1"},
         )
 
-    def _node(self, *words: str) -> str:
-        done = self.node.cli(*words)
+    def _node(self, *words: str, typed: str = "") -> str:
+        done = self.node.cli(*words, typed=typed)
         assert done.returncode == 0, f"{' '.join(words)}\n{done.stdout}{done.stderr}"
         return done.stdout
 

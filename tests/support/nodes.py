@@ -138,10 +138,11 @@ class Node:
         with self.index() as index:
             return all(index.is_finished(study) for study in studies)
 
-    def cli(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def cli(self, *arguments: str, typed: str = "") -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "dicom_node", *arguments]
         return subprocess.run(
             [*command, "--config", str(self.folder / "node.yaml")],
+            input=typed,
             capture_output=True,
             text=True,
             check=False,

@@ -16,7 +16,10 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from dicom_node.forms import Forms, SegmentationForm
 from dicom_node.phantom.study import US_IMAGE, US_MULTIFRAME_IMAGE
 from dicom_node.records import FIRST_EDITION, Analysis, Edition, Result, ResultKind
-from dicom_node.results import Part, write_results, write_still, write_stills
+from dicom_node.results import Part, write_results, write_stills
+from dicom_node.results.masks import mask_of, read_mask
+from dicom_node.results.source import odd_values_allowed, read_source
+from dicom_node.results.write import segmentation_plan, write_plan
 from tests.support.analyses import (
     INSTALLATION,
     STILL,
@@ -93,10 +96,22 @@ def parts_of(
 def write_each(analysis: Analysis, folder: Path, **arguments: Any) -> tuple[Result, ...]:
     """Write the results of an image; of a still its SEG, too, as if it could not be merged."""
     results = write_results(analysis, folder, installation=INSTALLATION, **arguments)
+    # what a test says of the pixels, where `write_still` would read the file
+    source = read_source(analysis.instance, analysis.facts) if results else None
     for result in results:
-        if result.merging is not None:
-            part = Part(instance=analysis.instance, result=result)
-            write_still(part, folder, installation=INSTALLATION)
+        if result.merging is None or source is None:
+            continue
+        edition = Edition(version=result.version)
+        plan = segmentation_plan(
+            source,
+            read_mask(mask_of(result.path)),
+            INSTALLATION,
+            edition=edition,
+            series_instance_uid=result.series_instance_uid,
+            form=SegmentationForm(result.form),
+        )
+        with odd_values_allowed():
+            write_plan(plan, source, folder, edition)
     return results
 
 

@@ -1,7 +1,8 @@
 """Which tests may run beside others: those that only compute.
 
 A test that listens, kills, or measures time or memory does not, nor does any test of a folder that
-is not named here. `make test` runs the first on all cores, then the others, two files at a time.
+is not named here. `make test` runs the first on all cores, then the others, two files at a time, at
+last, one by one, those that are marked `alone`.
 """
 
 from typing import Final

@@ -29,6 +29,7 @@ def test_a_folder_that_no_demo_made_is_left_alone(tmp_path: Path) -> None:
 @pytest.mark.torch
 @pytest.mark.dimse
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.timeout(600)
 def test_the_demo_trains_serves_delivers_and_leaves_a_node_that_runs_on(tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="needs the train group: make test installs it")
