@@ -82,6 +82,7 @@ LOST = {
     "frames": "missing; the next harvest of its study writes it again, which begins when one more "
     "object of it comes; or put it back from a backup",
     "masks": "missing; put it back from a backup, or import or send the reader's labels again",
+    "volumes": "missing; put it back from a backup",
 }
 
 
