@@ -194,7 +194,7 @@ def test_a_patient_is_erased_when_somebody_says_yes(site: Path) -> None:
             asked, cwd=site, input="MRN-0815\nn\n", capture_output=True, text=True, check=False
         )
         assert no.returncode == 1
-        assert "1 frames of 1 studies" in no.stderr
+        assert "1 frames and 0 volumes of 1 studies" in no.stderr
         assert len(store.frames()) == 1
         yes = subprocess.run(
             asked, cwd=site, input="MRN-0815\ny\n", capture_output=True, text=True, check=False
