@@ -117,7 +117,7 @@ def test_a_serial_is_never_given_twice(index: Index) -> None:
 
 def former_layout(path: Path) -> None:
     """Write an index as the first version of the program did."""
-    engine = open_sqlite(path, sa.MetaData())
+    engine = open_sqlite(path, sa.MetaData(), layout=None)
     for table in (STUDY, SERIES, INSTANCE, APART):
         table.create(engine)
     with engine.begin() as connection:
