@@ -44,8 +44,10 @@ def command(  # noqa: PLR0913 (one parameter an option)
     named = dict(_named(text) for text in found)
     first = next(iter(named.values()))
     settings = runs.read(first).settings
+    if not isinstance(settings, FinetuneSettings):
+        raise ConfigError(f"{first}: no fine-tuned classifier; name runs of 'train finetune'")
     console = Console(highlight=False)
-    if index is not None and isinstance(settings, FinetuneSettings):
+    if index is not None:
         kind = str(settings.labels)
         known = folded.read(index, labels=kind, size=settings.size, dataset=dataset).pack
     else:
