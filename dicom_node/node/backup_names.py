@@ -7,6 +7,7 @@ from pathlib import Path
 
 from dicom_node.errors import PermanentError
 from dicom_node.node.layout import Layout
+from dicom_node.results.masks import mask_of
 
 
 def named_files(data: Path) -> Iterator[tuple[str, ...]]:
@@ -22,7 +23,9 @@ def named_files(data: Path) -> Iterator[tuple[str, ...]]:
         name = f"{file_id}.dcm"
         yield path, f"inbox/new/{name}", f"inbox/quarantine/{name}"
     for (name,) in _rows(layout.outbox, "SELECT file_name FROM result"):
-        yield (f"results/{name}",)
+        # of a still that is part of a SEG to come, or of one, there is a mask alone
+        mask = mask_of(Path(name)).as_posix()
+        yield f"results/{name}", f"results/{mask}"
     for (name,) in _rows(layout.store / "catalogue.db", "SELECT frame_id FROM frames"):
         yield (f"store/frames/{name[:2]}/{name}.png",)
 

@@ -23,7 +23,9 @@ from dicom_node.node.layout import Layout
 from dicom_node.node.locks import owned
 from dicom_node.node.restore import KeySource, restore
 from dicom_node.outbox import Outbox
+from dicom_node.records import ResultKind
 from dicom_node.register import rebuild, register_waiting
+from dicom_node.results.masks import mask_of
 from dicom_node.store import WeakLabelStore
 from tests.support.frames import new_frame
 from tests.support.nodes import until
@@ -206,6 +208,21 @@ def test_what_was_gone_before_is_counted(site: Path, tmp_path: Path) -> None:
     next((tmp_path / "data" / "inbox" / "kept").glob("*/*.dcm")).unlink()
     taken = back_up(configured(tmp_path), tmp_path / "backup", with_key=False)
     assert taken.about.gone == 1
+
+
+def test_a_still_whose_mask_is_there_is_not_gone(site: Path, tmp_path: Path) -> None:
+    shutil.copytree(site / "data", tmp_path / "data")
+    config = configured(tmp_path)
+    layout = Layout(config.node.data)
+    seg = result(layout.results, "1.77", "1.2.840.10008.5.1.4.1.1.66.4", ResultKind.SEG)
+    with closing(Outbox(layout.outbox, layout.results)) as outbox:
+        outbox.add([seg], [], analysed="1.77", models="m", now=datetime.now(UTC))
+    seg.path.unlink(missing_ok=True)
+    assert back_up(config, tmp_path / "first", with_key=False).about.gone == 1
+    mask_of(seg.path).parent.mkdir(exist_ok=True)
+    mask_of(seg.path).write_bytes(b"a mask")
+    assert back_up(config, tmp_path / "second", with_key=False).about.gone == 0
+    assert mask_of(tmp_path / "second" / "data" / "results" / seg.path.name).exists()
 
 
 def test_the_key_is_in_a_backup_only_when_it_is_asked_for(site: Path, tmp_path: Path) -> None:
