@@ -32,23 +32,23 @@ DEADLINE_MS = 60_000
 PHONE = {"width": 360, "height": 740}
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Config:
-    config = blank_in(tmp_path_factory.mktemp("site"))
+@pytest.fixture
+def site(tmp_path: Path) -> Config:
+    config = blank_in(tmp_path)
     with closing(Desk(config)) as desk:
         for name in ("ann", "ben"):
             desk.users.add(name, Role.LABELLER, PASSWORD)
     return config
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def desk(site: Config) -> Iterator[LabelDesk]:
     with open_desk(site.harvest, data=site.node.data) as desk:
         describe(desk, STUDIES, size=(300, 400))
         yield desk
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def address(site: Config, desk: LabelDesk) -> Iterator[str]:
     ready, stop, listener = (
         threading.Event(),
