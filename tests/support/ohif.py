@@ -96,6 +96,7 @@ class _Handler(SimpleHTTPRequestHandler):
 
     #: OHIF 3.13.2 asks for the headers of all series at once. Where those of a SEG come before
     #: those of its images, it takes the first image of their series for the one it is of.
+    #: In turn that is seldom; see ``_IS_MISTAKEN`` of tests/support/radiologist.py.
     _headers_one_by_one = Lock()
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True

@@ -17,6 +17,8 @@ from playwright.sync_api import Page, sync_playwright
 _ARGUMENTS: Final = ["--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
 _SIZE: Final = {"width": 1400, "height": 800}
 _DEADLINE_MS: Final = 90_000
+#: How often a study is opened until OHIF has met its images before their SEG.
+_ATTEMPTS: Final = 5
 
 #: The viewer does not explain itself first.
 _NO_TOUR: Final = "localStorage.setItem('shownTours', JSON.stringify(['basicViewerTour']))"
@@ -24,6 +26,19 @@ _NO_TOUR: Final = "localStorage.setItem('shownTours', JSON.stringify(['basicView
 _DISPLAY_SET: Final = """
 (series) => (window.services?.displaySetService?.getActiveDisplaySets() ?? [])
   .find(one => one.SeriesInstanceUID === series)?.displaySetInstanceUID
+"""
+#: OHIF gives a SEG that it met before its images to the first image of the series (3.13).
+_IS_MISTAKEN: Final = """
+(uid) => {
+  const sets = window.services.displaySetService;
+  const { instance, referencedDisplaySetInstanceUID } = sets.getDisplaySetByUID(uid);
+  if (!instance?.ReferencedSeriesSequence) return false;
+  const wanted = [instance.ReferencedSeriesSequence].flat()
+    .flatMap(series => series.ReferencedInstanceSequence)
+    .map(reference => reference.ReferencedSOPInstanceUID);
+  return !sets.getDisplaySetByUID(referencedDisplaySetInstanceUID)?.instances
+    .some(image => wanted.includes(image.SOPInstanceUID));
+}
 """
 _PANE: Final = """
 const pane = () => {
@@ -104,10 +119,14 @@ class Radiologist:
 
     def open(self, study: str, series: str) -> None:
         """Open a study and put a series into the pane, by a double click on its thumbnail."""
-        self.page.goto(f"{self.address}/viewer?StudyInstanceUIDs={study}")
-        uid = self._wait(_DISPLAY_SET, series, plain=True)
-        self._wait(_IMAGE_IS_READY)
-        self.page.locator(f"[id='thumbnail-{uid}']").dblclick()
+        for _ in range(_ATTEMPTS):
+            self.page.goto(f"{self.address}/viewer?StudyInstanceUIDs={study}")
+            uid = self._wait(_DISPLAY_SET, series, plain=True)
+            self._wait(_IMAGE_IS_READY)
+            if not self.page.evaluate(_IS_MISTAKEN, uid):
+                self.page.locator(f"[id='thumbnail-{uid}']").dblclick()
+                return
+        raise AssertionError(f"OHIF takes series {series} for that of another image each time")
 
     def accept_segmentation(self) -> None:
         """Say yes to the viewer's question whether to open the segmentation."""
