@@ -41,6 +41,12 @@ class Ahead(Iterator[_Item], Generic[_Item]):
         """Whether an item is there."""
         return bool(self._made)
 
+    @property
+    def following(self) -> _Item | None:
+        """The next item where it is there; it stays."""
+        with self._changed:
+            return self._made[0][0] if self._made else None
+
     def __iter__(self) -> Self:
         return self
 

@@ -15,7 +15,7 @@ from dicom_node.harvest.ahead import Ahead
 from dicom_node.harvest.harvester import Frame
 from dicom_node.harvest.looking import Look, Picture, look_at
 from dicom_node.harvest.pseudonyms import PseudonymKey
-from dicom_node.pixels.sandbox import PixelSandbox
+from dicom_node.pixels.sandbox import PixelSandbox, Wanted
 from dicom_node.records import Instance
 from dicom_node.store import WeakLabelStore
 
@@ -59,7 +59,7 @@ class Decoding:
                 over = Over()
                 try:
                     with self._sandbox_is_free:
-                        yield from self._missing(look)
+                        yield from self._frames(_missing(look), _missing(looks.following))
                 except PixelError as exc:
                     over = Over(fault=exc)
                 yield over
@@ -79,11 +79,20 @@ class Decoding:
         # where a scan lies is seen in a decoded frame then
         return nullcontext() if self.settings.no_region == "skip" else self._sandbox_is_free
 
-    def _missing(self, look: Look) -> Iterable[Frame]:
-        if not isinstance(look.found, Picture):
+    def _frames(self, missing: Wanted | None, then: Wanted | None) -> Iterable[Frame]:
+        if missing is None:
             return ()
-        missing = [number for number in look.found.wanted if number not in look.known]
-        return self.sandbox.frames(look.instance.path, missing) if missing else ()
+        # whoever looks for scans asks for other frames in between
+        then = then if self.settings.no_region == "skip" else None
+        return self.sandbox.frames(*missing, then=then)
+
+
+def _missing(look: Look | None) -> Wanted | None:
+    """Return the frames of an image that the store lacks, None when there are none."""
+    if look is None or not isinstance(look.found, Picture):
+        return None
+    numbers = [number for number in look.found.wanted if number not in look.known]
+    return (look.instance.path, numbers) if numbers else None
 
 
 def _weight(item: Seen) -> int:

@@ -18,9 +18,6 @@ from dicom_node.store.label_sets import DEFAULT_LABEL_SET
 from dicom_node.store.records import NewFrame, Sighting, StoredFrame
 from dicom_node.store.split import split_of
 
-#: Rows, columns, left, top, right, bottom.
-Place = tuple[int, int, int, int, int, int]
-
 metadata = sa.MetaData()
 
 instances = sa.Table(
@@ -213,15 +210,9 @@ def known(connection: sa.Connection, frame: NewFrame, frame_id: str) -> tuple[bo
     names = {"of_instance": frame.instance, "at_number": frame.frame_number, "of_frame": frame_id}
     is_there, sighted, *place = connection.execute(_KNOWN, names).one()
     nowhere = (None,) * len(place)
-    if tuple(place) not in (nowhere, place_of(frame)) or sighted not in (None, frame_id):
+    if tuple(place) not in (nowhere, frame.place) or sighted not in (None, frame_id):
         raise collision(frame)
     return bool(is_there), sighted is not None
-
-
-def place_of(frame: NewFrame) -> Place:
-    """Return the size of a frame's image, and which part of it the frame is."""
-    crop = frame.crop
-    return frame.rows, frame.columns, crop.left, crop.top, crop.right, crop.bottom
 
 
 def collision(frame: NewFrame) -> StoreError:

@@ -16,9 +16,8 @@ import sqlalchemy as sa
 from dicom_node.database import for_reading
 from dicom_node.errors import StoreError, TemporaryError
 from dicom_node.store import catalogue, evidence, locks
-from dicom_node.store.catalogue import Place
 from dicom_node.store.pictures import Pictures, sizes
-from dicom_node.store.records import NewFrame
+from dicom_node.store.records import NewFrame, Place
 
 #: What waits for its rows at most: they are committed then, whoever else comes.
 MOST_BYTES: Final = 4 * 2**20
@@ -83,9 +82,8 @@ class Together:
         if self.is_full:
             self.settle()
         frame_id, key = frame.frame_id, (frame.instance, frame.frame_number)
-        place = catalogue.place_of(frame)
         if (
-            self._places.get(frame.instance, place) != place
+            self._places.get(frame.instance, frame.place) != frame.place
             or self._sightings.get(key, frame_id) != frame_id
         ):
             raise catalogue.collision(frame)
@@ -111,7 +109,7 @@ class Together:
 
         self._rows.append(_Row(frame_id=frame_id, write=write))
         self._bytes += frame.pixels.nbytes
-        self._places[frame.instance] = catalogue.place_of(frame)
+        self._places[frame.instance] = frame.place
         self._sightings[frame.instance, frame.frame_number] = frame_id
 
     def add_repeat(self, instance: str, frame_number: int, frame_id: str) -> None:
