@@ -192,6 +192,7 @@ def _killed(folder: Path, stage: str, moment: str) -> list[int]:
     os._exit(0)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("moment", ["before", "after"])
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_kill_between_the_stages_leaves_no_row_without_its_picture(
