@@ -4,6 +4,7 @@ Only named attributes are parsed, Pixel Data is never touched, and nothing itera
 set: iteration is where hostile files explode (stray delimiters, deep nesting).
 """
 
+import functools
 import struct
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,7 +13,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_file_meta_info
-from pydicom.tag import Tag
+from pydicom.tag import BaseTag, Tag
 from pydicom.valuerep import PersonName
 
 from dicom_node.errors import UnreadableError
@@ -62,9 +63,14 @@ def read_header(path: Path, keywords: Iterable[str | int]) -> FileDataset:
     try:
         if read_file_meta_info(path).get("TransferSyntaxUID") in DEFLATED:
             raise UnreadableError("deflated data sets are not read; send it in another syntax")
-        return dcmread(path, stop_before_pixels=True, specific_tags=[Tag(k) for k in keywords])
+        return dcmread(path, stop_before_pixels=True, specific_tags=_tags(tuple(keywords)))
     except BROKEN_BYTES as exc:
         raise UnreadableError(f"not readable as DICOM ({type(exc).__name__})") from None
+
+
+@functools.cache
+def _tags(keywords: tuple[str | int, ...]) -> list[BaseTag]:
+    return [Tag(keyword) for keyword in keywords]
 
 
 def data_set_offset(path: Path) -> int:

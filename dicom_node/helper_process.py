@@ -22,6 +22,9 @@ from typing import Any, Final
 #: A process that was told to go gets so long before it is killed.
 FAREWELL_S: Final = 2.0
 _MEBIBYTE: Final = 2**20
+#: What is on its way may be so long before who sends it has to wait: a picture of most scanners.
+#: Otherwise it goes in pieces, and a reader with other threads waits for its turn for each.
+_ON_THE_WAY_BYTES: Final = 2**20
 
 
 class HelperSilentError(Exception):
@@ -53,6 +56,8 @@ class HelperProcess:
         self, module: str, *arguments: str, environment: Mapping[str, str] | None = None
     ) -> None:
         ours, theirs = Pipe(duplex=True)
+        for end in (ours, theirs):
+            _set_room(end.fileno(), _ON_THE_WAY_BYTES)
         self._connection: Connection[Any, Any] = ours
         # the search path of this process: a checkout that is not installed works, too
         search_path = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
@@ -168,6 +173,11 @@ def _limit(kind: int, value: int) -> None:
     _, hard = resource.getrlimit(kind)
     bound = value if hard == resource.RLIM_INFINITY else min(value, hard)
     resource.setrlimit(kind, (bound, bound))
+
+
+def _set_room(descriptor: int, size_bytes: int) -> None:
+    with socket.socket(fileno=os.dup(descriptor)) as same:
+        same.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size_bytes)
 
 
 def _set_send_timeout(descriptor: int, timeout_s: float) -> None:

@@ -1,64 +1,96 @@
 """Run an iterator in a thread of its own, some items ahead of who asks for them."""
 
-from collections.abc import Generator
-from dataclasses import dataclass
-from queue import SimpleQueue
-from threading import Event, Semaphore, Thread
-from typing import TypeVar
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from threading import Condition, Thread
+from typing import Generic, Self, TypeVar
 
 _Item = TypeVar("_Item")
 
 
-@dataclass(frozen=True)
-class _End:
-    #: what the iterator raised
-    error: BaseException | None = None
-
-
-def ahead(source: Generator[_Item, None, None], most: int) -> Generator[_Item, None, None]:
-    """Yield the items of `source`, of which at most `most` wait.
+class Ahead(Iterator[_Item], Generic[_Item]):
+    """The items of a generator, of which some wait; close it, or use it up.
 
     Parameters
     ----------
     source : generator
-        Runs in the thread, from the first item that is asked for. What it raises is raised here.
+        Runs in the thread. What it raises is raised here, after the items before it.
     most : int
-        So many items are made before they are asked for.
-
-    Yields
-    ------
-    Any
-        Items of `source`, in order. Who closes this waits until `source` is closed.
+        While the items that wait weigh less than this, another one is made.
+    weight : callable, optional
+        What an item weighs; 1 each unless said otherwise.
     """
-    room, stopped = Semaphore(most), Event()
-    made: SimpleQueue[_Item | _End] = SimpleQueue()
-    thread = Thread(target=_run, args=(source, room, stopped, made), name="ahead", daemon=True)
-    thread.start()
-    try:
-        while not isinstance(item := made.get(), _End):
-            room.release()
-            yield item
-        if item.error is not None:
-            raise item.error
-    finally:
-        stopped.set()
-        room.release()
-        thread.join()
 
+    def __init__(
+        self,
+        source: Generator[_Item, None, None],
+        most: int,
+        weight: Callable[[_Item], int] = lambda _: 1,
+    ) -> None:
+        self._source, self._most, self._weight = source, most, weight
+        self._changed = Condition()
+        self._made: deque[tuple[_Item, int]] = deque()
+        self._heap = 0
+        self._stopped = self._ended = False
+        self._error: BaseException | None = None
+        self._thread = Thread(target=self._run, name="ahead", daemon=True)
+        self._thread.start()
 
-def _run(
-    source: Generator[_Item, None, None],
-    room: Semaphore,
-    stopped: Event,
-    made: "SimpleQueue[_Item | _End]",
-) -> None:
-    end = _End()
-    try:
-        while room.acquire() and not stopped.is_set():
-            made.put(next(source))
-        source.close()
-    except StopIteration:
-        pass
-    except BaseException as exc:  # noqa: BLE001 - raised again where the items are asked for
-        end = _End(exc)
-    made.put(end)
+    @property
+    def waits(self) -> bool:
+        """Whether an item is there."""
+        return bool(self._made)
+
+    @property
+    def following(self) -> _Item | None:
+        """The next item where it is there; it stays."""
+        with self._changed:
+            return self._made[0][0] if self._made else None
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> _Item:
+        with self._changed:
+            self._changed.wait_for(lambda: self._made or self._ended)
+            if self._made:
+                item, weight = self._made.popleft()
+                self._heap -= weight
+                self._changed.notify_all()
+                return item
+        self._thread.join()
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+        raise StopIteration
+
+    def close(self) -> None:
+        """Make no more items, and wait until the source is closed."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+        self._thread.join()
+        self._made.clear()
+
+    def _run(self) -> None:
+        try:
+            while self._has_room():
+                item = next(self._source)
+                weight = self._weight(item)
+                with self._changed:
+                    self._made.append((item, weight))
+                    self._heap += weight
+                    self._changed.notify_all()
+            self._source.close()
+        except StopIteration:
+            pass
+        except BaseException as exc:  # noqa: BLE001 - raised again where the items are asked for
+            self._error = exc
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    def _has_room(self) -> bool:
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopped or self._heap < self._most)
+            return not self._stopped

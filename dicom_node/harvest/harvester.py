@@ -21,7 +21,7 @@ from dicom_node.harvest.sampling import hardly_differ
 from dicom_node.harvest.tables import Tables
 from dicom_node.harvest.words import Words, patient_of
 from dicom_node.records import Instance
-from dicom_node.store import NewFrame, Sighting, WeakLabelStore
+from dicom_node.store import NewFrame, Sighting, Together, WeakLabelStore
 
 #: A picture with fewer pixels above this grey than this part of all is black.
 DARK_GREY = 16
@@ -35,6 +35,7 @@ def store_image(
     frames: Iterable[Frame],
     *,
     store: WeakLabelStore,
+    together: Together,
     key: PseudonymKey,
     tables: Tables,
 ) -> HarvestCount:
@@ -47,6 +48,8 @@ def store_image(
     frames : iterable
         Those of its wanted frames that the store did not have, decoded. May raise PixelError.
     store : WeakLabelStore
+        Asked for what it has.
+    together : Together
         Gets the pixels inside the B-mode region and nothing else of them.
     key : PseudonymKey
         Turns identifiers into pseudonyms.
@@ -64,7 +67,7 @@ def store_image(
     # what the store did not have a moment ago is compared when it is added
     known = store.clip(blank.instance) if look.known else ()
     lost = store.lost(known)
-    clip = _Clip(store, blank, (one for one in known if one.frame_id not in lost))
+    clip = _Clip(store, together, blank, (one for one in known if one.frame_id not in lost))
     wanted = look.found.wanted
     if clip.known and not blank.is_the_one_in(store):
         return HarvestCount(skipped={Skip.REFUSED: len(wanted)})
@@ -142,8 +145,10 @@ class _Blank:
 class _Clip:
     """A clip on its way into the store, frame by frame."""
 
-    def __init__(self, store: WeakLabelStore, blank: _Blank, known: Iterable[Sighting]) -> None:
-        self._store, self._blank = store, blank
+    def __init__(
+        self, store: WeakLabelStore, together: Together, blank: _Blank, known: Iterable[Sighting]
+    ) -> None:
+        self._store, self._together, self._blank = store, together, blank
         #: what an earlier harvest knew, by frame number
         self.known = {one.frame_number: one.frame_id for one in known}
         self._last: tuple[int, str, NDArray[np.uint8]] | None = None
@@ -157,10 +162,10 @@ class _Clip:
         new = self._blank.filled(number, pixels)
         like = self._like(number, pixels)
         try:
-            if like is not None and not self._store.has_frame(new.frame_id):
-                self._store.add_repeat(self._blank.instance, number, like)
+            if like is not None and not self._together.has_frame(new.frame_id):
+                self._together.add_repeat(self._blank.instance, number, like)
                 return Skip.NEAR_DUPLICATE
-            is_new = self._store.put_frame(new)
+            is_new = self._together.put_frame(new)
         except StoreError:
             return Skip.REFUSED
         self._last = number, new.frame_id, pixels

@@ -1,29 +1,25 @@
 """The harvest with all its parts opened under the node's data folder."""
 
-from collections import deque
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass, replace
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from dicom_node.config import STORE, HarvestSettings
-from dicom_node.errors import PixelError, UnreadableError
-from dicom_node.harvest.ahead import ahead
-from dicom_node.harvest.counts import HarvestCount, Skip
+from dicom_node.errors import UnreadableError
+from dicom_node.harvest.decoding import Decoding
 from dicom_node.harvest.descriptions import DescriptionMap
-from dicom_node.harvest.harvester import Frame, store_image
 from dicom_node.harvest.labels import weak_labels
-from dicom_node.harvest.looking import Look, Picture, look_at
 from dicom_node.harvest.private import PrivateNotes
 from dicom_node.harvest.pseudonyms import PseudonymKey, open_key
 from dicom_node.harvest.reader_codes import load_reader_codes
 from dicom_node.harvest.reader_notes import ReaderNotes
 from dicom_node.harvest.readers import ReaderLabels
 from dicom_node.harvest.relabel import RelabelCount, relabel
+from dicom_node.harvest.storing import Storing
 from dicom_node.harvest.supervised import ImportCount, attach_labels
 from dicom_node.harvest.tables import Tables, load_tables
 from dicom_node.harvest.volumes import VolumeHarvest
-from dicom_node.harvest.words import Words, patient_of
 from dicom_node.pixels.sandbox import PixelSandbox
 from dicom_node.records import Geometry, Instance, WeakLabels
 from dicom_node.store import WeakLabelStore
@@ -31,28 +27,6 @@ from dicom_node.store import WeakLabelStore
 #: Under ``node.data``, private: they lie outside the store.
 KEY = "pseudonym.key"
 NOTES = "harvest.db"
-#: Frames and headers that are read before they are stored.
-AHEAD = 3
-#: Words, and the study that they are of.
-Note = tuple[Words, str]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Over:
-    """The end of an instance's frames."""
-
-    fault: PixelError | None = None
-
-
-def _frames_of(seen: Iterator[Look | Frame | _Over]) -> Iterator[Frame]:
-    """Yield the frames up to the end of their instance."""
-    for item in seen:
-        if isinstance(item, tuple):
-            yield item
-            continue
-        if isinstance(item, _Over) and item.fault is not None:
-            raise item.fault
-        return
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,57 +91,14 @@ class Harvester:
         TemporaryError
             When the disk does not take it.
         """
-        tables, noted = self._tables_now(), set[Note]()
-        with closing(ahead(self._decoded(instances), AHEAD)) as seen:
-            for look in seen:
-                if isinstance(look, Look):
-                    frames = _frames_of(seen)
-                    with self.store.holding_off_erasure():
-                        count = self._store(look, frames, tables, noted)
-                    with suppress(PixelError):  # those that nobody wanted after all
-                        deque(frames, maxlen=0)
-                    yield look.instance, count.as_dict()
-
-    def _decoded(
-        self, instances: Iterable[Instance]
-    ) -> Generator[Look | Frame | _Over, None, None]:
-        """Yield what is seen of each instance, then its frames that the store lacks."""
-        for instance in instances:
-            look = look_at(instance, sandbox=self.sandbox, settings=self.settings)
-            missing: list[int] = []
-            picture = look.found
-            if isinstance(picture, Picture):
-                clip = self.store.clip(self.key.token("instance", instance.sop_instance_uid))
-                lost = self.store.lost(clip)
-                there = frozenset(one.frame_number for one in clip if one.frame_id not in lost)
-                look = replace(look, known=there)
-                missing = [number for number in picture.wanted if number not in look.known]
-            yield look
-            over = _Over()
-            try:
-                yield from self.sandbox.frames(instance.path, missing) if missing else ()
-            except PixelError as exc:
-                over = _Over(fault=exc)
-            yield over
-
-    def _store(
-        self, look: Look, frames: Iterable[Frame], tables: Tables, noted: set[Note]
-    ) -> HarvestCount:
-        if look.words is None:
-            return store_image(look, frames, store=self.store, key=self.key, tables=tables)
-        study = look.instance.study_instance_uid
-        patient = patient_of(look.words, study)
-        token = self.key.token("patient", patient)
-        known = self.notes.known(self.key.token("refused", patient), study, token)
-        if known.is_refused:
-            return HarvestCount(skipped={Skip.PATIENT_REFUSED: 1})
-        count = store_image(look, frames, store=self.store, key=self.key, tables=tables)
-        # images of a study say the same again and again; what was erased since is noted anew
-        note = look.words, study
-        if note not in noted or not known.has_study:
-            self.notes.record(look.words, study, token)
-            noted.add(note)
-        return count
+        storing = Storing(
+            store=self.store, key=self.key, notes=self.notes, tables=self._tables_now()
+        )
+        decoding = Decoding(
+            sandbox=self.sandbox, store=self.store, key=self.key, settings=self.settings
+        )
+        with closing(decoding.ahead(instances)) as seen:
+            yield from storing.all(seen)
 
     def labels(self, instance: Instance) -> WeakLabels:
         """Return the weak labels of an instance; an unreadable header teaches nothing."""

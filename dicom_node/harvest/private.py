@@ -4,7 +4,7 @@ Study Description can carry a name and Transducer Data a serial number: this fil
 outside the store, readable by its owner alone.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,8 @@ from dicom_node.harvest.transducer import SiteTransducer, resolve
 from dicom_node.harvest.words import Words
 from dicom_node.store import Source
 
+#: Words as the scanner wrote them, the UID of their study, and the pseudonym of its patient.
+Note = tuple[Words, str, str]
 #: One row a study, so that a count is a number of studies and a repeated harvest counts once.
 _descriptions = sa.Table(
     "descriptions",
@@ -133,36 +135,12 @@ class PrivateNotes:
         self._engine.dispose()
 
     def record(self, words: Words, study_instance_uid: str, patient: str) -> None:
-        """Note the words of one instance; the same words of the same study count once.
+        """Note the words of one instance; see `record_all`."""
+        self.record_all([(words, study_instance_uid, patient)])
 
-        Parameters
-        ----------
-        words : Words
-            As the scanner wrote them.
-        study_instance_uid : str
-            Of the instance.
-        patient : str
-            Pseudonym of the patient, as in the store.
-        """
-        of_study = {"study_instance_uid": study_instance_uid}
-        rows: list[tuple[sa.Table, list[dict[str, str]]]] = [
-            (_studies, [{**of_study, "patient": patient}]),
-            (_transducers, [{**of_study, **_probe_words(words)}]),
-        ]
-        description = normalised(words.study_description)[:MOST_CHARACTERS]
-        if description:
-            rows.append((_descriptions, [{**of_study, "description": description}]))
-        terms = [
-            {
-                **of_study,
-                "source": term.source.value,
-                "term": term.words[:MOST_CHARACTERS],
-                "meaning": term.meaning[:MOST_CHARACTERS],
-            }
-            for term in words.terms
-        ]
-        if terms:
-            rows.append((_terms, terms))
+    def record_all(self, notes: Iterable[Note]) -> None:
+        """Note words at once; the same words of the same study count once."""
+        rows = [row for note in notes for row in _rows_of(*note)]
         with self._engine.begin() as connection:
             for table, values in rows:
                 connection.execute(_PUT[table.name], values)
@@ -288,6 +266,28 @@ def _decidable(connection: sa.Connection) -> frozenset[str]:
     """Return the words that were met and that a decision may be about, of whichever source."""
     met = sa.union(sa.select(_descriptions.c.description), sa.select(_terms.c.term))
     return frozenset(connection.scalars(met))
+
+
+def _rows_of(
+    words: Words, study_instance_uid: str, patient: str
+) -> Iterator[tuple[sa.Table, list[dict[str, str]]]]:
+    of_study = {"study_instance_uid": study_instance_uid}
+    yield _studies, [{**of_study, "patient": patient}]
+    yield _transducers, [{**of_study, **_probe_words(words)}]
+    description = normalised(words.study_description)[:MOST_CHARACTERS]
+    if description:
+        yield _descriptions, [{**of_study, "description": description}]
+    terms = [
+        {
+            **of_study,
+            "source": term.source.value,
+            "term": term.words[:MOST_CHARACTERS],
+            "meaning": term.meaning[:MOST_CHARACTERS],
+        }
+        for term in words.terms
+    ]
+    if terms:
+        yield _terms, terms
 
 
 def _probe_words(words: Words) -> dict[str, str]:

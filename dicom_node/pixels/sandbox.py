@@ -2,7 +2,8 @@
 
 The parent keeps one decoder process (`dicom_node.pixels.worker`) and talks to it through a socket
 pair: one JSON request a file, then one JSON line and one block of bytes a frame. Nothing is
-pickled, and at most one frame waits in between: the child stops writing until it is fetched.
+pickled, and hardly more than one frame waits in between: the child stops writing until it is
+fetched.
 """
 
 import os
@@ -26,6 +27,9 @@ from dicom_node.helper_process import (
 ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"
 )
+#: A file, and frames of it.
+Wanted = tuple[Path, Sequence[int]]
+_Request = dict[str, object]
 
 
 class PixelSandbox:
@@ -68,7 +72,9 @@ class PixelSandbox:
         if child is not None:
             child.process.stop(FAREWELL_S)
 
-    def frames(self, path: Path, numbers: Sequence[int]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    def frames(
+        self, path: Path, numbers: Sequence[int], *, then: Wanted | None = None
+    ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
         """Decode frames of a file, streamed one by one.
 
         Parameters
@@ -77,6 +83,9 @@ class PixelSandbox:
             A DICOM file with File Meta Information.
         numbers : sequence of int
             1-based frame numbers, ascending, each once.
+        then : tuple of Path and sequence of int, optional
+            What is asked for next: the process goes on with it while these frames are looked at.
+            Something else may be asked for all the same; that costs a fresh process.
 
         Yields
         ------
@@ -91,7 +100,7 @@ class PixelSandbox:
             When the pixels cannot be decoded, or the process died, ran out of memory or time over
             them. The next file gets a fresh process.
         """
-        yield from self._decoded(path, numbers, np.uint8)
+        yield from self._decoded(path, numbers, np.uint8, then)
 
     def stored_values(
         self, path: Path, numbers: Sequence[int]
@@ -100,12 +109,17 @@ class PixelSandbox:
         yield from self._decoded(path, numbers, np.int32)
 
     def _decoded(
-        self, path: Path, numbers: Sequence[int], dtype: type[Any]
+        self, path: Path, numbers: Sequence[int], dtype: type[Any], then: Wanted | None = None
     ) -> Iterator[tuple[int, NDArray[Any]]]:
         finished = False
+        asked, *ahead = (
+            _request(*one, stored=dtype is np.int32) for one in ((path, numbers), then) if one
+        )
         try:
-            child = self._running()
-            child.ask(path, numbers, self._timeout_s, stored=dtype is np.int32)
+            child = self._running(asked)
+            child.ask(asked, self._timeout_s)
+            for request in ahead:
+                child.ask_ahead(request, self._timeout_s)
             while (reply := child.reply(self._timeout_s)).get("frame") is not None:
                 yield int(reply["frame"]), child.picture(reply, self._timeout_s, dtype)
             finished = not reply.get("fatal")
@@ -117,11 +131,16 @@ class PixelSandbox:
                 stopped, self._child = self._child, None
                 stopped.process.stop()
 
-    def _running(self) -> "_Child":
-        if self._child is None or not self._child.process.is_running:
+    def _running(self, asked: _Request) -> "_Child":
+        child = self._child
+        if child is not None and child.ahead not in (None, asked):
+            # it works on what nobody wants
+            child.process.stop()
+            child = self._child = None
+        if child is None or not child.process.is_running:
             self.close()
-            self._child = _Child(self._memory_mib)
-        return self._child
+            child = self._child = _Child(self._memory_mib)
+        return child
 
 
 class _Child:
@@ -131,16 +150,21 @@ class _Child:
         self.process = HelperProcess(
             "dicom_node.pixels.worker", str(memory_mib), environment=ONE_THREAD
         )
+        #: a request whose replies come after those that are read now
+        self.ahead: _Request | None = None
 
-    def ask(self, path: Path, numbers: Sequence[int], timeout_s: float, *, stored: bool) -> None:
-        """Send a request."""
-        request = {
-            "path": os.fspath(path.absolute()),
-            "numbers": [int(n) for n in numbers],
-            "stored": stored,
-        }
+    def ask(self, request: _Request, timeout_s: float) -> None:
+        """Send a request, unless it was sent ahead."""
+        if self.ahead is None:
+            with _in_words(timeout_s):
+                self.process.say(request, timeout_s=timeout_s)
+        self.ahead = None
+
+    def ask_ahead(self, request: _Request, timeout_s: float) -> None:
+        """Send the request after the one whose replies are to be read."""
         with _in_words(timeout_s):
             self.process.say(request, timeout_s=timeout_s)
+        self.ahead = request
 
     def reply(self, timeout_s: float) -> dict[str, Any]:
         """Return the next reply."""
@@ -155,6 +179,14 @@ class _Child:
         with _in_words(timeout_s):
             content = self.process.hear(timeout_s)
         return np.frombuffer(content, dtype).reshape(int(reply["rows"]), int(reply["columns"]))
+
+
+def _request(path: Path, numbers: Sequence[int], *, stored: bool) -> _Request:
+    return {
+        "path": os.fspath(path.absolute()),
+        "numbers": [int(number) for number in numbers],
+        "stored": stored,
+    }
 
 
 @contextmanager

@@ -29,6 +29,7 @@ from dicom_node.store.records import (
 )
 from dicom_node.store.selection import Prepared, Selection
 from dicom_node.store.split import SPLITS, split_of
+from dicom_node.store.together import Together
 from dicom_node.store.volumes import NewVolume, SeriesLabels, StoredVolume, VolumeBook
 from dicom_node.store.weak_labels import WeakLabelStore, open_store
 
@@ -58,6 +59,7 @@ __all__ = [
     "StoredFrame",
     "StoredReading",
     "StoredVolume",
+    "Together",
     "Verdict",
     "VolumeBook",
     "WeakLabelStore",

@@ -209,14 +209,18 @@ def known(connection: sa.Connection, frame: NewFrame, frame_id: str) -> tuple[bo
     """
     names = {"of_instance": frame.instance, "at_number": frame.frame_number, "of_frame": frame_id}
     is_there, sighted, *place = connection.execute(_KNOWN, names).one()
-    crop = frame.crop
-    stated = [frame.rows, frame.columns, crop.left, crop.top, crop.right, crop.bottom]
-    if place not in ([None] * len(stated), stated) or sighted not in (None, frame_id):
-        raise StoreError(
-            f"instance {frame.instance}, frame {frame.frame_number}: stored with other pixels; "
-            "two objects share one SOP Instance UID, correct the source"
-        )
+    nowhere = (None,) * len(place)
+    if tuple(place) not in (nowhere, frame.place) or sighted not in (None, frame_id):
+        raise collision(frame)
     return bool(is_there), sighted is not None
+
+
+def collision(frame: NewFrame) -> StoreError:
+    """Say that an instance has another picture already."""
+    return StoreError(
+        f"instance {frame.instance}, frame {frame.frame_number}: stored with other pixels; "
+        "two objects share one SOP Instance UID, correct the source"
+    )
 
 
 def stored_frame(row: Any) -> StoredFrame:

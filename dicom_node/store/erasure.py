@@ -79,7 +79,7 @@ class Erasure:
         self.close()
 
     def alone(self) -> AbstractContextManager[None]:
-        """Hold the store: waits for the image that is being harvested, and lets no other begin."""
+        """Hold the store: waits for the images that are being stored, and lets no other begin."""
         return locks.alone(self._folder)
 
     def studies(self) -> frozenset[str]:

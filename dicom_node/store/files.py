@@ -57,7 +57,7 @@ def encoded(pixels: NDArray[np.uint8]) -> bytes:
     )
 
 
-def write(path: Path, pixels: NDArray[np.uint8], durable: set[Path] | None = None) -> int:
+def write(path: Path, pixels: NDArray[np.uint8]) -> int:
     """Write a picture durably and return its size in bytes.
 
     Parameters
@@ -65,14 +65,23 @@ def write(path: Path, pixels: NDArray[np.uint8], durable: set[Path] | None = Non
     path : Path
         As `path_of` names it.
     pixels : ndarray of uint8, shape (H, W)
-    durable : set of Path, optional
-        Subfolders whose own names are durable; those that become so are added.
 
     Raises
     ------
     TemporaryError
         When the disk does not take it.
     """
+    size_bytes = put(path, pixels)
+    try:
+        sync(path.parent)
+        sync(path.parent.parent)
+    except OSError as exc:
+        raise not_written(exc) from None
+    return size_bytes
+
+
+def put(path: Path, pixels: NDArray[np.uint8]) -> int:
+    """Write a picture as `write` does, but leave it to the caller to sync the folders above it."""
     content = encoded(pixels)
     part = path.with_name(f"{path.name}.{os.getpid()}-{get_ident()}.part")
     try:
@@ -82,16 +91,16 @@ def write(path: Path, pixels: NDArray[np.uint8], durable: set[Path] | None = Non
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
-        sync(path.parent)
-        if durable is None or path.parent not in durable:
-            sync(path.parent.parent)
     except OSError as exc:
         with suppress(OSError):
             part.unlink()
-        raise TemporaryError(f"the store cannot be written ({exc.strerror}); free space") from None
-    if durable is not None:
-        durable.add(path.parent)
+        raise not_written(exc) from None
     return len(content)
+
+
+def not_written(error: OSError) -> TemporaryError:
+    """Say that the disk did not take something."""
+    return TemporaryError(f"the store cannot be written ({error.strerror}); free space")
 
 
 def read(path: Path) -> NDArray[np.uint8]:

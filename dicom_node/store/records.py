@@ -20,6 +20,8 @@ PSEUDONYM: Final = re.compile(r"[0-9a-f]{16,64}")
 PROBE: Final = re.compile(r"(?=.*[A-Z])(?=.*[0-9])[A-Z0-9][A-Z0-9 ./+-]{0,23}")
 RULE: Final = re.compile(r"[a-z0-9][a-z0-9 -]{0,63}")
 BEST_QUALITY: Final = 4
+#: Rows, columns, left, top, right, bottom.
+Place = tuple[int, int, int, int, int, int]
 
 
 class Source(StrEnum):
@@ -107,6 +109,12 @@ class NewFrame:
     def frame_id(self) -> str:
         """Digest of the pixels and their shape."""
         return files.digest(self.pixels)
+
+    @property
+    def place(self) -> Place:
+        """Size of the image, and which part of it the frame is."""
+        crop = self.crop
+        return self.rows, self.columns, crop.left, crop.top, crop.right, crop.bottom
 
     def __post_init__(self) -> None:
         for name in ("patient", "study", "series", "instance"):

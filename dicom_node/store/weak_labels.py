@@ -14,6 +14,7 @@ from dicom_node.errors import StoreError
 from dicom_node.records import Box, Task
 from dicom_node.store import catalogue, evidence, files, locks, queries
 from dicom_node.store.catalogue import instances
+from dicom_node.store.pictures import Pictures
 from dicom_node.store.readers import ReaderBook
 from dicom_node.store.records import (
     ImageLabels,
@@ -25,6 +26,7 @@ from dicom_node.store.records import (
     StoreInfo,
 )
 from dicom_node.store.selection import Selection
+from dicom_node.store.together import Together, together
 from dicom_node.store.volumes import VolumeBook
 
 
@@ -42,8 +44,7 @@ class WeakLabelStore:
         self._folder = folder
         self._frames = folder / "frames"
         self._masks = folder / "masks"
-        #: subfolders of the pictures, made once and never removed
-        self._durable: set[Path] = set()
+        self._pictures = Pictures(self._frames)
         self._engine = catalogue.open_catalogue(folder / "catalogue.db")
         self._reads = for_reading(self._engine)
         #: what each source in the headers says, and how to give words other labels
@@ -55,6 +56,7 @@ class WeakLabelStore:
 
     def close(self) -> None:
         """Close the catalogue."""
+        self._pictures.close()
         self._engine.dispose()
 
     def __enter__(self) -> Self:
@@ -87,45 +89,17 @@ class WeakLabelStore:
         return frame.frame_id
 
     def put_frame(self, frame: NewFrame) -> bool:
-        """Store a frame as `add_frame` does, and return whether its picture had to be written.
+        """Store a frame as `add_frame` does, and return whether its picture had to be written."""
+        with self.together() as one:
+            return one.put_frame(frame)
 
-        The pixels are new then, or the picture of a frame that is known was lost.
+    def together(self) -> AbstractContextManager[Together]:
+        """Store frames together: they wait for the disk once, and are durable at the end of it.
+
+        May be nested in `holding_off_erasure`. After an error, what was put before the last `keep`
+        is durable, and of what was put later no row is there.
         """
-        with locks.adding(self._folder):
-            return self._put_frame(frame)
-
-    def _put_frame(self, frame: NewFrame) -> bool:
-        frame_id = frame.frame_id
-        with self._reads.begin() as connection:
-            is_there, is_sighted = catalogue.known(connection, frame, frame_id)
-        path = files.path_of(self._frames, frame_id)
-        keeps = is_there and path.exists()
-        if keeps and is_sighted:
-            return False
-        # the picture is durable before a row names it: a crash leaves at worst a file too many
-        size_bytes = 0 if keeps else files.write(path, frame.pixels, self._durable)
-        with self._engine.begin() as connection:
-            if is_there and not keeps:
-                catalogue.resize(connection, frame_id, size_bytes)
-            # another process may have been faster
-            if catalogue.sighting(connection, frame.instance, frame.frame_number) is None:
-                catalogue.put(connection, frame, frame_id, size_bytes)
-                evidence.put(connection, frame.instance, frame.evidence)
-        return not keeps
-
-    def add_repeat(self, instance: str, frame_number: int, frame_id: str) -> None:
-        """Note that a clip shows hardly anything new: a frame that it has shown before.
-
-        Raises
-        ------
-        StoreError
-            When there is no such instance or no such frame.
-        """
-        with locks.adding(self._folder), self._engine.begin() as connection:
-            shown = [one.frame_id for one in catalogue.clip(connection, instance)]
-            if frame_id not in shown:
-                raise StoreError("the clip has not shown this frame; harvest it first")
-            catalogue.put_sighting(connection, instance, frame_number, frame_id)
+        return together(self._folder, self._engine, self._pictures)
 
     def has_frame(self, frame_id: str) -> bool:
         """Whether these pixels are in the store."""

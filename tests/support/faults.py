@@ -72,7 +72,11 @@ POINTS: Final = (
     # from a complete study to its results
     Point(WORKER, "dicom_node.jobs", "Dispatcher.enqueue"),
     Point(WORKER, "dicom_node.pipeline", "harvest_study"),
-    Point(WORKER, "dicom_node.store.weak_labels", "WeakLabelStore.put_frame"),
+    Point(WORKER, "dicom_node.store.together", "Together.put_frame"),
+    Point(WORKER, "dicom_node.store.files", "put"),
+    Point(WORKER, "dicom_node.store.pictures", "Pictures.settle"),
+    Point(WORKER, "dicom_node.store.together", "Together.settle"),
+    Point(WORKER, "dicom_node.harvest.private", "PrivateNotes.record_all"),
     Point(WORKER, "dicom_node.pipeline", "analyse_study"),
     Point(WORKER, "dicom_node.results.write", "_save"),
     Point(WORKER, "dicom_node.results.write", "write_plan"),

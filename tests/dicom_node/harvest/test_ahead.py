@@ -3,7 +3,7 @@ from collections.abc import Generator
 
 import pytest
 
-from dicom_node.harvest.ahead import ahead
+from dicom_node.harvest.ahead import Ahead
 
 
 def test_items_come_in_order_and_from_another_thread() -> None:
@@ -11,7 +11,7 @@ def test_items_come_in_order_and_from_another_thread() -> None:
         for number in range(5):
             yield number, threading.current_thread() is threading.main_thread()
 
-    assert list(ahead(source(), 2)) == [(number, False) for number in range(5)]
+    assert list(Ahead(source(), 2)) == [(number, False) for number in range(5)]
 
 
 def test_no_more_items_are_made_than_may_wait() -> None:
@@ -24,7 +24,7 @@ def test_no_more_items_are_made_than_may_wait() -> None:
             room.release()
             yield number
 
-    items = ahead(source(), 2)
+    items = Ahead(source(), 2)
     assert next(items) == 0
     for _ in range(3):  # the first, and two that wait
         assert room.acquire(timeout=10)
@@ -38,7 +38,7 @@ def test_what_the_source_raises_is_raised_after_the_items_before_it() -> None:
         yield 1
         raise ZeroDivisionError
 
-    items = ahead(source(), 3)
+    items = Ahead(source(), 3)
     assert next(items) == 1
     with pytest.raises(ZeroDivisionError):
         next(items)
@@ -54,8 +54,28 @@ def test_who_stops_early_leaves_a_source_that_is_closed() -> None:
         finally:
             closed.set()
 
-    items = ahead(source(), 1)
+    items = Ahead(source(), 1)
     next(items)
     items.close()
     assert closed.is_set()
     assert not [thread for thread in threading.enumerate() if thread.name == "ahead"]
+
+
+def test_heavy_items_wait_in_smaller_number_and_who_asks_sees_that_one_waits() -> None:
+    made: list[int] = []
+    room = threading.Semaphore(0)
+
+    def source() -> Generator[int, None, None]:
+        for weight in (1, 7, 9, 1):
+            made.append(weight)
+            room.release()
+            yield weight
+
+    items = Ahead(source(), 8, weight=int)
+    for _ in range(2):
+        assert room.acquire(timeout=10)
+    assert not room.acquire(timeout=0.2)  # 8 wait already
+    assert items.waits
+    assert [next(items), next(items)] == [1, 7]
+    assert list(items) == [9, 1]
+    assert not items.waits

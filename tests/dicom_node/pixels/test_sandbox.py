@@ -1,6 +1,8 @@
 import os
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +64,66 @@ def test_an_abandoned_cine_does_not_leak_into_the_next_file(sandbox: PixelSandbo
     for number, _ in sandbox.frames(GOOD, range(1, 31)):
         if number == 3:
             break
+    _still_works(sandbox)
+
+
+def test_what_is_asked_for_next_is_begun_before_it_is_asked_for(
+    sandbox: PixelSandbox, tmp_path: Path
+) -> None:
+    pipe = tmp_path / "a.dcm"
+    os.mkfifo(pipe)
+    [(number, _)] = sandbox.frames(GOOD, [7], then=(pipe, [1]))
+    assert number == 7
+    first = sandbox.pid
+    with ThreadPoolExecutor(1) as pool:
+        # who opens a pipe to write waits until somebody reads
+        opened = pool.submit(lambda: pipe.open("wb").close())
+        try:
+            opened.result(20)
+        finally:
+            os.close(os.open(pipe, os.O_RDONLY | os.O_NONBLOCK))
+    with pytest.raises(PixelError):
+        list(sandbox.frames(pipe, [1]))
+    _still_works(sandbox)
+    assert sandbox.pid == first
+
+
+def test_frames_that_were_asked_for_ahead_come_as_they_would_otherwise(
+    sandbox: PixelSandbox, tmp_path: Path
+) -> None:
+    broken = changed("examples_rgb_color.dcm", tmp_path / "a.dcm", PixelData=b"\0\0")
+    steps = [(GOOD, [1, 2]), (broken, [1]), (GOOD, [30]), (GOOD, [2])]
+    found: list[int] = []
+    for step, then in pairwise([*steps, None]):
+        assert step is not None
+        try:
+            for number, frame in sandbox.frames(*step, then=then):
+                assert np.array_equal(frame, dict(decode(GOOD, [number]))[number])
+                found.append(number)
+        except PixelError as exc:
+            assert "holds 2 bytes" in str(exc)
+            found.append(0)
+    assert found == [1, 2, 0, 30, 2]
+
+
+def test_something_else_may_be_asked_for_than_what_was_said(
+    sandbox: PixelSandbox, tmp_path: Path
+) -> None:
+    grey = saved(ultrasound(np.zeros((1, 8, 8), np.uint8)), tmp_path / "a.dcm")
+    list(sandbox.frames(GOOD, [1], then=(GOOD, [2])))
+    _still_works(sandbox)
+    list(sandbox.frames(GOOD, [1], then=(grey, [1])))
+    assert [values.dtype for _, values in sandbox.stored_values(grey, [1])] == [np.int32]
+    _still_works(sandbox)
+
+
+def test_a_decoder_that_died_over_a_file_is_asked_anew_for_what_comes_next(
+    sandbox: PixelSandbox,
+) -> None:
+    list(sandbox.frames(GOOD, [1], then=(GOOD, [7])))
+    assert sandbox.pid is not None
+    os.kill(sandbox.pid, signal.SIGKILL)
+    psutil.Process(sandbox.pid).wait(10)
     _still_works(sandbox)
 
 
