@@ -1,6 +1,6 @@
 """Whether the node is well, what needs a look, and who did what on the page."""
 
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlencode
 
 from starlette.requests import Request
@@ -34,7 +34,8 @@ def _audit(request: Request) -> Response:
     before = int(word) if word.isascii() and word.isdigit() and len(word) < 19 else None
     part = request.query_params.get("part", "").strip()[:LONGEST]
     rows = desk_of(request).journal.latest(PAGE + 1, before, part)
-    found = {"rows": rows[:PAGE], "more": "", "is_first": before is None, "part": part}
+    found: dict[str, Any] = {"rows": rows[:PAGE], "is_first": before is None, "part": part}
+    found["more"] = ""
     if len(rows) > PAGE:
         asked = {"before": str(rows[PAGE - 1].serial), "part": part}
         found["more"] = "/audit?" + urlencode({key: one for key, one in asked.items() if one})
