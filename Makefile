@@ -22,6 +22,7 @@ test: $(READY) ## every test that this machine can run: those that only compute,
 
 viewers: $(READY) ## results in OHIF (fetched by npm, 50 MB), dcmqi and DCMTK; pictures in build/viewers
 	$(BIN)/python -m tests.support.ohif
+	$(BIN)/python -m tests.support.axe
 	$(BIN)/python -m pytest -m viewers
 
 torture: $(READY) ## kill the node KILLS times while it works; prints what was lost, and build/bench/torture.json

@@ -19,6 +19,7 @@ from dicom_node.page.pictures import LARGE_PX, SMALL_PX
 from dicom_node.page.rendering import render
 from dicom_node.page_settings import Role
 from dicom_node.records import Instance, ResultKind
+from dicom_node.results.said import said_in
 from dicom_node.sop_classes import ULTRASOUND_IMAGES
 
 #: Images that the page of a study shows; the others are a link away.
@@ -36,6 +37,8 @@ class ImageRow:
     results: int
     #: the SEGs of the last version on it
     segmentations: tuple[Path, ...]
+    #: the reports of the last version on it
+    reports: tuple[Path, ...]
 
 
 def routes() -> list[Route]:
@@ -49,7 +52,10 @@ def routes() -> list[Route]:
 
 def images_of(books: Books, study: str) -> list[ImageRow]:
     """Return the ultrasound images of a study, in the order of their arrival."""
-    passed = books.outbox.trail.passed(study)
+    # what a model in the shadow says is sent to nobody, and shown to nobody beside what is
+    shadow = {row.sop_instance_uid for row in books.outbox.shadow_results(study)}
+    trail = books.outbox.trail.passed(study)
+    passed = [row for row in trail if row.sop_instance_uid not in shadow]
     folder = Layout(books.config.node.data).results
     return [
         _row(instance, [row for row in passed if instance.sop_instance_uid in row.images], folder)
@@ -59,10 +65,19 @@ def images_of(books: Books, study: str) -> list[ImageRow]:
 
 
 def _row(instance: Instance, results: Sequence[PassedRow], folder: Path) -> ImageRow:
-    segs = [row for row in results if row.kind is ResultKind.SEG]
-    last = max((row.version for row in segs), default=0)
-    paths = sorted(folder / row.file_name for row in segs if row.version == last)
-    return ImageRow(instance=instance, results=len(results), segmentations=tuple(paths))
+    return ImageRow(
+        instance=instance,
+        results=len(results),
+        segmentations=_last(results, ResultKind.SEG, folder),
+        reports=_last(results, ResultKind.SR, folder),
+    )
+
+
+def _last(results: Sequence[PassedRow], kind: ResultKind, folder: Path) -> tuple[Path, ...]:
+    """Return the files of the last version of a kind."""
+    rows = [row for row in results if row.kind is kind]
+    last = max((row.version for row in rows), default=0)
+    return tuple(sorted(folder / row.file_name for row in rows if row.version == last))
 
 
 @allowed(Role.VIEWER)
@@ -85,6 +100,7 @@ def _show(request: Request) -> Response:
         after=rows[place + 1].instance.sop_instance_uid if place + 1 < len(rows) else "",
         legend=legend,
         frame=frame,
+        scored=[one for path in row.reports for one in said_in(path) if one.score is not None],
     )
 
 

@@ -11,7 +11,7 @@ from dicom_node.database import for_reading
 from dicom_node.page.tables import AUDIT
 
 #: What a stranger typed is cut after so many characters.
-_LONGEST: Final = 200
+LONGEST: Final = 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,9 +47,15 @@ class Journal:
         # who did it stands in page.db alone: the log has no field for people
         log.get("page").info("page used", what=action, host=host)
 
-    def latest(self, limit: int, before: int | None = None) -> list[AuditRow]:
-        """Return what was done last, or before that of a serial, the latest first."""
+    def latest(self, limit: int, before: int | None = None, part: str = "") -> list[AuditRow]:
+        """Return what was done last, or before that of a serial, the latest first.
+
+        With `part` only that in whose name, action or object it stands.
+        """
         query = sa.select(AUDIT).order_by(AUDIT.c.serial.desc()).limit(limit)
+        if part:
+            columns = (AUDIT.c.name, AUDIT.c.action, AUDIT.c.object)
+            query = query.where(sa.or_(*(one.contains(part, autoescape=True) for one in columns)))
         if before is not None:
             query = query.where(AUDIT.c.serial < before)
         with self._reads.connect() as connection:
@@ -57,7 +63,7 @@ class Journal:
 
 
 def _shown(value: str) -> str:
-    return "".join(c if c.isprintable() else "?" for c in value[:_LONGEST])
+    return "".join(c if c.isprintable() else "?" for c in value[:LONGEST])
 
 
 def _to_row(row: sa.Row[Any]) -> AuditRow:

@@ -72,7 +72,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters.update(clock=_clock, many=many, mebibytes=_mebibytes)
+    made.filters.update(clock=_clock, many=many, size=_size)
     return made
 
 
@@ -83,5 +83,7 @@ def _clock(moment: datetime | str | None) -> str:
     return (moment or "")[:19].replace("T", " ")
 
 
-def _mebibytes(size_bytes: float) -> str:
-    return f"{size_bytes / 2**20:.1f} MiB"
+def _size(size_bytes: float) -> str:
+    """Return a size as a person reads it."""
+    is_large = size_bytes >= 2**30
+    return f"{size_bytes / 2**30:.1f} GiB" if is_large else f"{size_bytes / 2**20:.1f} MiB"

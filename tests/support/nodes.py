@@ -178,11 +178,11 @@ def node_on(
             node.kill()
 
 
-def send(files: Sequence[Path], port: int) -> list[int | None]:
+def send(files: Sequence[Path], port: int, ae_title: str = "TESTER") -> list[int | None]:
     """Send files in their own transfer syntaxes over one association; return the statuses."""
     datasets = [dcmread(file) for file in files]
     wanted = {(ds.SOPClassUID, ds.file_meta.TransferSyntaxUID) for ds in datasets}
-    ae = AE(ae_title="TESTER")
+    ae = AE(ae_title=ae_title)
     ae.requested_contexts = [build_context(*context) for context in sorted(wanted)]
     assoc = ae.associate("127.0.0.1", port, ae_title="NODE")
     assert assoc.is_established

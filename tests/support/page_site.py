@@ -12,9 +12,10 @@ from dicom_node.config import Config
 from dicom_node.node.layout import Layout, open_inbox
 from dicom_node.outbox import DeliveryState
 from dicom_node.phantom.study import PhantomInstance, StudySpec, ViewSpec, write_study
-from dicom_node.records import Result
+from dicom_node.records import Edition, Result
 from dicom_node.register import register_waiting
-from tests.support.analyses import analysis_of
+from dicom_node.results import write_results
+from tests.support.analyses import INSTALLATION, analysis_of
 from tests.support.page import node_in
 from tests.support.stills import write_each
 
@@ -65,6 +66,32 @@ def site_in(folder: Path, *others: Path, page: str = "{}") -> Site:
         refused=bad[0].study_instance_uid,
         images=good,
     )
+
+
+def say_in_shadow(site: Site, image: PhantomInstance) -> None:
+    """Let a later version of both models speak of an image of `site.delivered`, for nobody."""
+    with closing(open_books(site.config)) as books:
+        instance = books.index.find(image.sop_instance_uid)
+        assert instance is not None
+        analysis = replace(analysis_of(image.path), instance=instance)
+        [quality], [segmentation] = analysis.qualities, analysis.segmentations
+        newer = [
+            replace(one.algorithm, version="2", digest=digit * 64)
+            for one, digit in ((quality, "2"), (segmentation, "3"))
+        ]
+        scores = tuple(replace(one, score=(one.score or 0) + 1) for one in quality.scores)
+        analysis = replace(
+            analysis,
+            qualities=(replace(quality, scores=scores, algorithm=newer[0]),),
+            segmentations=(replace(segmentation, algorithm=newer[1]),),
+        )
+        folder = Layout(books.config.node.data).results
+        written = write_results(
+            analysis, folder, installation=INSTALLATION, edition=Edition(is_shadow=True)
+        )
+        books.outbox.add_shadow(
+            written, analysed=image.sop_instance_uid, models="later", now=datetime.now(UTC)
+        )
 
 
 def dead(config: Config) -> int:

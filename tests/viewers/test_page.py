@@ -163,7 +163,7 @@ def test_outlines_are_looked_at_without_a_mouse(ann: Engineer, site: Site) -> No
     for _ in range(2):
         assert ann.page.evaluate(f"{frame}.complete && {frame}.naturalWidth") == 960
         shown.add(ann.page.evaluate(f"{frame}.src"))
-        ann.press("Frame before")
+        ann.press("Previous frame")
     assert len(shown) == 2
     ann.page.keyboard.press("Tab")
     assert ann.page.evaluate("document.activeElement.textContent") == "Skip to the content"

@@ -109,3 +109,19 @@ def test_the_audit_is_read_page_by_page(client: TestClient) -> None:
     assert second.count("thing ") == 50
     assert "thing 149<" in first
     assert "thing 0<" in second
+
+
+def test_the_audit_is_searched_for_a_part_of_whom_what_and_of_what(client: TestClient) -> None:
+    journal = client.app.state.desk.journal  # type: ignore[attr-defined]
+    for number in range(101):
+        journal.write("ben", "looked at the patient", f"1.2.{number}", "192.0.2.1")
+    journal.write("ann", "did", "100%", "192.0.2.1")
+    for part, count in {"ben": 100, "looked": 100, "1.2.77": 1, "0%": 1, "_": 0}.items():
+        shown = client.get("/audit", params={"part": part}).text
+        assert shown.count("192.0.2.1") == count, part
+    assert "Nothing that was written down" in shown
+    first = client.get("/audit?part=looked").text
+    [address] = {part.split('"')[0] for part in first.split('href="/audit?before=')[1:]}
+    assert address.endswith("part=looked")
+    earlier = client.get(f"/audit?before={address}".replace("&amp;", "&")).text
+    assert earlier.count("192.0.2.1") == 1

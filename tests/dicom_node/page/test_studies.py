@@ -16,7 +16,7 @@ from dicom_node.page_settings import Role
 from dicom_node.pixels.facts import read_facts
 from dicom_node.results.overlay import COLOURS
 from tests.support.page import browser, log_in, post
-from tests.support.page_site import Site, site_in
+from tests.support.page_site import Site, say_in_shadow, site_in
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +145,24 @@ def test_a_cine_is_looked_through_frame_by_frame(client: TestClient, site: Site)
     assert client.get(f"{address}/5/small.png").status_code == 400
     assert client.get(f"{address}?frame=5").status_code == 404
     assert client.get(f"{address}/1/enormous.png").status_code == 404
+
+
+def test_the_score_of_each_model_stands_beside_the_picture(client: TestClient, site: Site) -> None:
+    address = f"/studies/{site.delivered}/images"
+    still, cine = (client.get(f"{address}/{one.sop_instance_uid}").text for one in site.images)
+    assert "View quality 1.0, of 0 (not usable) to 4 (best)" in still
+    assert "by view-quality 1.0.0" in still
+    assert "mean of 4 frames" in cine
+
+
+def test_what_a_model_in_the_shadow_said_is_not_drawn(shared: TestClient, site: Site) -> None:
+    log_in(shared, Role.VIEWER)
+    image = site.images[0]
+    page = f"/studies/{site.delivered}/images/{image.sop_instance_uid}"
+    before, drawn = shared.get(page).text, shared.get(f"{page}/small.png").content
+    say_in_shadow(site, image)
+    assert shared.get(page).text == before
+    assert shared.get(f"{page}/small.png").content == drawn
 
 
 def test_an_image_of_another_study_is_not_there(client: TestClient, site: Site) -> None:
