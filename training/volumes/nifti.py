@@ -112,11 +112,9 @@ def _unreadable(name: str, exc: Exception) -> StoreError:
 
 
 def _lie_together(one: Nifti1Image, other: Nifti1Image) -> bool:
-    corners = np.array([[0, 0, 0, 1], [*(side - 1 for side in one.shape), 1]]).T
-    places = [image.affine @ corners for image in (one, other)]
-    return bool(np.allclose(*places, rtol=0, atol=_SAME_PLACE_MM)) and bool(
-        np.allclose(one.affine, other.affine, rtol=0, atol=_SAME_PLACE_MM)
-    )
+    last = [*(side - 1 for side in one.shape), 1]
+    places = [np.column_stack((image.affine, image.affine @ last)) for image in (one, other)]
+    return np.allclose(places[0], places[1], rtol=0, atol=_SAME_PLACE_MM)
 
 
 def _spacing_mm(image: Nifti1Image, name: str) -> tuple[float, float, float]:
