@@ -17,6 +17,15 @@ VOLUME_SLICES: Final = {
     "1.2.840.10008.5.1.4.1.1.4": "MR",  # MR Image Storage
 }
 
+#: A whole series in one object: counted where its modality is wanted, and not read.
+ENHANCED: Final = {
+    "1.2.840.10008.5.1.4.1.1.2.1": "CT",  # Enhanced CT Image Storage
+    "1.2.840.10008.5.1.4.1.1.2.2": "CT",  # Legacy Converted Enhanced CT Image Storage
+    "1.2.840.10008.5.1.4.1.1.4.1": "MR",  # Enhanced MR Image Storage
+    "1.2.840.10008.5.1.4.1.1.4.3": "MR",  # Enhanced MR Color Image Storage
+    "1.2.840.10008.5.1.4.1.1.4.4": "MR",  # Legacy Converted Enhanced MR Image Storage
+}
+
 #: Every class of the objects that the node makes: what a destination is asked about.
 RESULTS: Final = {
     "1.2.840.10008.5.1.4.1.1.66.4": "Segmentation Storage",

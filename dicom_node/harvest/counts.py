@@ -30,6 +30,7 @@ class Skip(StrEnum):
     NOT_WANTED = "modality not wanted"
     # of a slice of CT or MR: why its series is no volume
     LOCALISER = "localiser"
+    ENHANCED = "enhanced object"
     NO_GEOMETRY = "no geometry"
     NO_RESCALE = "no rescale to hounsfield units"
     BURNED_IN = "burned in annotation"

@@ -8,6 +8,7 @@ from lightning_fabric import Fabric
 from rich.console import Console
 
 from dicom_node import config
+from dicom_node.errors import StoreError
 from training import runs
 from training.commands import options
 from training.commands.telling import say_finished, telling
@@ -111,6 +112,31 @@ def segment_command(  # noqa: PLR0913 (one parameter an option)
     )
     engine = options.engine(accelerator=accelerator, devices=devices, precision=precision)
     _segment(settings, from_folder(masks), launch(engine), out, start)
+
+
+@app.command()
+def convert(
+    folder: Annotated[Path, typer.Argument(help="Folder of NIfTI files.", metavar="FOLDER")],
+    *,
+    out: Annotated[Path, typer.Option(help="Folder for --masks: one NAME.npz a pair.")],
+) -> None:
+    """Make volumes with masks of CT as NIfTI: volume-NAME.nii with segmentation-NAME.nii.
+
+    Example: dicom-node train volumes convert LITS --out lits
+    """
+    from training.volumes import nifti  # noqa: PLC0415 (no other command needs nibabel)
+
+    console = Console(highlight=False)
+    out.mkdir(parents=True, exist_ok=True)
+    largest: list[int] = []
+    for name, volume, mask in nifti.pairs(folder):
+        try:
+            largest.append(nifti.convert(volume, mask, out / f"{name}.npz"))
+        except StoreError as exc:
+            console.print(f"left out: {exc}", soft_wrap=True)
+    if not largest:
+        raise StoreError(f"{folder}: no pair of which a volume can be made; see above")
+    console.print(f"{out}: {len(largest)} volumes, --labels {max(largest) + 1}", soft_wrap=True)
 
 
 @app.command("export")

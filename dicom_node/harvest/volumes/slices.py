@@ -13,7 +13,7 @@ from dicom_node.errors import UnreadableError
 from dicom_node.harvest.counts import Skip
 from dicom_node.header import read_header, text
 from dicom_node.records import Instance
-from dicom_node.sop_classes import VOLUME_SLICES
+from dicom_node.sop_classes import ENHANCED, VOLUME_SLICES
 
 #: Attributes that say what a series shows; the labels are made of them.
 SAID: Final = (
@@ -70,7 +70,9 @@ class Slice:
 
 
 def read_slice(instance: Instance) -> Slice | Skip:
-    """Read the header of an instance of `VOLUME_SLICES`, or say why it is part of no volume."""
+    """Read the header of an instance of CT or MR, or say why it is part of no volume."""
+    if instance.sop_class_uid in ENHANCED:
+        return Skip.ENHANCED
     try:
         return slice_of(read_header(instance.path, WANTED), instance)
     except UnreadableError:

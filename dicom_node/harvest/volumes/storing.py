@@ -24,7 +24,7 @@ from dicom_node.harvest.volumes.resampling import Canvas, Plane, needed, values_
 from dicom_node.harvest.volumes.slices import Slice, read_slice
 from dicom_node.pixels.sandbox import PixelSandbox
 from dicom_node.records import Instance
-from dicom_node.sop_classes import VOLUME_SLICES
+from dicom_node.sop_classes import ENHANCED, VOLUME_SLICES
 from dicom_node.store import NewVolume, SeriesLabels, WeakLabelStore
 
 #: Counts of slices whose series is in the store.
@@ -33,6 +33,8 @@ STORED: Final = "slices stored"
 _FACE: Final = frozenset({"Head", "Brain"})
 #: How volumes are made; another number makes them anew.
 _MAKING: Final = "1"
+#: Of what is a series of CT or MR, or a part of one.
+MODALITIES: Final = VOLUME_SLICES | ENHANCED
 Fate = tuple[Instance, dict[str, int]]
 
 
@@ -47,8 +49,8 @@ class VolumeHarvest:
     settings: HarvestSettings
 
     def wants(self, instance: Instance) -> bool:
-        """Whether an instance is a slice of a modality that the settings name."""
-        return VOLUME_SLICES.get(instance.sop_class_uid) in self.settings.modalities
+        """Whether an instance is of a modality of series that the settings name."""
+        return MODALITIES.get(instance.sop_class_uid) in self.settings.modalities
 
     def harvest(self, instances: Iterable[Instance]) -> Generator[Fate, None, None]:
         """Put the series of one study into the store, and say what became of each slice.

@@ -3,10 +3,12 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 import pytest
+import torch
 from lightning_fabric import Fabric
 
 from dicom_node.errors import ConfigError, StoreError
 from tests.support.commands import status_of
+from tests.support.launching import launch_module
 from tests.support.volumes import TINY, fill_folder, fill_store
 from training import curves, runs
 from training.config import Engine, VolumeSegmentSettings
@@ -160,6 +162,18 @@ def test_a_file_answers_as_torch_does_and_says_what_its_outputs_are(
     assert "sequence T1-FLAIR" in session.get_modelmeta().custom_metadata_map["dicom_node.outputs"]
     assert status_of("volumes", "export", named, "--out", tmp_path / "series.pt") == 2
     assert status_of("volumes", "export", tmp_path, "--out", out) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_two_processes_learn_one_network(store: Path, tmp_path: Path) -> None:
+    run, out = tmp_path / "run", tmp_path / "learned"
+    out.mkdir()
+    launch_module("tests.support.ranks", "series", store, run, out)
+    assert runs.read(run).finished_at is not None
+    one, two = (runs.load_state(out / f"{rank}.pt") for rank in range(2))
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[name], two[name]) for name in one)
 
 
 @pytest.mark.slow

@@ -173,6 +173,16 @@ def test_localisers_are_left_out_and_the_rest_is_used(
         assert harvested(harvester, files) == {"localiser": 2, "slices stored": 10}
 
 
+def test_an_enhanced_object_is_counted_where_its_modality_is_wanted(
+    files: list[Path], opened: Callable[..., Any]
+) -> None:
+    changed(files[0], SOPClassUID="1.2.840.10008.5.1.4.1.1.2.1", NumberOfFrames=40)
+    with opened() as harvester:
+        assert harvested(harvester, files) == {"enhanced object": 1, "slices stored": 11}
+    with opened(HarvestSettings(modalities=("US", "MR"))) as harvester:
+        assert harvested(harvester, files) == {}
+
+
 def test_the_same_slice_twice_counts_once_and_another_in_its_place_is_a_mixture(
     files: list[Path], tmp_path: Path, opened: Callable[..., Any]
 ) -> None:
