@@ -58,7 +58,7 @@ class Draughtsman:
         return count
 
     def _drawn(self, row: LackingRow, destination: AnyDestination) -> list[Result]:
-        drawn = []
+        drawn: list[Result] = []
         for rungs in self.outbox.lacking.rungs(row):
             if rungs.first(destination.fallback) is None:
                 stop_if_cancelled()
