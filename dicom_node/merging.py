@@ -152,7 +152,7 @@ class Merger:
     def _written_alone(
         self, group: "_Group", images: _Images, *, but: Collection[str]
     ) -> Iterator[PartRow]:
-        """Write what is not merged, image by image; what must not leave is left out."""
+        """Write what is not merged, image by image; what must not leave is told in the trail."""
         for row, part in zip(group.parts, group.on_disk(images), strict=True):
             if part.result.sop_instance_uid in but:
                 continue
@@ -161,6 +161,7 @@ class Merger:
             except (PixelError, ResultError, UnreadableError) as exc:
                 uid = part.instance.sop_instance_uid
                 log.get("results").error("still has no SEG", sop_instance_uid=uid, reason=str(exc))
+                self.outbox.trail.reject(part.instance, str(exc), datetime.now(UTC))
             else:
                 yield row
 

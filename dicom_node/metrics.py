@@ -74,7 +74,7 @@ def _seconds(name: str, text: str, *buckets: float, **labels: tuple[str, ...]) -
 
 
 _STAGES: Final = (
-    *("harvest", "analyse", "finish", "label", "send", "report", "ask", "move"),
+    *("harvest", "analyse", "finish", "label", "send", "draw", "report", "ask", "move"),
     OTHER,
 )
 

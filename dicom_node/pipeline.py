@@ -31,7 +31,7 @@ from dicom_node.notices import open_notices
 from dicom_node.outbox import Errand, Outbox
 from dicom_node.pixels.sandbox import PixelSandbox
 from dicom_node.pull import Lull, count_study, take_over_study
-from dicom_node.records import Instance, Notice, Result
+from dicom_node.records import Analysis, Instance, Notice, Result
 from dicom_node.register import register_waiting
 from dicom_node.results import (
     Installation,
@@ -40,6 +40,7 @@ from dicom_node.results import (
     write_results_or_failure,
 )
 from dicom_node.roster import OwedStudy, Roster
+from dicom_node.rungs import Draughtsman
 from dicom_node.sop_classes import ULTRASOUND_IMAGES
 
 #: What peers said of instances is evidence for so long; reports that are owed stay.
@@ -86,6 +87,10 @@ def job_kinds(parts: Parts) -> dict[str, Kind]:
             stages=(("send", _with(parts, deliver_errand)),),
             at_once=8,
             partitioned=True,
+        ),
+        "rungs": Kind(
+            stages=(("draw", _with(parts, draw_rungs)),),
+            at_once=1,
         ),
         "commitment": Kind(
             stages=(("report", _with(parts, report_on_commitments)),),
@@ -180,6 +185,20 @@ def deliver_errand(parts: Parts, study_instance_uid: str, name: str, lease: str)
     return counts
 
 
+def draw_rungs(parts: Parts, study_instance_uid: str, _: str) -> dict[str, int]:
+    """Draw what takes the place of objects that were refused when nothing lay in reserve."""
+    with parts.sandbox.another() as sandbox:  # the other decodes for the study that is analysed
+        draughtsman = Draughtsman(
+            outbox=parts.outbox,
+            results=parts.results,
+            installation=parts.installation,
+            destinations={one.name: one for one in parts.config.destinations},
+            sandbox=sandbox,
+            say_again=partial(_say_again, parts, sandbox),
+        )
+        return {"drawn": draughtsman.draw(study_instance_uid)}
+
+
 def take_report(parts: Parts, report: Notice) -> bool:
     """Settle what a destination says of objects whose commitment it was asked for."""
     name = parts.outbox.promises.destination_of(report.uid) or ""
@@ -231,6 +250,8 @@ class Dispatch:
         self._handed_out: set[str] = set()
         #: lulls in which the PACS was asked, each a study and the time of its last arrival
         self._asked: set[tuple[str, datetime]] = set()
+        #: jobs that draw, as those of studies
+        self._drawn: set[str] = set()
         self._notices = open_notices(parts.inbox)
         self._completions = Completions(parts.index, parts.config.study)
         #: every file that was received before this notice is registered
@@ -306,7 +327,16 @@ class Dispatch:
             )
             # what came since `now` is not in this errand
             outbox.lease(errand, now)
+        self._hand_out_rungs()
         return len(errands)
+
+    def _hand_out_rungs(self) -> None:
+        """Hand out one job for each study of which something was refused, and nothing drawn yet."""
+        lacking = self._parts.outbox.lacking.studies()
+        jobs = {f"rungs:{study}:{at:.6f}": study for study, at in lacking.items()}
+        for job in sorted(jobs.keys() - self._drawn):
+            self._dispatcher.enqueue("rungs", job, [jobs[job], job])
+        self._drawn = set(jobs)
 
     def _report_commitments(self) -> None:
         """Hand out the reports that are due, once all is registered that came before them.
@@ -377,8 +407,7 @@ def _speak(
     *,
     shadow: bool = False,
 ) -> tuple[tuple[Result, ...], int]:
-    # a whole copy may have displaced a damaged one: what was said of other bytes does not count
-    name = f"{fingerprint(models)}:{instance.sha256}"
+    name = _name_of(models, instance)
     uid, outbox = instance.sop_instance_uid, parts.outbox
     if not models or outbox.is_analysed(uid, name, shadow=shadow):
         return (), 0
@@ -407,6 +436,28 @@ def _speak(
         editions.note(uid, name, edition, written)
     outbox.add(written, owed, analysed=uid, models=name, now=_now())
     return written, len(analysis.failures)
+
+
+def _say_again(parts: Parts, sandbox: PixelSandbox, sop_instance_uid: str) -> Analysis | None:
+    """Say what was said of an image last; None where models, bytes or gate do not let it."""
+    instance = parts.index.find(sop_instance_uid)
+    if instance is None:
+        return None
+    models = parts.models.for_image(instance, parts.harvester.labels(instance)).serving
+    rejections = parts.outbox.trail.rejections(instance.study_instance_uid)
+    is_rejected = sop_instance_uid in {one.source_sop_instance_uid for one in rejections}
+    name = _name_of(models, instance)
+    if is_rejected or not models or not parts.outbox.is_analysed(sop_instance_uid, name):
+        return None
+    return analyse(instance, models, sandbox=sandbox)
+
+
+def _name_of(models: Sequence[Model], instance: Instance) -> str:
+    """Name models and what they look at.
+
+    A whole copy may have displaced a damaged one: what was said of other bytes does not count.
+    """
+    return f"{fingerprint(models)}:{instance.sha256}"
 
 
 def _study_job(study: StudyRow) -> str:

@@ -144,12 +144,13 @@ def _homeless(result: Result) -> Outcome:
 
 
 def _replaced(outbox: Outbox, destination: AnyDestination, outcome: Outcome) -> bool:
-    """Remember what was refused; whether another object takes its place."""
-    if not outcome.is_class_refused:
+    """Remember the class that was refused; whether another object takes the place of this one."""
+    if not (outcome.is_class_refused or outcome.is_object_refused):
         return False
     now, name = datetime.now(UTC), destination.name
-    refused = {outcome.sop_class_uid: False}
-    outbox.capabilities.note(name, destination.address, refused, now=now)
+    if outcome.is_class_refused:
+        refused = {outcome.sop_class_uid: False}
+        outbox.capabilities.note(name, destination.address, refused, now=now)
     return outbox.replace(outcome.sop_instance_uid, name, destination.fallback, now=now)
 
 

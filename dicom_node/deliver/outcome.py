@@ -30,6 +30,8 @@ class Answer:
     is_down: bool = False
     #: whether it takes no object of this SOP class
     is_class_refused: bool = False
+    #: whether it takes this object never, and may take another that says the same
+    is_object_refused: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +43,8 @@ class Outcome(Answer):
 
 
 SOP_CLASS_NOT_SUPPORTED: Final = 0x0122
+#: permanent statuses from here on are about the object, and not about who sends it
+UNFIT_FROM: Final = 0xA900
 #: First matching row speaks (low, high, verdict, reason). PS3.4 Table B.2-1, PS3.7 Annex C.
 #: The Failure Reasons of STOW-RS (PS3.18 Table I.2-2) are the same numbers.
 STATUSES: Final[tuple[tuple[int, int, Verdict, str], ...]] = (
@@ -68,8 +72,13 @@ def judge(status: int) -> Answer:
     """Return what a status means."""
     for low, high, verdict, reason in STATUSES:
         if low <= status <= high:
-            refused = status == SOP_CLASS_NOT_SUPPORTED
-            return Answer(verdict=verdict, status=status, reason=reason, is_class_refused=refused)
+            return Answer(
+                verdict=verdict,
+                status=status,
+                reason=reason,
+                is_class_refused=status == SOP_CLASS_NOT_SUPPORTED,
+                is_object_refused=status >= UNFIT_FROM and verdict is Verdict.PERMANENT,
+            )
     return Answer(verdict=Verdict.TEMPORARY, status=status, reason=UNKNOWN)
 
 

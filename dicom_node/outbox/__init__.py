@@ -8,6 +8,8 @@ with all its results owed, or not analysed.
 """
 
 from dicom_node.outbox.capabilities import CapabilityRow
+from dicom_node.outbox.fallback import Rungs
+from dicom_node.outbox.lacking import LackingRow
 from dicom_node.outbox.outages import Outage
 from dicom_node.outbox.outbox import Outbox
 from dicom_node.outbox.promises import LEASE_S, Refusal, Settled
@@ -25,6 +27,7 @@ __all__ = [
     "DeliveryState",
     "Errand",
     "HarvestedRow",
+    "LackingRow",
     "MergedRow",
     "Outage",
     "Outbox",
@@ -32,6 +35,7 @@ __all__ = [
     "PassedRow",
     "Refusal",
     "RejectionRow",
+    "Rungs",
     "Said",
     "Settled",
     "Settlement",

@@ -1,6 +1,8 @@
-"""What takes the place of an object that a destination does not accept."""
+"""What takes the place of an object that a destination does not take."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -10,6 +12,22 @@ from dicom_node.outbox.rows import DeliveryState
 from dicom_node.outbox.stills import MERGED
 from dicom_node.outbox.tables import DELIVERY, RESULT, VERSION
 from dicom_node.outbox.versions import HAS_VERSION
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rungs:
+    """What was written of one image beside an object that speaks of it."""
+
+    source_sop_instance_uid: str
+    version: int
+    #: kind -> SOP Instance UID of what a destination may take
+    there: Mapping[str, str]
+    #: kinds that it refused
+    refused: frozenset[str]
+
+    def first(self, kinds: Sequence[str]) -> tuple[str, str] | None:
+        """Return the first of `kinds` that is there, and its SOP Instance UID."""
+        return next(((kind, self.there[kind]) for kind in kinds if kind in self.there), None)
 
 
 def take_place(
@@ -24,14 +42,8 @@ def take_place(
     bool
         Whether there is one of every image; the refused object is withdrawn then.
     """
-    refused = sa.select(CAPABILITY.c.sop_class_uid).where(
-        CAPABILITY.c.destination == destination, CAPABILITY.c.accepted.is_(False)
-    )
     kind = connection.scalar(sa.select(RESULT.c.kind).where(RESULT.c.sop_instance_uid == uid))
-    places = [
-        next(((rung, found[rung]) for rung in kinds if rung in found), None)
-        for found in _written(connection, uid, refused)
-    ]
+    places = [rungs.first(kinds) for rungs in rungs_of(connection, uid, destination)]
     for place in places:
         if place is not None:
             owe(connection, place[1], destination, at)
@@ -52,10 +64,8 @@ def take_place(
     return True
 
 
-def _written(
-    connection: sa.Connection, uid: str, refused: sa.Select[tuple[str]]
-) -> Iterator[dict[str, str]]:
-    """Yield for each image that an object speaks of what was written with it: kind to UID."""
+def rungs_of(connection: sa.Connection, uid: str, destination: str) -> Iterator[Rungs]:
+    """Yield what was written with an object, for each image that it speaks of."""
     parts = sa.select(MERGED.c.part_uid).where(MERGED.c.sop_instance_uid == uid)
     version = sa.func.coalesce(VERSION.c.version, 1)
     results = RESULT.outerjoin(VERSION, HAS_VERSION)
@@ -64,14 +74,38 @@ def _written(
         .select_from(results)
         .where(RESULT.c.sop_instance_uid.in_(connection.scalars(parts).all() or [uid]))
     ).all()
+    is_refused = sa.or_(
+        RESULT.c.sop_instance_uid == uid, _of_refused_class(destination), _sent_in_vain(destination)
+    )
     for image in images:
         query = (
-            sa.select(RESULT.c.kind, RESULT.c.sop_instance_uid)
+            sa.select(RESULT.c.kind, RESULT.c.sop_instance_uid, is_refused.label("is_refused"))
             .select_from(results)
             .where(
                 RESULT.c.source_sop_instance_uid == image.source_sop_instance_uid,
                 version == image.version,
-                RESULT.c.sop_class_uid.not_in(refused),
             )
         )
-        yield {row.kind: row.sop_instance_uid for row in connection.execute(query)}
+        written = connection.execute(query).all()
+        yield Rungs(
+            source_sop_instance_uid=image.source_sop_instance_uid,
+            version=image.version,
+            there={row.kind: row.sop_instance_uid for row in written if not row.is_refused},
+            refused=frozenset(row.kind for row in written if row.is_refused),
+        )
+
+
+def _of_refused_class(destination: str) -> sa.ColumnElement[bool]:
+    refused: sa.Select[Any] = sa.select(CAPABILITY.c.sop_class_uid).where(
+        CAPABILITY.c.destination == destination, CAPABILITY.c.accepted.is_(False)
+    )
+    return RESULT.c.sop_class_uid.in_(refused)
+
+
+def _sent_in_vain(destination: str) -> sa.ColumnElement[bool]:
+    """Tell the results that a destination was owed, and that it will not get as they are."""
+    return sa.exists().where(
+        DELIVERY.c.sop_instance_uid == RESULT.c.sop_instance_uid,
+        DELIVERY.c.destination == destination,
+        DELIVERY.c.state.in_([DeliveryState.DEAD.value, DeliveryState.WITHDRAWN.value]),
+    )

@@ -13,6 +13,7 @@ from dicom_node.database import for_reading, open_sqlite
 from dicom_node.outbox import queries
 from dicom_node.outbox.capabilities import Capabilities
 from dicom_node.outbox.fallback import take_place
+from dicom_node.outbox.lacking import Lacking, note_lacking
 from dicom_node.outbox.outages import OUTAGE, Outages
 from dicom_node.outbox.promises import LEASE_S, Promises
 from dicom_node.outbox.rows import (
@@ -71,6 +72,8 @@ class Outbox:
         self.capabilities = Capabilities(self._engine)
         #: what the destinations were asked to commit to
         self.promises = Promises(self._engine)
+        #: what was refused when nothing lay in reserve
+        self.lacking = Lacking(self._engine, self._reads)
 
     def close(self) -> None:
         """Close the database."""
@@ -295,7 +298,9 @@ class Outbox:
     def replace(
         self, sop_instance_uid: str, destination: str, kinds: Sequence[str], *, now: datetime
     ) -> bool:
-        """Owe another object in the place of one that the destination does not accept.
+        """Owe another object in the place of one that the destination does not take.
+
+        Where there is none `lacking` has it, and one is drawn later.
 
         Parameters
         ----------
@@ -313,8 +318,12 @@ class Outbox:
         bool
             Whether one was there.
         """
+        at = now.timestamp()
         with self._engine.begin() as connection:
-            return take_place(connection, sop_instance_uid, destination, kinds, now.timestamp())
+            is_taken = take_place(connection, sop_instance_uid, destination, kinds, at)
+            if kinds and not is_taken:
+                note_lacking(connection, sop_instance_uid, destination, at)
+        return is_taken
 
     def delivered_to(self, study_instance_uid: str, destinations: Sequence[str]) -> list[str]:
         """Return the SOP Instance UIDs of a study's results that these destinations have."""

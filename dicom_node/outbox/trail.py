@@ -86,7 +86,7 @@ class AnswerRow:
 
 @dataclass(frozen=True, kw_only=True)
 class RejectionRow:
-    """That the results of an image were not fit to leave."""
+    """That results of an image were not fit to leave."""
 
     source_sop_instance_uid: str
     study_instance_uid: str
@@ -159,6 +159,20 @@ class Trail:
             if rejected:
                 values = {"reason": rejected, "rejected_at": now.timestamp()}
                 connection.execute(sa.insert(REJECTION).values(image | values))
+
+    def reject(self, image: Instance, reason: str, now: datetime) -> None:
+        """Write down that a result of an image may not leave, found out after its analysis."""
+        row = insert(REJECTION).values(
+            source_sop_instance_uid=image.sop_instance_uid,
+            study_instance_uid=image.study_instance_uid,
+            reason=reason,
+            rejected_at=now.timestamp(),
+        )
+        latest = {name: row.excluded[name] for name in ("reason", "rejected_at")}
+        with self._engine.begin() as connection:
+            connection.execute(
+                row.on_conflict_do_update(index_elements=list(REJECTION.primary_key), set_=latest)
+            )
 
     def harvested(self, study_instance_uid: str) -> list[HarvestedRow]:
         """Return what the harvest of a study's images came to, in the order of time."""

@@ -8,7 +8,7 @@ Presentation state and Secondary Capture show the same to readers that know neit
 
 from dicom_node.results.failure import write_results_or_failure
 from dicom_node.results.installation import Installation, installation_of, open_installation
-from dicom_node.results.overlays import Overlays, classes_of
+from dicom_node.results.overlays import Overlays, classes_of, write_overlays
 from dicom_node.results.stills import Part, stills_uid, write_still, write_stills
 from dicom_node.results.uids import derived_uid
 from dicom_node.results.write import write_results
@@ -22,6 +22,7 @@ __all__ = [
     "installation_of",
     "open_installation",
     "stills_uid",
+    "write_overlays",
     "write_results",
     "write_results_or_failure",
     "write_still",

@@ -330,6 +330,11 @@ def test_what_can_neither_be_merged_nor_go_by_itself_is_said_and_harms_no_other(
     assert "still has no SEG" in said
     [seg] = segs(parts)
     assert owed(parts).keys() == {seg.SOPInstanceUID}
+    # who asks after the study is told, too
+    [without] = {*map(uid_of, paths)} - {*images_in(seg)}
+    [rejected] = collect(parts.config, study)["validated"]["rejected"]
+    assert rejected["image_sop_instance_uid"] == without
+    assert "mask" in rejected["reason"]
 
 
 def test_who_asks_after_a_study_sees_one_seg_of_its_stills(parts: Parts, tmp_path: Path) -> None:

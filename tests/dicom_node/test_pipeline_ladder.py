@@ -2,11 +2,12 @@
 
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import cast
 
 import pytest
 from pydicom import dcmread
@@ -16,10 +17,11 @@ from pydicom.uid import ExplicitVRLittleEndian, JPEGBaseline8Bit
 from dicom_node.config import Config, Destination, InferSettings, NodeSettings
 from dicom_node.deliver import echo, probe
 from dicom_node.forms import SOP_CLASSES, SegmentationForm
+from dicom_node.jobs import Dispatcher
 from dicom_node.ladder import classes_of_kinds
 from dicom_node.node.worker import open_parts
 from dicom_node.outbox import DeliveryState
-from dicom_node.pipeline import Parts, analyse_study, deliver_errand
+from dicom_node.pipeline import Dispatch, Parts, analyse_study, deliver_errand, job_kinds
 from dicom_node.records import ResultKind, Task
 from dicom_node.register import register_waiting
 from dicom_node.sop_classes import ULTRASOUND_IMAGES
@@ -184,6 +186,113 @@ def test_a_destination_that_was_down_gets_its_rung_once_it_answers(
     assert parts.outbox.rows(DeliveryState.DEAD) == []
 
 
+def draw(parts: Parts) -> None:
+    """Draw what lacks in any study, as the job that is handed out for it does."""
+    [(_, stage)] = job_kinds(parts)["rungs"].stages
+    for study in parts.outbox.lacking.studies():
+        stage([study, ""])
+
+
+@pytest.mark.parametrize(
+    ("path", "accepted", "modalities"),
+    [
+        (STILL, (SR, PR, SC), ["PR", "SR"]),
+        (CINE, (SR, PR, SC), ["PR", "SR"]),
+        (STILL, (SC,), ["US"]),
+    ],
+)
+def test_what_was_accepted_when_asked_and_is_refused_then_is_replaced_by_a_rung_that_is_drawn(
+    parts: Parts,
+    free_port: Callable[[], int],
+    path: Path,
+    accepted: tuple[ResultKind, ...],
+    modalities: list[str],
+) -> None:
+    with accepting(free_port(), *ResultKind) as former:
+        there = with_destination(parts, former.destination)
+        ask(there)
+        study = received(there, path)
+        analyse_study(there, study, "1")
+    with accepting(former.destination.port, *accepted) as peer:
+        deliver(there, study)
+        for _ in range(3):  # a rung may be refused, too
+            draw(there)
+            deliver(there, study)
+    assert sorted(dataset.Modality for dataset in peer.received) == modalities
+    rows = {row.kind: row for row in parts.outbox.rows()}
+    assert rows[SEG].state is DeliveryState.WITHDRAWN
+    assert parts.outbox.rows(DeliveryState.DEAD, DeliveryState.WAITING) == []
+    assert parts.outbox.lacking.studies() == {}
+
+
+def test_an_object_that_is_not_understood_is_replaced_and_its_class_goes_on(
+    parts: Parts, free_port: Callable[[], int]
+) -> None:
+    with accepting(free_port(), *ResultKind) as peer:
+        there = with_destination(parts, peer.destination)
+        ask(there)
+        answers = parts.outbox.capabilities.rows()
+        peer.answer = lambda dataset: 0xC000 if dataset.Modality in ("SEG", "PR") else 0
+        study = received(there, STILL)
+        analyse_study(there, study, "1")
+        deliver(there, study)
+        for _ in range(2):
+            draw(there)
+            deliver(there, study)
+    assert sorted(dataset.Modality for dataset in peer.received) == ["SR", "US"]
+    assert parts.outbox.rows(DeliveryState.DEAD, DeliveryState.WAITING) == []
+    assert parts.outbox.capabilities.rows() == answers
+
+
+def test_where_an_image_cannot_be_looked_at_again_its_refused_object_stays_a_dead_letter(
+    parts: Parts, free_port: Callable[[], int]
+) -> None:
+    with accepting(free_port(), *ResultKind) as former:
+        there = with_destination(parts, former.destination)
+        ask(there)
+        study = received(there, STILL)
+        analyse_study(there, study, "1")
+    assert parts.config.bundles is not None
+    # what another model would say is not what was said
+    write_bundle(parts.config.bundles / "segmentation.onnx", Task.SEGMENTATION, version="2")
+    with accepting(former.destination.port, SR, PR, SC) as peer:
+        deliver(there, study)
+        draw(there)
+        deliver(there, study)
+    assert [dataset.Modality for dataset in peer.received] == ["SR"]
+    [dead] = parts.outbox.rows(DeliveryState.DEAD)
+    assert dead.kind is SEG
+    assert "enable that SOP class there" in dead.reason
+    assert parts.outbox.lacking.studies() == {}
+
+
+class Remembering:
+    """Stands where jobs are handed out."""
+
+    def __init__(self) -> None:
+        self.jobs: list[tuple[str, str]] = []
+
+    def enqueue(self, kind: str, _: str, arguments: Sequence[str]) -> None:
+        self.jobs.append((kind, arguments[0]))
+
+
+def test_what_is_refused_with_nothing_in_reserve_is_handed_out_once_to_be_drawn(
+    parts: Parts, free_port: Callable[[], int]
+) -> None:
+    with accepting(free_port(), *ResultKind) as former:
+        there = with_destination(parts, former.destination)
+        ask(there)
+        study = received(there, STILL)
+        analyse_study(there, study, "1")
+    with accepting(former.destination.port, SR, PR, SC):
+        deliver(there, study)
+    handed_out = Remembering()
+    dispatch = Dispatch(there, cast(Dispatcher, handed_out))
+    for _ in range(3):
+        dispatch.deliver()
+    assert handed_out.jobs == [("rungs", study)]
+
+
 def test_without_a_ladder_the_refused_object_is_a_dead_letter(
     parts: Parts, free_port: Callable[[], int]
 ) -> None:
@@ -195,6 +304,7 @@ def test_without_a_ladder_the_refused_object_is_a_dead_letter(
         deliver(there, study)
     [dead] = parts.outbox.rows(DeliveryState.DEAD)
     assert dead.kind is SEG
+    assert parts.outbox.lacking.studies() == {}
     assert [dataset.Modality for dataset in peer.received] == ["SR"]
     assert len(list(parts.results.glob("*.dcm"))) == 2
 

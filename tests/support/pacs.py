@@ -22,6 +22,8 @@ class Pacs:
     answer: Callable[[Dataset], int] = lambda _: 0x0000
     received: list[Dataset] = field(default_factory=list)
     associations: int = 0
+    #: SOP classes that the last association proposed
+    proposed: set[str] = field(default_factory=set)
 
 
 @contextmanager
@@ -57,8 +59,10 @@ def pacs(
             state.received.append(dataset)
         return status
 
-    def accepted(_: evt.Event) -> None:
+    def accepted(event: evt.Event) -> None:
         state.associations += 1
+        contexts = event.assoc.requestor.requested_contexts
+        state.proposed = {str(context.abstract_syntax) for context in contexts}
 
     ae.start_server(
         ("127.0.0.1", port),

@@ -41,6 +41,7 @@ _COMPUTE: Final = (
     "dicom_node/test_notices.py",
     "dicom_node/test_outages.py",
     "dicom_node/test_outbox.py",
+    "dicom_node/test_outbox_lacking.py",
     "dicom_node/test_promises.py",
     "models",
     "project",

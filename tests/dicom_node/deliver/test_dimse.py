@@ -12,13 +12,16 @@ pytestmark = pytest.mark.dimse
 REFUSED = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 
 
-def test_a_study_goes_over_one_association(tmp_path: Path, free_port: Callable[[], int]) -> None:
+def test_a_study_goes_over_one_association_with_contexts_for_what_is_sent_alone(
+    tmp_path: Path, free_port: Callable[[], int]
+) -> None:
     results = [result(tmp_path, "1.1"), result(tmp_path, "1.2", SR, "sr")]
     with pacs(free_port(), SEG, SR) as peer:
         outcomes = list(send(results, peer.destination, calling_ae_title="NODE"))
     assert [outcome.verdict for outcome in outcomes] == [Verdict.DELIVERED] * 2
     assert [dataset.SOPInstanceUID for dataset in peer.received] == ["1.1", "1.2"]
     assert peer.associations == 1
+    assert peer.proposed == {SEG, SR}
 
 
 @pytest.mark.parametrize(
