@@ -9,12 +9,13 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dicom_node.errors import PixelError
+from dicom_node.errors import PixelError, TemporaryError
 from dicom_node.helper_process import (
     FAREWELL_S,
     HelperGoneError,
@@ -31,7 +32,7 @@ ONE_THREAD = dict.fromkeys(
 class PixelSandbox:
     """A decoder process with limits; use it as a context manager.
 
-    For one caller at a time: neither two threads nor two open iterators of `frames`.
+    For one caller at a time: a second thread, or a second open iterator of `frames`, waits.
 
     Parameters
     ----------
@@ -46,6 +47,8 @@ class PixelSandbox:
         self._memory_mib = memory_mib
         self._timeout_s = timeout_s
         self._child: _Child | None = None
+        #: two callers at once would be given each other's pictures
+        self._turn = Lock()
 
     def __enter__(self) -> Self:
         return self
@@ -102,6 +105,8 @@ class PixelSandbox:
     def _decoded(
         self, path: Path, numbers: Sequence[int], dtype: type[Any]
     ) -> Iterator[tuple[int, NDArray[Any]]]:
+        if not self._turn.acquire(timeout=self._timeout_s):
+            raise TemporaryError("the decoder is busy with another image; it is tried again")
         finished = False
         try:
             child = self._running()
@@ -116,6 +121,7 @@ class PixelSandbox:
             if not finished and self._child is not None:
                 stopped, self._child = self._child, None
                 stopped.process.stop()
+            self._turn.release()
 
     def _running(self) -> "_Child":
         if self._child is None or not self._child.process.is_running:
