@@ -8,6 +8,7 @@ Nodes that share a PostgreSQL server each have their own application in it, in D
 their own queues: a node runs its own jobs only, as it alone has the images.
 """
 
+import functools
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import sqlalchemy as sa
 from dbos import DBOS, DBOSClient, DBOSConfig
@@ -45,6 +46,8 @@ _FAILED = ("ERROR", _POISON)
 _CANCELLED = "CANCELLED"
 
 Stage = Callable[[Sequence[str]], dict[str, int]]
+_Arguments = ParamSpec("_Arguments")
+_Found = TypeVar("_Found")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -360,7 +363,24 @@ def _register(
                 lost_a_job.set()
             raise
 
-    DBOS.workflow(name=name, max_recovery_attempts=max_recovery_attempts)(chain)
+    run = in_turns(chain, kind.at_once)
+    DBOS.workflow(name=name, max_recovery_attempts=max_recovery_attempts)(run)
+
+
+def in_turns(run: Callable[_Arguments, _Found], at_once: int) -> Callable[_Arguments, _Found]:
+    """Let no more than `at_once` threads into a function; others wait.
+
+    On a machine under load DBOS was seen to begin a second job of a queue with a concurrency of 1,
+    and two jobs with one decoder are given each other's pictures.
+    """
+    turns = threading.BoundedSemaphore(at_once)
+
+    @functools.wraps(run)
+    def alone(*arguments: _Arguments.args, **named: _Arguments.kwargs) -> _Found:
+        with turns:
+            return run(*arguments, **named)
+
+    return alone
 
 
 def _is_temporary(error: BaseException) -> bool:

@@ -2,16 +2,18 @@
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
-from dicom_node.cli.erase import accept, erase
+from dicom_node.cli.erase import PACKS, accept, erase
 from dicom_node.cli.options import DEFAULT_CONFIG, AsJson, ConfigFile, load, print_json, print_table
 from dicom_node.errors import ConfigError
 from dicom_node.harvest import load_tables
 from dicom_node.harvest.vocabulary import vocabulary
 from dicom_node.node.layout import Layout
 from dicom_node.store import WeakLabelStore, audit
+from dicom_node.store.pack_audit import audit_packs
 
 app = typer.Typer(
     help="The de-identified weak-label store.\n\nExample: dicom-node store info --config node.yaml",
@@ -42,13 +44,22 @@ def info(config: ConfigFile = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
 
 
 @app.command("audit")
-def look_through(config: ConfigFile = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
-    """Scan the store for anything that could identify; exit status 1 when there is something.
+def look_through(
+    packs: Annotated[
+        list[Path] | None,
+        typer.Option(help="Another folder that holds packs for training; may be repeated."),
+    ] = None,
+    config: ConfigFile = DEFAULT_CONFIG,
+    as_json: AsJson = False,
+) -> None:
+    """Scan store and packs for anything that could identify; exit status 1 when there is something.
 
     Example: dicom-node store audit --config node.yaml
     """
-    known = vocabulary(load_tables(load(config).harvest))
-    findings = audit(_folder(config), known)
+    settings, folder = load(config), _folder(config)
+    findings = audit(folder, vocabulary(load_tables(settings.harvest)))
+    for place in (settings.node.data / PACKS, *(packs or [])):
+        findings += audit_packs(place, folder)
     if as_json:
         print_json([asdict(finding) for finding in findings])
     else:

@@ -1,7 +1,7 @@
 """What a labeller works on: words that nobody mapped, with pictures, and his decisions."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -124,8 +124,7 @@ def open_desk(settings: HarvestSettings, *, data: Path) -> Iterator[LabelDesk]:
         When the site's tables or the pseudonym key cannot be used.
     """
     with ExitStack() as stack:
-        notes = PrivateNotes(data / NOTES)
-        stack.callback(notes.close)
+        notes = stack.enter_context(closing(PrivateNotes(data / NOTES)))
         yield LabelDesk(
             notes=notes,
             store=stack.enter_context(WeakLabelStore(data / STORE)),

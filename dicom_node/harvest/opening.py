@@ -137,10 +137,8 @@ def open_harvester(
     with ExitStack() as stack:
         tables = load_tables(settings)
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
-        notes = PrivateNotes(data / NOTES)
-        stack.callback(notes.close)
-        reader_notes = ReaderNotes(data / NOTES)
-        stack.callback(reader_notes.close)
+        notes = stack.enter_context(closing(PrivateNotes(data / NOTES)))
+        reader_notes = stack.enter_context(closing(ReaderNotes(data / NOTES)))
         store = stack.enter_context(WeakLabelStore(data / STORE))
         key = open_key(data / KEY)
         yield Harvester(
@@ -176,8 +174,7 @@ def relabel_store(settings: HarvestSettings, *, data: Path) -> RelabelCount:
         When the site's tables or the pseudonym key cannot be used.
     """
     with ExitStack() as stack:
-        notes = PrivateNotes(data / NOTES)
-        stack.callback(notes.close)
+        notes = stack.enter_context(closing(PrivateNotes(data / NOTES)))
         decided = notes.book.unapplied()
         count = relabel(
             load_tables(settings).with_decisions(notes.decisions()),
@@ -208,6 +205,5 @@ def import_labels(csv_path: Path, *, data: Path) -> ImportCount:
     """
     with ExitStack() as stack:
         store = stack.enter_context(WeakLabelStore(data / STORE))
-        notes = ReaderNotes(data / NOTES)
-        stack.callback(notes.close)
+        notes = stack.enter_context(closing(ReaderNotes(data / NOTES)))
         return attach_labels(csv_path, store=store, key=open_key(data / KEY), notes=notes)

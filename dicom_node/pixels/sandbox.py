@@ -10,12 +10,13 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dicom_node.errors import PixelError
+from dicom_node.errors import PixelError, TemporaryError
 from dicom_node.helper_process import (
     FAREWELL_S,
     HelperGoneError,
@@ -35,7 +36,7 @@ _Request = dict[str, object]
 class PixelSandbox:
     """A decoder process with limits; use it as a context manager.
 
-    For one caller at a time: neither two threads nor two open iterators of `frames`.
+    For one caller at a time: a second thread, or a second open iterator of `frames`, waits.
 
     Parameters
     ----------
@@ -50,6 +51,8 @@ class PixelSandbox:
         self._memory_mib = memory_mib
         self._timeout_s = timeout_s
         self._child: _Child | None = None
+        #: two callers at once would be given each other's pictures
+        self._turn = Lock()
 
     def __enter__(self) -> Self:
         return self
@@ -111,6 +114,8 @@ class PixelSandbox:
     def _decoded(
         self, path: Path, numbers: Sequence[int], dtype: type[Any], then: Wanted | None = None
     ) -> Iterator[tuple[int, NDArray[Any]]]:
+        if not self._turn.acquire(timeout=self._timeout_s):
+            raise TemporaryError("the decoder is busy with another image; it is tried again")
         finished = False
         asked, *ahead = (
             _request(*one, stored=dtype is np.int32) for one in ((path, numbers), then) if one
@@ -130,6 +135,7 @@ class PixelSandbox:
             if not finished and self._child is not None:
                 stopped, self._child = self._child, None
                 stopped.process.stop()
+            self._turn.release()
 
     def _running(self, asked: _Request) -> "_Child":
         child = self._child

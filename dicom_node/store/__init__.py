@@ -4,9 +4,10 @@ A folder that can be copied to a training machine: ``catalogue.db`` (SQLite), an
 ``masks/`` and ``volumes/`` (8-bit grey PNG). Nothing here knows DICOM.
 """
 
-from dicom_node.store.audit import Finding, audit
+from dicom_node.store.audit import audit
 from dicom_node.store.erasure import Erased, Erasure
 from dicom_node.store.evidence import Verdict
+from dicom_node.store.finding import Finding
 from dicom_node.store.readings import (
     QUALITY,
     Observer,

@@ -1,9 +1,9 @@
 """Look for anything in a store that could identify somebody, and for what does not belong there."""
 
+import itertools
 import re
 import struct
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from dicom_node.errors import StoreError
 from dicom_node.records import GROUPS, Geometry
 from dicom_node.store import catalogue, files, readers, volumes
+from dicom_node.store.finding import DIGEST, Finding
 from dicom_node.store.label_sets import class_sets, label_sets
 from dicom_node.store.readings import QUALITY, Observer, Origin, Software
 from dicom_node.store.records import BEST_QUALITY, PROBE, RULE, Source
@@ -19,7 +20,6 @@ from dicom_node.store.split import SPLITS
 
 #: Pseudonyms and digests have one length each: no number that a person or a device has is so long.
 TOKEN = re.compile(r"[0-9a-f]{32}")
-DIGEST = re.compile(r"[0-9a-f]{64}")
 #: What each text column may hold, besides those of `_allowed_text`; text elsewhere is a finding.
 ALLOWED_TEXT = {
     "instance": TOKEN,
@@ -75,6 +75,10 @@ ALLOWED_NUMBERS: Mapping[str, tuple[float, float]] = {
 #: Says of a text column whether a word is one that the node itself writes.
 Known = Mapping[str, Callable[[str], bool]]
 CATALOGUE_FILES = frozenset({"catalogue.db", "catalogue.db-wal", "catalogue.db-shm"})
+#: Folders of the store; 256 of them share the pictures of a kind.
+_PARENT = re.compile(rf"frames|masks|{volumes.FOLDER}|[0-9a-f]{{2}}")
+_FOLDER = re.compile(rf"(frames|masks|{volumes.FOLDER})(/[0-9a-f]{{2}})?")
+_FILE = re.compile(r"[0-9a-f]{64}\.png(\.\d+-\d+\.part)?")
 #: A picture with any other chunk carries text, times or a profile (PNG, third edition, 11.3).
 PNG_CHUNKS = frozenset({b"IHDR", b"IDAT", b"IEND"})
 #: What is to be done when a file is gone, by its folder.
@@ -84,16 +88,6 @@ LOST = {
     "masks": "missing; put it back from a backup, or import or send the reader's labels again",
     "volumes": "missing; put it back from a backup",
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finding:
-    """One thing that should not be in the store."""
-
-    #: table, column and row, or a file's place in the folder
-    where: str
-    #: never quotes what was found
-    what: str
 
 
 def audit(folder: Path, known: Known | None = None) -> list[Finding]:
@@ -142,9 +136,7 @@ def _expected(connection: sa.Connection, folder: Path) -> dict[Path, tuple[str, 
 
 
 def _tables(connection: sa.Connection, known: Known) -> Iterator[Finding]:
-    others = sa.text("SELECT count(*) FROM sqlite_master WHERE type IN ('view', 'trigger')")
-    if connection.scalar(others):
-        yield Finding(where="catalogue.db", what="a view or trigger that is not the store's")
+    yield from _additions(connection)
     allowed = _allowed_text()
     found = sa.MetaData()
     found.reflect(connection)
@@ -159,8 +151,25 @@ def _tables(connection: sa.Connection, known: Known) -> Iterator[Finding]:
                     continue
                 fault = None if value is None else _misfit(column, value, allowed, known)
                 if fault:
-                    where = f"catalogue.db {name}.{column}, row {place}"
+                    where = f"catalogue.db {_named(name, column)}, row {place}"
                     yield Finding(where=where, what=fault)
+
+
+def _additions(connection: sa.Connection) -> Iterator[Finding]:
+    """Yield what the store does not make besides tables: its name may be a person's."""
+    made = sa.text("SELECT type, name FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'")
+    known = {index.name for table in catalogue.metadata.tables.values() for index in table.indexes}
+    for kind, name in connection.execute(made):
+        if kind != "table" and name not in known:
+            yield Finding(where="catalogue.db", what="a view, trigger or index not the store's")
+
+
+def _named(table: str, column: str) -> str:
+    """Return the name of a column, with "?" for what is no name of the store's."""
+    columns = getattr(catalogue.metadata.tables.get(table), "c", None)
+    if columns is None:
+        return "?.?"
+    return f"{table}.{column if column in columns else '?'}"
 
 
 def _misfit(
@@ -223,9 +232,15 @@ def _allowed_text() -> dict[str, re.Pattern[str]]:
 
 def _files(folder: Path, expected: Mapping[Path, tuple[str, int]]) -> Iterator[Finding]:
     """Compare the files with those that the catalogue names."""
-    present = {path for path in folder.rglob("*") if not path.is_dir()}
+    # a link to a folder is no folder of the store
+    links = {path for path in folder.rglob("*") if path.is_symlink()}
+    folders = {path for path in folder.rglob("*") if path.is_dir()} - links
+    present = set(folder.rglob("*")) - folders
+    for path in sorted(folders):
+        if not _FOLDER.fullmatch(path.relative_to(folder).as_posix()):
+            yield Finding(where=f"folder {_place(folder, path)}", what="not the store's; delete it")
     catalogue_files = {folder / name for name in CATALOGUE_FILES}
-    for path in sorted(present - set(expected) - catalogue_files):
+    for path in sorted(present - set(expected) - catalogue_files | links):
         yield Finding(
             where=f"file {_place(folder, path)}",
             what="not named in the catalogue; delete it if no harvest is running",
@@ -238,9 +253,11 @@ def _files(folder: Path, expected: Mapping[Path, tuple[str, int]]) -> Iterator[F
 
 
 def _place(folder: Path, path: Path) -> str:
-    """Return a file's place, with a name that is no token left out: it may be a person's."""
-    known = re.fullmatch(r"[0-9a-f]{64}\.png(\.\d+-\d+\.part)?", path.name)
-    return (path if known else path.parent / "...").relative_to(folder).as_posix()
+    """Return a place, up to the first name that the store does not give: it may be a person's."""
+    *parents, name = path.relative_to(folder).parts
+    known = [*itertools.takewhile(_PARENT.fullmatch, parents)]
+    is_known = len(known) == len(parents) and _FILE.fullmatch(name)
+    return "/".join([*known, name if is_known else "..."])
 
 
 def _fault(path: Path, digest: str, size_bytes: int) -> str | None:

@@ -166,9 +166,16 @@ class EvidenceBook:
             evidence.c.source == Source.TRANSDUCER_DATA.value, evidence.c.term == term
         )
         differs = sa.or_(*(instances.c[name].is_distinct_from(v) for name, v in found.items()))
-        update = instances.update().where(instances.c.instance.in_(met), differs).values(found)
-        with self._engine.begin() as connection:
-            return connection.execute(update).rowcount
+        wrong = instances.c.instance.in_(met), differs
+        return sum(
+            relabelling.written(
+                self._engine,
+                instances.update().where(instances.c.instance.in_(part), differs).values(found),
+            )
+            for part in relabelling.parts(
+                self._engine, sa.select(instances.c.instance).where(*wrong)
+            )
+        )
 
 
 def _beside_description(

@@ -1,6 +1,7 @@
 """Packs of a store that training made (`training.pack`), as far as erasing needs to know them."""
 
 import shutil
+import zlib
 from collections.abc import Iterator, Set
 from contextlib import suppress
 from pathlib import Path
@@ -15,7 +16,7 @@ PACK_FILES = frozenset({"pack.json", "rows.npz", "frames.npy", "masks.npy"})
 #: Ends of the names of packs that are being built or replaced.
 UNFINISHED = (".part", ".old")
 #: What damaged files raise.
-_FAULTS = (OSError, EOFError, ValueError, KeyError, BadZipFile)
+FAULTS = (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile, zlib.error)
 
 
 def delete_packs(folder: Path, frame_ids: Set[str]) -> int:
@@ -74,5 +75,5 @@ def _holds(pack: Path, frame_ids: Set[str]) -> bool:
     try:
         with np.load(pack / "rows.npz", allow_pickle=False) as rows:
             return not frame_ids.isdisjoint(rows["frame_id"].tolist())
-    except _FAULTS:
+    except FAULTS:
         return True

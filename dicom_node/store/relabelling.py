@@ -41,9 +41,9 @@ def relabel(engine: sa.Engine, one: Evidence) -> int:
     stated = meaning(one)
     differs = sa.or_(*(evidence.c[name].is_distinct_from(value) for name, value in stated.items()))
     query = sa.select(evidence.c.instance).where(*_is_here(one), differs)
-    for part in _parts(engine, query):
+    for part in parts(engine, query):
         is_of_part = evidence.c.instance.in_(part)
-        _written(engine, evidence.update().where(*_is_here(one), is_of_part).values(stated))
+        written(engine, evidence.update().where(*_is_here(one), is_of_part).values(stated))
     return changed
 
 
@@ -51,11 +51,11 @@ def _relabel_instances(engine: sa.Engine, one: Evidence) -> int:
     bits = to_bits(one.groups or ())
     differs = (instances.c.description == one.term, instances.c.groups != bits)
     return sum(
-        _written(
+        written(
             engine,
             instances.update().where(*differs, instances.c.instance.in_(part)).values(groups=bits),
         )
-        for part in _parts(engine, sa.select(instances.c.instance).where(*differs))
+        for part in parts(engine, sa.select(instances.c.instance).where(*differs))
     )
 
 
@@ -64,25 +64,27 @@ def _add_missing(engine: sa.Engine, one: Evidence) -> None:
     row = {"source": one.source.value, "term": one.term, **meaning(one)}
     known = sa.exists().where(evidence.c.instance == instances.c.instance, *_is_here(one))
     lacks = (instances.c.description == one.term, sa.not_(known))
-    for part in _parts(engine, sa.select(instances.c.instance).where(*lacks)):
+    for part in parts(engine, sa.select(instances.c.instance).where(*lacks)):
         lacking = sa.select(instances.c.instance, *map(sa.literal, row.values()))
         added = insert(evidence).from_select(
             ["instance", *row], lacking.where(*lacks, instances.c.instance.in_(part))
         )
-        _written(engine, added.on_conflict_do_nothing())
+        written(engine, added.on_conflict_do_nothing())
 
 
 def _is_here(one: Evidence) -> tuple[sa.ColumnElement[bool], ...]:
     return evidence.c.source == one.source.value, evidence.c.term == one.term
 
 
-def _parts(engine: sa.Engine, query: sa.Select[Any]) -> Iterator[Sequence[str]]:
+def parts(engine: sa.Engine, query: sa.Select[Any]) -> Iterator[Sequence[str]]:
+    """Yield the instances that a query finds, so many at a time as are written at once."""
     with for_reading(engine).begin() as connection:
         found = connection.scalars(query).all()
     for start in range(0, len(found), AT_ONCE):
         yield found[start : start + AT_ONCE]
 
 
-def _written(engine: sa.Engine, statement: sa.UpdateBase) -> int:
+def written(engine: sa.Engine, statement: sa.UpdateBase) -> int:
+    """Write in a transaction of its own and return how many rows changed."""
     with engine.begin() as connection:
         return connection.execute(statement).rowcount

@@ -3,12 +3,21 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from dicom_node.errors import ModelServerDownError, TemporaryError
-from dicom_node.jobs import Dispatcher, JobRow, Kind, Worker, database_url, stop_if_cancelled
+from dicom_node.jobs import (
+    Dispatcher,
+    JobRow,
+    Kind,
+    Worker,
+    database_url,
+    in_turns,
+    stop_if_cancelled,
+)
 
 DEADLINE_S = 30.0
 
@@ -55,6 +64,21 @@ def test_the_stages_of_a_job_run_in_order(
     until(lambda: len(seen) == 2)
     assert seen == [("first", "a"), ("second", "a")]
     until(lambda: dispatcher.unfinished() == [])
+
+
+def test_no_more_jobs_run_at_once_than_their_kind_allows() -> None:
+    decoder, was_free = threading.Lock(), []
+
+    def job(number: int) -> int:
+        was_free.append(decoder.acquire(blocking=False))
+        time.sleep(0.05)  # so long another one could come in
+        if was_free[-1]:
+            decoder.release()
+        return number
+
+    with ThreadPoolExecutor(3) as pool:
+        assert list(pool.map(in_turns(job, 1), range(3))) == [0, 1, 2]
+    assert was_free == [True] * 3
 
 
 def test_the_same_job_id_runs_once(dispatcher: Dispatcher, seen: list[tuple[str, str]]) -> None:

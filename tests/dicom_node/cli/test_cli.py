@@ -175,6 +175,13 @@ def test_store_info_and_audit_speak_of_the_configured_store(site: Path) -> None:
     WeakLabelStore(site / "data" / "store").close()
     assert json.loads(run(site, "store", "info", "--json").stdout)["frames"] == 0
     assert run(site, "store", "audit").returncode == 0
+    for option, folder in (([], "data/packs"), (["--packs", "copied"], "copied")):
+        (site / folder).mkdir()
+        (site / folder / "DOE^JANE.txt").write_bytes(b"")
+        found = run(site, "store", "audit", *option)
+        assert (found.returncode, "DOE" in found.stdout) == (1, False)
+        (site / folder / "DOE^JANE.txt").unlink()
+        assert run(site, "store", "audit", *option).returncode == 0
     (site / "data" / "store" / "frames").mkdir(exist_ok=True)
     (site / "data" / "store" / "frames" / "DOE^JANE.png").write_bytes(b"")
     assert run(site, "store", "audit").returncode == 1

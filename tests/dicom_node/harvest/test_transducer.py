@@ -130,6 +130,22 @@ def test_what_no_rule_knows_is_unknown_and_not_repeated(data: str) -> None:
     assert (found.probe, found.geometry, found.rule) == (None, Geometry.UNKNOWN, "none")
 
 
+@pytest.mark.parametrize(("maker", "rule", "example"), _all_rules())
+def test_no_serial_number_date_or_name_passes_as_a_part_of_a_model(
+    maker: str, rule: Rule, example: str
+) -> None:
+    longer = set()
+    for planted in ("836357531", "19700131", "4711-0815", "DOE", "JANE DOE"):
+        longer |= {example + planted, f"{example}-{planted}", planted + example}
+        longer |= {f"{planted}-{example}", re.sub(r"\d+", planted, example, count=1)}
+        longer.add(re.sub(r"\d+", planted, example))
+    for data in longer - {example}:
+        found = resolve(
+            manufacturer=maker, model_name=data, transducer_data=data, transducer_type=""
+        )
+        assert (found.probe, found.rule) == (None, "none"), data
+
+
 def test_one_name_means_two_probes_at_two_vendors() -> None:
     words = {"model_name": "", "transducer_data": "V10-4", "transducer_type": ""}
     assert resolve(manufacturer="Mindray", **words).geometry is Geometry.ENDOCAVITY

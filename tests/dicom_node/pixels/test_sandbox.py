@@ -10,7 +10,7 @@ import psutil
 import pytest
 from pydicom.encaps import encapsulate
 
-from dicom_node.errors import NodeError, PixelError
+from dicom_node.errors import NodeError, PixelError, TemporaryError
 from dicom_node.pixels.decode import decode
 from dicom_node.pixels.facts import read_facts
 from dicom_node.pixels.sandbox import PixelSandbox
@@ -38,6 +38,31 @@ def test_the_sandbox_gives_what_decoding_gives(sandbox: PixelSandbox) -> None:
     there = dict(sandbox.frames(GOOD, [1, 2, 30]))
     assert list(there) == [1, 2, 30]
     assert all(np.array_equal(here[number], there[number]) for number in here)
+
+
+def test_two_callers_at_once_are_given_their_own_pictures(
+    sandbox: PixelSandbox, tmp_path: Path
+) -> None:
+    files = [
+        saved(ultrasound(np.full((1, 64, 64), grey, np.uint8)), tmp_path / f"{grey}.dcm")
+        for grey in (50, 200)
+    ]
+
+    def seen(path: Path) -> set[int]:
+        return {int(frame.max()) for _ in range(40) for _, frame in sandbox.frames(path, [1])}
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(seen, files)) == [{50}, {200}]
+
+
+def test_who_never_fetches_his_frames_is_not_waited_for_without_end() -> None:
+    with PixelSandbox(memory_mib=512, timeout_s=5) as sandbox:
+        begun = sandbox.frames(GOOD, [1, 2, 3])
+        next(begun)
+        with pytest.raises(TemporaryError, match="busy with another image"):
+            list(sandbox.frames(GOOD, [1]))
+        assert [number for number, _ in begun] == [2, 3]
+        _still_works(sandbox)
 
 
 def test_one_process_serves_many_files_and_leaves_with_the_context() -> None:

@@ -92,7 +92,7 @@ def test_a_token_of_another_length_is_found(folder: Path, planted: str, column: 
 def test_a_number_in_a_column_of_somebody_else_is_found(folder: Path) -> None:
     _edit(folder, "ALTER TABLE frames ADD COLUMN mrn INTEGER")
     _edit(folder, "UPDATE frames SET mrn = 7")
-    assert [finding.where for finding in audit(folder)] == ["catalogue.db frames.mrn, row 1"]
+    assert [finding.where for finding in audit(folder)] == ["catalogue.db frames.?, row 1"]
 
 
 def test_a_number_in_the_place_of_a_size_that_no_mask_has_is_found(folder: Path) -> None:
@@ -102,10 +102,46 @@ def test_a_number_in_the_place_of_a_size_that_no_mask_has_is_found(folder: Path)
     assert [finding.where for finding in audit(folder)] == ["catalogue.db frames.mask_bytes"]
 
 
-def test_a_view_or_trigger_is_found(folder: Path) -> None:
-    _edit(folder, "CREATE VIEW doe_jane AS SELECT 1")
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE VIEW doe_jane AS SELECT 1",
+        "CREATE INDEX doe_jane ON frames (quality)",
+        "CREATE TABLE doe_jane (id INTEGER)",
+    ],
+)
+def test_what_the_store_does_not_make_is_found(folder: Path, statement: str) -> None:
+    _edit(folder, statement)
     [finding] = audit(folder)
     assert "doe" not in finding.where + finding.what
+
+
+@pytest.mark.parametrize("planted", ["Doe_Jane", "frames/Doe_Jane", "masks/ab/19700131", "cd"])
+def test_a_folder_that_is_not_the_store_s_is_found_and_not_repeated(
+    folder: Path, planted: str
+) -> None:
+    (folder / planted).mkdir(parents=True)
+    [finding] = [one for one in audit(folder) if one.what == "not the store's; delete it"]
+    assert not any(word in finding.where for word in ("Doe", "1970"))
+
+
+@pytest.mark.parametrize("place", ["frames/Doe_Jane", "Doe_Jane.png", "frames/ab"])
+def test_a_link_is_no_part_of_a_store(folder: Path, tmp_path: Path, place: str) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "Doe_Jane.dcm").write_bytes(b"DICM")
+    (folder / place).symlink_to(tmp_path / "elsewhere")
+    [finding] = audit(folder)
+    assert finding.where.startswith("file ")
+    assert "Doe" not in finding.where
+
+
+def test_a_file_in_a_folder_with_a_name_is_found_without_it(folder: Path) -> None:
+    (folder / "frames" / "Doe_Jane").mkdir()
+    (folder / "frames" / "Doe_Jane" / f"{'0' * 64}.png").write_bytes(b"")
+    assert {finding.where for finding in audit(folder)} == {
+        "folder frames/...",
+        "file frames/...",
+    }
 
 
 def test_a_table_or_column_of_somebody_else_is_found(folder: Path) -> None:
@@ -115,8 +151,8 @@ def test_a_table_or_column_of_somebody_else_is_found(folder: Path) -> None:
     _edit(folder, "UPDATE frames SET note = ?", "seen by Dr. Doe")
     assert {finding.where for finding in audit(folder)} == {
         "catalogue.db",
-        "catalogue.db patients.name, row 1",
-        "catalogue.db frames.note, row 1",
+        "catalogue.db ?.?, row 1",
+        "catalogue.db frames.?, row 1",
     }
 
 

@@ -2,10 +2,11 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from dicom_node.errors import StoreError
 from dicom_node.records import Geometry
-from dicom_node.store import Evidence, Source, Verdict, WeakLabelStore, audit
+from dicom_node.store import Evidence, Source, Verdict, WeakLabelStore, audit, relabelling
 from tests.support.frames import new_frame
 
 TERMS = {"US KIDNEY": "1" * 32, "RENAL": "2" * 32, "ABD": "3" * 32, "C5-1": "4" * 32}
@@ -130,6 +131,28 @@ def test_a_probe_is_put_right_where_its_words_were_met(tmp_path: Path) -> None:
         }
         with pytest.raises(StoreError, match="no token"):
             store.evidence.relabel_probe(TERMS["C5-1"], **(found | {"probe": "DOE^JANE"}))
+
+
+def test_many_probes_are_put_right_in_parts_so_that_others_can_write_in_between(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relabelling, "AT_ONCE", 2)
+    found = {"probe": "C5-1", "geometry": Geometry.CURVILINEAR, "geometry_rule": "site"}
+    written: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        written.append(statement.split(maxsplit=1)[0])
+
+    with WeakLabelStore(tmp_path) as store:
+        for seed in range(5):
+            _put(store, None, _said(Source.TRANSDUCER_DATA, "C5-1"), seed=seed)
+        sa.event.listen(sa.Engine, "before_cursor_execute", note)
+        try:
+            assert store.evidence.relabel_probe(TERMS["C5-1"], **found) == 5
+        finally:
+            sa.event.remove(sa.Engine, "before_cursor_execute", note)
+        assert {frame.probe for frame in store.frames()} == {"C5-1"}
+    assert written.count("UPDATE") == 3
 
 
 @pytest.mark.parametrize(
