@@ -10,14 +10,14 @@ from rich.console import Console
 from dicom_node.records import Task
 from training import detect
 from training.commands import options
+from training.commands.presets import DETECT, DetectPreset
 from training.commands.sources import launched, open_pack
 from training.commands.telling import say_finished, telling
-from training.config import EncoderName, FinetuneSettings, Size
+from training.config import EncoderName, FinetuneSettings
 from training.engine import prepare
 from training.tasks import labels as labelled
 
 app = typer.Typer(add_completion=False)
-_SIZE = Size(height=256, width=256)
 
 
 @app.command()
@@ -34,16 +34,20 @@ def command(  # noqa: PLR0913 (one parameter an option)
         Path | None, typer.Option(help="torchvision's weights (.pth) to start from.")
     ] = None,
     share: Annotated[float, typer.Option(help="Part of the training patients, 0.05 for 5 %.")] = 1,
+    preset: Annotated[
+        DetectPreset,
+        typer.Option(help="What is not given: full is the published code's, small for two cores."),
+    ] = DetectPreset.FULL,
     node: options.ConfigFile = options.DEFAULT_CONFIG,
     store: options.Store = None,
     pack: options.PackFolder = None,
-    encoder: options.Encoder = EncoderName.RESNET18,
+    encoder: Annotated[EncoderName | None, typer.Option(help="The network below.")] = None,
     encoder_width: options.EncoderWidth = 16,
     height: options.Height = None,
     width: options.Width = None,
-    epochs: options.Epochs = detect.EPOCHS,
-    batch_size: options.BatchSize = detect.BATCH_SIZE,
-    learning_rate: Annotated[float, typer.Option(help="Of SGD.")] = detect.LEARNING_RATE,
+    epochs: options.Epochs = None,
+    batch_size: options.BatchSize = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Of SGD.")] = None,
     seed: options.Seed = 0,
     accelerator: options.Accelerator = "auto",
     devices: options.Devices = 1,
@@ -52,7 +56,8 @@ def command(  # noqa: PLR0913 (one parameter an option)
 
     Example: dicom-node train detect --labels breast-lesion --start runs/uscl --out runs/lesions
     """
-    size = options.size(height, width, _SIZE)
+    chosen = DETECT[preset]
+    size = options.size(height, width, chosen["size"])
     console = Console(highlight=False)
     # torchvision's detector has operations that bfloat16 does not know
     fabric = prepare(options.engine(accelerator=accelerator, devices=devices, precision="32-true"))
@@ -60,16 +65,18 @@ def command(  # noqa: PLR0913 (one parameter an option)
         fabric, partial(open_pack, console, size, node=node, store=store, folder=pack, run=out)
     )
     task = Task.SEGMENTATION
+    given = {
+        "encoder": encoder,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+    }
     settings = options.settings(
         FinetuneSettings,
+        **(dict(chosen) | options.given(given) | {"size": size}),
         task=task,
         labels=labels or labelled.only_set(frames, task),
-        encoder=encoder,
         encoder_width=encoder_width,
-        size=size,
-        epochs=epochs,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
         share=share,
         seed=seed,
     )
