@@ -10,10 +10,10 @@ from rich.console import Console
 from dicom_node.records import Task
 from training import detect
 from training.commands import options
-from training.commands.presets import DETECT, DetectPreset
+from training.commands.presets import DETECT
 from training.commands.sources import launched, open_pack
 from training.commands.telling import say_finished, telling
-from training.config import EncoderName, FinetuneSettings
+from training.config import FinetuneSettings
 from training.engine import prepare
 from training.tasks import labels as labelled
 
@@ -34,20 +34,16 @@ def command(  # noqa: PLR0913 (one parameter an option)
         Path | None, typer.Option(help="torchvision's weights (.pth) to start from.")
     ] = None,
     share: Annotated[float, typer.Option(help="Part of the training patients, 0.05 for 5 %.")] = 1,
-    preset: Annotated[
-        DetectPreset,
-        typer.Option(help="What is not given: full is the published code's, small for two cores."),
-    ] = DetectPreset.FULL,
     node: options.ConfigFile = options.DEFAULT_CONFIG,
     store: options.Store = None,
     pack: options.PackFolder = None,
-    encoder: Annotated[EncoderName | None, typer.Option(help="The network below.")] = None,
+    encoder: options.Encoder = DETECT["encoder"],
     encoder_width: options.EncoderWidth = 16,
     height: options.Height = None,
     width: options.Width = None,
-    epochs: options.Epochs = None,
-    batch_size: options.BatchSize = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Of SGD.")] = None,
+    epochs: options.Epochs = DETECT["epochs"],
+    batch_size: options.BatchSize = DETECT["batch_size"],
+    learning_rate: Annotated[float, typer.Option(help="Of SGD.")] = DETECT["learning_rate"],
     seed: options.Seed = 0,
     accelerator: options.Accelerator = "auto",
     devices: options.Devices = 1,
@@ -56,8 +52,7 @@ def command(  # noqa: PLR0913 (one parameter an option)
 
     Example: dicom-node train detect --labels breast-lesion --start runs/uscl --out runs/lesions
     """
-    chosen = DETECT[preset]
-    size = options.size(height, width, chosen["size"])
+    size = options.size(height, width, DETECT["size"])
     console = Console(highlight=False)
     # torchvision's detector has operations that bfloat16 does not know
     fabric = prepare(options.engine(accelerator=accelerator, devices=devices, precision="32-true"))
@@ -65,18 +60,16 @@ def command(  # noqa: PLR0913 (one parameter an option)
         fabric, partial(open_pack, console, size, node=node, store=store, folder=pack, run=out)
     )
     task = Task.SEGMENTATION
-    given = {
-        "encoder": encoder,
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "learning_rate": learning_rate,
-    }
     settings = options.settings(
         FinetuneSettings,
-        **(dict(chosen) | options.given(given) | {"size": size}),
         task=task,
         labels=labels or labelled.only_set(frames, task),
+        encoder=encoder,
         encoder_width=encoder_width,
+        size=size,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
         share=share,
         seed=seed,
     )

@@ -55,31 +55,13 @@ PRETRAIN: Final[Mapping[str | None, Mapping[str, Any]]] = MappingProxyType(
     {"uscl": _CONTRAST, "simclr": _CONTRAST, "moco": _CONTRAST}
 )
 
-
-class DetectPreset(StrEnum):
-    """Named ways to train a detector."""
-
-    FULL = "full"
-    SMALL = "small"
-
-
-#: ``full`` is the second experiment of USCL's authors, for a GPU; their code does not say what size
-#: their frames are brought to, 256x256 is ours. ``small`` is for two cores.
-DETECT: Final[Mapping[DetectPreset, Mapping[str, Any]]] = MappingProxyType(
+#: Of a detector: the second experiment of USCL's authors, for a GPU; the size is ours.
+DETECT: Final[Mapping[str, Any]] = MappingProxyType(
     {
-        DetectPreset.FULL: {
-            "encoder": EncoderName.RESNET18,
-            "size": Size(height=256, width=256),
-            "epochs": 30,
-            "batch_size": 2,
-            "learning_rate": 0.005,
-        },
-        DetectPreset.SMALL: {
-            "encoder": EncoderName.SMALL,
-            "size": Size(height=64, width=64),
-            "epochs": 9,
-            "batch_size": 8,
-            "learning_rate": 0.02,
-        },
+        "encoder": EncoderName.RESNET18,
+        "size": Size(height=256, width=256),
+        "epochs": 30,
+        "batch_size": 2,
+        "learning_rate": 0.005,
     }
 )
