@@ -11,6 +11,7 @@ batch normalisation at scale 1 and offset 0; those of `SmallEncoder` as torch dr
 import pickle
 import struct
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -34,6 +35,11 @@ class Encoder(nn.Module):
     @property
     def last_block(self) -> nn.Module:
         """The part that makes the last step to the deepest features."""
+        raise NotImplementedError
+
+    @property
+    def stages(self) -> tuple[nn.Module, ...]:
+        """The modules whose outputs are the features, length L."""
         raise NotImplementedError
 
     def forward(self, frames: Tensor) -> list[Tensor]:
@@ -120,6 +126,11 @@ class SmallEncoder(Encoder):
         """The two convolutions of the last level."""
         return self.levels[-1]
 
+    @property
+    def stages(self) -> tuple[nn.Module, ...]:
+        """The levels."""
+        return tuple(self.levels)
+
     def forward(self, frames: Tensor) -> list[Tensor]:
         """Map float32 (N, 1, H, W) to five tensors (N, channels[i], H/strides[i], W/strides[i])."""
         features = []
@@ -155,6 +166,11 @@ class ResNetEncoder(Encoder):
         block: nn.Module = self.layer4[-1]
         return block
 
+    @property
+    def stages(self) -> tuple[nn.Module, ...]:
+        """The end of the stem, and the four stages of residual blocks."""
+        return self.relu, self.layer1, self.layer2, self.layer3, self.layer4
+
     def forward(self, frames: Tensor) -> list[Tensor]:
         """Map float32 (N, 3, H, W) to five tensors (N, channels[i], H/strides[i], W/strides[i])."""
         stem = self.relu(self.bn1(self.conv1(frames)))  # (N, 64, H/2, W/2)
@@ -185,6 +201,13 @@ class VggEncoder(Encoder):
         """The last convolution and its normalisation."""
         block: nn.Module = self.features[-4:]
         return block
+
+    @property
+    def stages(self) -> tuple[nn.Module, ...]:
+        """What stands before each pooling, and the last pooling."""
+        layers = list(self.features)
+        before = [layer for layer, after in pairwise(layers) if isinstance(after, nn.MaxPool2d)]
+        return *before, layers[-1]
 
     def forward(self, frames: Tensor) -> list[Tensor]:
         """Map float32 (N, 3, H, W) to six tensors (N, channels[i], H/strides[i], W/strides[i]).

@@ -21,10 +21,7 @@ from training.pack import Pack
 from training.runs import RunInfo
 from training.tasks import labels, starts
 
-#: As the published code has it.
-LEARNING_RATE: Final = 0.005
-BATCH_SIZE: Final = 2
-EPOCHS: Final = 30
+#: As the published code has them.
 _MOMENTUM, _WEIGHT_DECAY = 0.9, 5e-4
 #: the learning rate falls by `_DROP` after each of so many parts of the epochs
 _PARTS, _DROP = 3, 0.1

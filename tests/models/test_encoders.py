@@ -46,6 +46,18 @@ def test_the_last_block_alone_makes_the_last_step_to_the_deepest_features(name: 
     assert len([w for w in encoder.last_block.parameters() if w.dim() == 4]) <= 2
 
 
+@pytest.mark.parametrize("name", ["small", "resnet18", "vgg16_bn"])
+def test_each_stage_gives_the_features_of_its_stride(name: str) -> None:
+    encoder = build(name, width=2).eval()
+    given: list[torch.Tensor] = []
+    for stage in encoder.stages:
+        stage.register_forward_hook(lambda _module, _inputs, output: given.append(output))
+    with torch.no_grad():
+        features = encoder(torch.rand(1, encoder.in_channels, 32, 32))
+    assert len(given) == len(features)
+    assert all(torch.equal(one, other) for one, other in zip(given, features, strict=True))
+
+
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_an_encoder_is_as_large_as_torchvisions_network_without_its_classifier(name: str) -> None:
     assert sum(weight.numel() for weight in build(name).parameters()) == PARAMETERS[name]

@@ -90,6 +90,26 @@ def test_two_frames_are_the_pair_and_one_frame_is_both_without_mixing() -> None:
     assert (drawn.weights == 1).all()
 
 
+@pytest.mark.parametrize("as_code", [False, True])
+@pytest.mark.parametrize("frames", [1, 2])
+def test_a_short_clip_gives_two_views_of_its_frames_unmixed(
+    tmp_path: Path, frames: int, as_code: bool
+) -> None:
+    short = packed(tmp_path, frames=frames)
+    source = pairs(short, mixing=Mixing(as_code=as_code), batch_size=6)
+    [batch] = source.epoch(0)
+    order = np.random.default_rng((0, 0, 0)).permutation(6)
+    rng = np.random.default_rng((0, 0, 1))
+    clips.draw([source.clips[place] for place in order], source.mixing, rng)
+    seen = torch.from_numpy(views.draw(6 * (3 if as_code else 2), rng))
+    ends = np.concatenate([[source.clips[place][end] for place in order] for end in (0, -1)])
+    pictures = torch.from_numpy(short.frames[ends])[:, None].float()
+    # the published code takes a view of the anchor as well, which has no part in the pair
+    taken = torch.cat((seen[:6], seen[-6:]))
+    assert torch.allclose(batch["frames"], views.apply(pictures, taken))
+    assert not torch.equal(batch["frames"][:6], batch["frames"][6:])
+
+
 def test_mixtures_are_weighted_sums_with_the_anchor() -> None:
     grey = torch.tensor([10.0, 20, 100, 200, 50, 60]).reshape(6, 1, 1, 1)
     weights = torch.tensor([[1, 0.5], [0.25, 0]])

@@ -30,11 +30,22 @@ def command(  # noqa: PLR0913 (one parameter an option)
     ] = None,
     dataset: Annotated[str | None, typer.Option(help="Of the index.")] = None,
     count: Annotated[int, typer.Option("--frames", min=1, help="Test frames to show.")] = 6,
+    spoken: Annotated[
+        cam.Spoken,
+        typer.Option("--class", help="What spoke for the true class, or for what the run says."),
+    ] = cam.Spoken.TRUE,
+    stride: Annotated[
+        int | None,
+        typer.Option(
+            help="Pixels a cell of the map: 32 is the deepest features.",
+            show_default="the deepest features of 7 cells a side",
+        ),
+    ] = None,
     node: options.ConfigFile = options.DEFAULT_CONFIG,
     store: options.Store = None,
     pack: options.PackFolder = None,
 ) -> None:
-    """Draw by Grad-CAM what of test frames spoke for their true class in each run.
+    """Draw by Grad-CAM what of test frames spoke for their class in each run.
 
     Example: dicom-node train cam random=runs/random uscl=runs/uscl-lung --pack packs/lung
     --out cams.png
@@ -53,7 +64,10 @@ def command(  # noqa: PLR0913 (one parameter an option)
     else:
         known = open_pack(console, settings.size, node=node, store=store, folder=pack)
     rows = cam.tested(first, known, count)
-    seen = {name: cam.look(run, known, rows) for name, run in named.items()}
+    seen = {
+        name: cam.look(run, known, rows, spoken=spoken, stride=stride)
+        for name, run in named.items()
+    }
     names = _classes(known, settings)
     truth = [names[place] for place in known.rows.class_index[rows]]
     out.parent.mkdir(parents=True, exist_ok=True)

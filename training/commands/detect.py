@@ -10,14 +10,14 @@ from rich.console import Console
 from dicom_node.records import Task
 from training import detect
 from training.commands import options
+from training.commands.presets import DETECT
 from training.commands.sources import launched, open_pack
 from training.commands.telling import say_finished, telling
-from training.config import EncoderName, FinetuneSettings, Size
+from training.config import FinetuneSettings
 from training.engine import prepare
 from training.tasks import labels as labelled
 
 app = typer.Typer(add_completion=False)
-_SIZE = Size(height=256, width=256)
 
 
 @app.command()
@@ -37,13 +37,13 @@ def command(  # noqa: PLR0913 (one parameter an option)
     node: options.ConfigFile = options.DEFAULT_CONFIG,
     store: options.Store = None,
     pack: options.PackFolder = None,
-    encoder: options.Encoder = EncoderName.RESNET18,
+    encoder: options.Encoder = DETECT["encoder"],
     encoder_width: options.EncoderWidth = 16,
     height: options.Height = None,
     width: options.Width = None,
-    epochs: options.Epochs = detect.EPOCHS,
-    batch_size: options.BatchSize = detect.BATCH_SIZE,
-    learning_rate: Annotated[float, typer.Option(help="Of SGD.")] = detect.LEARNING_RATE,
+    epochs: options.Epochs = DETECT["epochs"],
+    batch_size: options.BatchSize = DETECT["batch_size"],
+    learning_rate: Annotated[float, typer.Option(help="Of SGD.")] = DETECT["learning_rate"],
     seed: options.Seed = 0,
     accelerator: options.Accelerator = "auto",
     devices: options.Devices = 1,
@@ -52,7 +52,7 @@ def command(  # noqa: PLR0913 (one parameter an option)
 
     Example: dicom-node train detect --labels breast-lesion --start runs/uscl --out runs/lesions
     """
-    size = options.size(height, width, _SIZE)
+    size = options.size(height, width, DETECT["size"])
     console = Console(highlight=False)
     # torchvision's detector has operations that bfloat16 does not know
     fabric = prepare(options.engine(accelerator=accelerator, devices=devices, precision="32-true"))

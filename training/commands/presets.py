@@ -54,3 +54,14 @@ _CONTRAST: Final = MappingProxyType(
 PRETRAIN: Final[Mapping[str | None, Mapping[str, Any]]] = MappingProxyType(
     {"uscl": _CONTRAST, "simclr": _CONTRAST, "moco": _CONTRAST}
 )
+
+#: Of a detector: the second experiment of USCL's authors, for a GPU; the size is ours.
+DETECT: Final[Mapping[str, Any]] = MappingProxyType(
+    {
+        "encoder": EncoderName.RESNET18,
+        "size": Size(height=256, width=256),
+        "epochs": 30,
+        "batch_size": 2,
+        "learning_rate": 0.005,
+    }
+)

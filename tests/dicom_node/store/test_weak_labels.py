@@ -103,6 +103,15 @@ def test_other_pixels_under_the_same_frame_number_are_refused(store: WeakLabelSt
         store.add_frame(new_frame(seed=1))
 
 
+def test_a_frame_of_another_size_is_refused_within_a_clip(store: WeakLabelStore) -> None:
+    store.add_frame(new_frame(frame_number=1))
+    other = new_frame(frame_number=2, pixels=speckle(33, 47, seed=2))
+    with pytest.raises(
+        StoreError, match=r"frame 2: stored with other pixels; .* correct the source"
+    ):
+        store.add_frame(other)
+
+
 def test_labels_attach_to_the_frame_and_move_the_version(store: WeakLabelStore) -> None:
     frame_id, before = store.add_frame(new_frame()), store.version()
     mask = (speckle(seed=5) > 128).astype(np.uint8)

@@ -9,10 +9,12 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from dicom_node.errors import StoreError
+from dicom_node.errors import ConfigError, StoreError
+from models import encoders
 from tests.support.folds import table
 from training import cam
-from training.config import Engine
+from training.cam import Spoken
+from training.config import Engine, Size
 from training.engine import launch
 from training.folds.finetuning import finetune
 from training.folds.frames import FoldedFrames
@@ -24,32 +26,43 @@ class _LooksLeft(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.head = _Left()
+        self.pool = nn.AvgPool2d(8)
+        #: is added to both logits for each bit of light on the left
+        self.common = 0.0
 
     def forward(self, frames: Tensor) -> Tensor:
-        return self.head(nn.functional.avg_pool2d(frames, 8) * self.head.weight)  # type: ignore[no-any-return]
-
-
-class _Left(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(()))
-
-    def forward(self, features: Tensor) -> Tensor:
-        left = features[:, 0, :, : features.shape[3] // 2].mean(dim=(1, 2))
-        return torch.stack((0 * left, left), dim=1)
+        left = self.pool(frames)[:, 0, :, :2].mean(dim=(1, 2))
+        return torch.stack((self.common * left, (1 + self.common) * left), dim=1)
 
 
 def test_the_map_is_where_what_speaks_for_the_class_is() -> None:
     frames = torch.zeros(1, 1, 32, 32)
     frames[..., 8:16, 8:16] = 200
-    found = cam.heat(_LooksLeft(), frames, torch.tensor([1]))
+    network = _LooksLeft()
+    found = cam.heat(network, network.pool, frames, torch.tensor([1]))
     assert found.shape == (1, 32, 32)
     assert found.max() == 1
     assert found[0, 12, 12] > 0.9
     assert found[0, :, 24:].max() == 0
     # nothing speaks for the other class
-    assert cam.heat(_LooksLeft(), frames, torch.tensor([0])).max() == 0
+    assert cam.heat(network, network.pool, frames, torch.tensor([0])).max() == 0
+
+
+@pytest.mark.parametrize("common", [-3.0, 3.0])
+def test_what_is_added_to_all_logits_speaks_for_no_class(common: float) -> None:
+    frames = torch.zeros(1, 1, 32, 32)
+    frames[..., 8:16, 8:16] = 200
+    network = _LooksLeft()
+    plain = cam.heat(network, network.pool, frames, torch.tensor([1]))
+    network.common = common
+    assert torch.allclose(cam.heat(network, network.pool, frames, torch.tensor([1])), plain)
+    assert cam.heat(network, network.pool, frames, torch.tensor([0])).max() == 0
+
+
+@pytest.mark.parametrize(("side", "stride"), [(224, 32), (256, 32), (128, 16), (64, 8), (8, 2)])
+def test_a_map_has_seven_cells_a_side_where_features_have(side: int, stride: int) -> None:
+    size = Size.model_construct(height=side, width=2 * side)
+    assert cam.stride_for(encoders.build("small", width=2), size) == stride
 
 
 @pytest.fixture(scope="module")
@@ -69,12 +82,25 @@ def test_a_picture_has_a_line_a_frame_and_a_column_a_run(run: Path, folded: Fold
     seen = cam.look(run, folded.pack, rows)
     assert seen.maps.shape == (4, 64, 64)
     assert np.isfinite(seen.maps).all()
+    said = cam.look(run, folded.pack, rows, spoken=Spoken.SAID, stride=32)
+    is_right = said.predicted == folded.pack.rows.class_index[rows]
+    true = cam.look(run, folded.pack, rows, stride=32)
+    assert np.array_equal(said.maps[is_right], true.maps[is_right])
+    assert not np.array_equal(said.maps, true.maps)
     names = next(iter(folded.pack.class_sets.values()))
     truth = [names[place] for place in folded.pack.rows.class_index[rows]]
     drawn = cam.picture(folded.pack.frames[rows], {"a": seen, "b": seen}, truth, names)
     with Image.open(io.BytesIO(drawn)) as picture:
         assert picture.format == "PNG"
         assert picture.height > picture.width
+
+
+def test_a_stride_that_no_features_have_is_refused_with_those_that_there_are(
+    run: Path, folded: FoldedFrames
+) -> None:
+    rows = cam.tested(run, folded.pack, 1)
+    with pytest.raises(ConfigError, match=r"--stride 5: .* have 2, 4, 8, 16, 32; take one"):
+        cam.look(run, folded.pack, rows, stride=5)
 
 
 def test_a_run_that_was_tested_on_other_frames_is_refused(

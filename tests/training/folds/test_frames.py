@@ -44,6 +44,18 @@ def test_frames_of_a_clip_are_in_the_order_of_their_numbers(tmp_path: Path) -> N
     assert np.array_equal(known.frames[0], ninth)
 
 
+def test_frames_of_a_clip_that_differ_in_size_are_brought_to_one_size_each(tmp_path: Path) -> None:
+    index = written(tmp_path, lines())
+    known = read(index).pack
+    other = tmp_path / lines()[1]["path"]
+    pixels = np.full((33, 47), 90, np.uint8)
+    Image.fromarray(pixels).save(other)
+    found = read(index).pack
+    assert found.frames.shape == known.frames.shape
+    assert np.array_equal(found.frames[1], to_network(pixels, None, height=64, width=64))
+    assert np.array_equal(found.frames[[0, 2]], known.frames[[0, 2]])
+
+
 def test_other_data_sets_of_an_index_are_left_out(tmp_path: Path) -> None:
     rows = lines()
     other = rows[0] | {"dataset": "other", "label": "benign", "path": "other.png"}

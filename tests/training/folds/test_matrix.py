@@ -20,6 +20,20 @@ def test_shipped_tables_say_how_long_every_strategy_is_pretrained(name: str) -> 
         assert number in found.caption
 
 
+def test_the_full_table_is_trained_as_the_published_code_does() -> None:
+    full = load("pocus")
+    uscl = full.pretraining("uscl", full.strategy("uscl"), 2)
+    assert (uscl.encoder, str(uscl.size), uscl.seed) == ("resnet18", "224x224", 2)
+    assert (uscl.epochs, uscl.batch_size, uscl.learning_rate) == (300, 32, 3e-4)
+    assert uscl.strategy.options == {"labels": "lung", "labelled": 1.0}  # the rest is the paper's
+    last = full.finetuning("last", 2)
+    assert (last.last_block, last.encoder, str(last.size)) == (True, "resnet18", "224x224")
+    assert (last.epochs, last.batch_size, last.learning_rate) == (100, 32, 1e-2)
+    assert not full.finetuning("all", 2).last_block
+    assert full.seeds == (0, 1, 2)
+    assert full.most_frames is None
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
