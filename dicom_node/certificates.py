@@ -103,6 +103,22 @@ def client_context(settings: DestinationTls) -> ssl.SSLContext:
     return context
 
 
+def own_context(settings: TlsSettings) -> ssl.SSLContext:
+    """Return the context of the node as a caller of itself: it trusts, and shows, its own files.
+
+    Raises
+    ------
+    ConfigError
+        When a file cannot be read, or key and certificate do not belong together.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = _VERSIONS[settings.minimum_version]
+    context.check_hostname = False  # the name that callers know is not loopback's
+    _load_own(context, settings.certificate, settings.key, "node.tls")
+    _trust(context, settings.certificate)
+    return context
+
+
 def client_expiry(settings: DestinationTls) -> datetime | None:
     """Return when the certificate ends that the node shows to a destination, None without one.
 

@@ -1,6 +1,7 @@
 """What ``dicom-node check`` says of the destinations."""
 
 from dicom_node.certificates import client_expiry
+from dicom_node.cli import clocks
 from dicom_node.cli.accepting import probed
 from dicom_node.cli.listening import Finding, good_until
 from dicom_node.config import (
@@ -25,7 +26,8 @@ def _ask(destination: AnyDestination, node: NodeSettings) -> tuple[str, str]:
     if fault := ask(destination, calling_ae_title=calling_ae_title):
         return fault, ""
     if isinstance(destination, DicomwebDestination):
-        return "", f"{destination.url} answers QIDO-RS{_openly(destination)}"
+        found = f"{destination.url} answers QIDO-RS{_openly(destination)}"
+        return "", found + clocks.doubt_of(destination)
     found = f"{destination.address} answers C-ECHO"
     if destination.tls is not None:
         fault, over_tls = _look_at_tls(destination, destination.tls)

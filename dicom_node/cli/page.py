@@ -9,7 +9,7 @@ import typer
 
 from dicom_node.cli.options import DEFAULT_CONFIG, AsJson, ConfigFile, load, print_json, print_table
 from dicom_node.config import Config
-from dicom_node.errors import PermanentError
+from dicom_node.errors import ConfigError, PermanentError
 from dicom_node.page.people import opened
 from dicom_node.page.users import Users
 from dicom_node.page_settings import Role
@@ -104,6 +104,13 @@ def _password(*, from_stdin: bool) -> str:
 
 @contextmanager
 def _users(config: Config) -> Iterator[Users]:
-    config.node.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    data = config.node.data
+    try:
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as exc:
+        raise ConfigError(
+            f"node.data: {data} cannot be made ({exc.strerror}); make it, for the user that runs "
+            "the node"
+        ) from None
     with opened(config) as users:
         yield users

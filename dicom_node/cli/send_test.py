@@ -13,7 +13,7 @@ import typer
 from dicom_node.books import study
 from dicom_node.cli.options import DEFAULT_CONFIG, AsJson, ConfigFile, load, print_json
 from dicom_node.cli.trial_removal import remove_trials
-from dicom_node.cli.trial_sending import receiver_of, send
+from dicom_node.cli.trial_sending import receiver_of, send, tls_towards
 from dicom_node.cli.trial_steps import Step, steps
 from dicom_node.config import Config
 from dicom_node.errors import PermanentError
@@ -32,7 +32,9 @@ _Say: TypeAlias = Callable[[Step, float], None]
 def send_test(
     to: Annotated[
         str | None,
-        typer.Option(help="HOST:PORT or AE@HOST:PORT of a PACS that routes to the node."),
+        typer.Option(
+            help="HOST:PORT, AE@HOST:PORT or a destination's name: a PACS that routes to the node."
+        ),
     ] = None,
     deadline_s: Annotated[
         float | None, typer.Option("--deadline", help="Seconds; else study.quiet_s and 120.")
@@ -60,7 +62,8 @@ def send_test(
     with tempfile.TemporaryDirectory() as folder:
         instances = write_trial(Path(folder), datetime.now(UTC).date())
         uid, count = instances[0].study_instance_uid, len(instances)
-        send([instance.path for instance in instances], receiver, calling_ae_title)
+        files = [instance.path for instance in instances]
+        send(files, receiver, calling_ae_title, tls_towards(settings, to))
     sent = Step(what="received", is_done=True, found=f"{count} images by {receiver.address}")
     done = [(sent, time.monotonic() - began)]
     say(*done[0])

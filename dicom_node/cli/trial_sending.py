@@ -1,5 +1,6 @@
 """Send a phantom study by C-STORE, and say in words why it was not taken."""
 
+import ssl
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
@@ -9,7 +10,9 @@ from pydicom.dataset import Dataset
 from pynetdicom.association import Association
 from pynetdicom.presentation import build_context
 
+from dicom_node.certificates import own_context
 from dicom_node.config import Caller, Config, Destination
+from dicom_node.deliver.secure import tls_of
 from dicom_node.errors import ConfigError, DestinationDownError
 from dicom_node.requestor import associate
 
@@ -18,6 +21,11 @@ OWN_TITLE: Final = "SEND_TEST"
 _LOOPBACK: Final = "127.0.0.1"
 _ANY: Final = ("0.0.0.0", "::")  # noqa: S104 - compared with, and not bound to
 _SUCCESS: Final = 0x0000
+_OVER_TLS: Final = (
+    "Over TLS 'dicom-node check' says more. A node with node.tls.callers_ca is shown its own "
+    "certificate: where that may not call (no clientAuth, another authority), try with --to a PACS "
+    "that routes to the node"
+)
 
 
 def receiver_of(config: Config, to: str | None) -> tuple[Destination, str]:
@@ -28,7 +36,7 @@ def receiver_of(config: Config, to: str | None) -> tuple[Destination, str]:
     config : Config
         Of the node.
     to : str or None
-        ``[AE@]HOST:PORT``; None for the node itself.
+        ``[AE@]HOST:PORT``, or the name of a destination; None for the node itself.
 
     Raises
     ------
@@ -37,21 +45,42 @@ def receiver_of(config: Config, to: str | None) -> tuple[Destination, str]:
     """
     node = config.node
     if to is None:
-        if node.tls is not None and node.tls.only:
-            raise ConfigError(
-                "node.tls.only: send-test speaks no TLS: name with --to a PACS that routes to the "
-                "node"
-            )
         host = _LOOPBACK if node.bind in _ANY else node.bind
-        return _peer(node.ae_title, host, node.port), _title(node.callers, host)
+        return _peer(node.ae_title, host, node.ports[0][0]), _title(node.callers, host)
+    for one in config.destinations:
+        if one.name == to and isinstance(one, Destination):
+            return one, OWN_TITLE
     title, _, address = to.rpartition("@")
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
-        raise ConfigError(f"--to: {to!r} is no address: write HOST:PORT or AE@HOST:PORT")
+        raise ConfigError(
+            f"--to: {to!r} is no address: write HOST:PORT, AE@HOST:PORT, or the name of a "
+            "DIMSE destination"
+        )
     return _peer(title or node.ae_title, host.strip("[]"), int(port)), OWN_TITLE
 
 
-def send(files: Sequence[Path], to: Destination, calling_ae_title: str) -> None:
+def tls_towards(config: Config, to: str | None) -> tuple[ssl.SSLContext, str] | None:
+    """Return TLS for whom `receiver_of` names, None where it is asked in the clear.
+
+    Raises
+    ------
+    ConfigError
+        When a file cannot be used.
+    """
+    receiver, _ = receiver_of(config, to)
+    tls = config.node.tls
+    if to is None and tls is not None and tls.only:
+        return own_context(tls), receiver.host
+    return tls_of(receiver)
+
+
+def send(
+    files: Sequence[Path],
+    to: Destination,
+    calling_ae_title: str,
+    tls: tuple[ssl.SSLContext, str] | None = None,
+) -> None:
     """Send files over one association.
 
     Raises
@@ -62,9 +91,10 @@ def send(files: Sequence[Path], to: Destination, calling_ae_title: str) -> None:
     datasets = [dcmread(file) for file in files]
     wanted = {(ds.SOPClassUID, ds.file_meta.TransferSyntaxUID) for ds in datasets}
     contexts = [build_context(*context) for context in sorted(wanted)]
-    association = associate(to, contexts, calling_ae_title=calling_ae_title)
+    association = associate(to, contexts, calling_ae_title=calling_ae_title, tls=tls)
     if not association.is_established:
-        raise DestinationDownError(_why_not(to, calling_ae_title, association.is_rejected))
+        why = _why_not(to, calling_ae_title, association.is_rejected)
+        raise DestinationDownError(why if tls is None else f"{why} {_OVER_TLS}")
     try:
         for number, status in enumerate(_statuses(association, datasets), start=1):
             if status != _SUCCESS:

@@ -5,7 +5,7 @@ from typing import Final
 from urllib.parse import parse_qs
 
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 #: A form of this page is much smaller.
 MOST_BYTES: Final = 256 * 1024
@@ -34,10 +34,13 @@ async def read_form(request: Request) -> Form:
     if kind != _TYPE:
         raise HTTPException(415, f"a form is sent as {_TYPE}")
     body = bytearray()
-    async for block in request.stream():
-        body += block
-        if len(body) > MOST_BYTES:
-            raise HTTPException(413, f"more than {MOST_BYTES} bytes; send less at once")
+    try:
+        async for block in request.stream():
+            body += block
+            if len(body) > MOST_BYTES:
+                raise HTTPException(413, f"more than {MOST_BYTES} bytes; send less at once")
+    except ClientDisconnect:  # no fault of this program, and nobody reads the answer
+        raise HTTPException(400, "the form did not come to its end") from None
     try:
         text = body.decode("utf-8")
         return Form(

@@ -14,9 +14,11 @@ from dicom_node.config import Config, TlsSettings
 from dicom_node.page.app import make_app
 from dicom_node.page.desk import Desk
 from dicom_node.page.login import FIRST_USER
+from dicom_node.page.patience import PatientProtocol
 from dicom_node.page_settings import PageSettings
 
-#: More connections than this get 503: the page is for people, not for machines.
+#: The page is for people, not for machines: one more takes the place of one that only waits, or
+#: gets 503 where all are answered.
 MOST_CONNECTIONS: Final = 100
 #: On stop, requests that are being answered get so long.
 _FAREWELL_S: Final = 3
@@ -71,6 +73,7 @@ def _settings(app: Any, page: PageSettings) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         proxy_headers=False,  # `access.address_of` believes the named proxies alone
+        http=PatientProtocol,
         ws="none",
         lifespan="on",
         limit_concurrency=MOST_CONNECTIONS,

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
+from urllib.request import HTTPCookieProcessor, build_opener
 
 import pytest
 import yaml
@@ -17,15 +19,17 @@ import yaml
 from dicom_node import config
 from dicom_node.config import Destination
 from dicom_node.node.serve import GRACE_S
-from tests.support.nodes import until
+from tests.support.nodes import Node, until
 from tests.support.ohif import SETTINGS, VERSION
 from tests.support.orthanc import orthanc
+from tests.support.page import PASSWORD
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DEPLOY = REPOSITORY / "deploy"
 COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text("utf-8"))
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 NODE = config.load(DEPLOY / "compose" / "node.yaml")
+DEPLOYMENT = (REPOSITORY / "docs" / "deployment.md").read_text("utf-8")
 ORTHANC: dict[str, Any] = json.loads((DEPLOY / "orthanc" / "orthanc.json").read_text("utf-8"))
 
 
@@ -101,6 +105,50 @@ def test_who_watches_knows_whom() -> None:
     boards = yaml.safe_load((DEPLOY / "grafana" / "boards.yaml").read_text("utf-8"))
     folder = boards["providers"][0]["options"]["path"]
     assert any(f":{folder}/" in volume for volume in SERVICES["grafana"]["volumes"])
+
+
+def test_the_page_is_published_where_it_listens() -> None:
+    assert NODE.page is not None
+    assert f"127.0.0.1:{NODE.page.port}:{NODE.page.port}" in SERVICES["node"]["ports"]
+    # else the engine would publish a port that nobody outside the container can reach
+    assert NODE.page.bind == "0.0.0.0"  # noqa: S104 - compared with
+    exposed = (DEPLOY / "Containerfile.serve").read_text("utf-8")
+    assert re.search(rf"^EXPOSE .*\b{NODE.page.port}\b", exposed, re.MULTILINE)
+    assert f"http://127.0.0.1:{NODE.page.port}" in DEPLOYMENT
+
+
+def test_the_command_of_the_docs_lets_somebody_in_and_the_volume_keeps_it(
+    tmp_path: Path, free_port: Callable[[], int]
+) -> None:
+    ports = {NODE.node.port: free_port(), 9112: free_port(), 9180: free_port()}
+    tree = yaml.safe_load((DEPLOY / "compose" / "node.yaml").read_text("utf-8"))
+    # what the volume is, and what other containers are
+    tree["node"] |= {"data": str(tmp_path / "volume"), "min_free_gib": 0, "processes": 1}
+    tree |= {"database": None, "bundles": None}
+    for section in ("node", "web", "page"):
+        before = tree[section].get("port", NODE.node.port)
+        tree[section] |= {"bind": "127.0.0.1", "port": ports[before]}
+    (tmp_path / "node.yaml").write_text(yaml.safe_dump(tree))
+    [command] = re.findall(r"exec node dicom-node (page user add .*) --config", DEPLOYMENT)
+    node, visitor = Node(folder=tmp_path, port=ports[NODE.node.port]), HTTPCookieProcessor()
+    ask = build_opener(visitor).open
+    address = f"http://127.0.0.1:{ports[9180]}"
+    try:
+        node.start()
+        done = node.cli(*command.split(), "--password-stdin", typed=f"{PASSWORD}\n")
+        assert (done.returncode, done.stderr) == (0, "")
+        with ask(f"{address}/login", timeout=30) as form:
+            [token] = re.findall(r'name="csrf" value="([^"]+)"', form.read().decode())
+        fields = urlencode({"csrf": token, "name": "ann", "password": PASSWORD, "next": "/queue"})
+        with ask(f"{address}/login", fields.encode(), timeout=30) as answer:
+            assert answer.url == f"{address}/queue"
+        # users, sessions and audit are one file, and nothing else is outside the image
+        assert (tmp_path / "volume" / "page.db").is_file()
+        assert {path.name for path in tmp_path.iterdir()} == {"volume", "node.yaml", "log-0"}
+        assert node.stop() == 0
+    finally:
+        if node.process is not None and node.process.poll() is None:
+            node.kill()
 
 
 def test_the_node_is_given_the_time_and_the_memory_that_it_may_take() -> None:

@@ -1,9 +1,14 @@
 """The systemd unit: what systemd says of it, and what it says of the node."""
 
+import http.server
+import os
 import re
+import shlex
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,6 +20,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 UNIT = REPOSITORY / "deploy" / "dicom-node.service"
 TEXT = UNIT.read_text("utf-8")
 EXAMPLE = config.load(REPOSITORY / "deploy" / "node.yaml")
+assert EXAMPLE.web is not None
+HEALTHZ = f"http://{EXAMPLE.web.bind}:{EXAMPLE.web.port}/healthz"
 #: of 10; systemd calls what is below 2 fit
 MOST_EXPOSED = 2.0
 
@@ -63,9 +70,53 @@ def test_it_gives_the_node_the_time_and_the_memory_that_it_may_take() -> None:
 
 
 def test_it_asks_healthz_where_the_example_serves_it() -> None:
-    assert EXAMPLE.web is not None
-    address = f"http://{EXAMPLE.web.bind}:{EXAMPLE.web.port}/healthz"
-    assert value_of("ExecStartPost").endswith(f" {address}")
+    assert f" {HEALTHZ};" in value_of("ExecStartPost")
+
+
+@contextmanager
+def answering(*statuses: int) -> Iterator[tuple[str, list[int]]]:
+    """Yield the address of a server that answers with one status after the other, and which."""
+    said: list[int] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            said.append(statuses[min(len(said), len(statuses) - 1)])
+            self.send_response(said[-1])
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/healthz", said
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def is_started(address: str, pid: int) -> bool:
+    """Run what systemd runs to see whether the node has started."""
+    words = shlex.split(value_of("ExecStartPost").replace("$$", "$").replace(HEALTHZ, address))
+    environment = os.environ | {"MAINPID": str(pid)}
+    return subprocess.run(words, env=environment, check=False, capture_output=True).returncode == 0
+
+
+@pytest.mark.alone
+def test_it_waits_for_a_node_that_runs_and_for_none_that_ended(
+    needs_program: Callable[[str], str],
+) -> None:
+    needs_program("curl")
+    with answering(503, 200) as (address, said):
+        assert is_started(address, os.getpid())
+        assert said == [503, 200]
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    with answering(503) as (address, said):
+        assert not is_started(address, ended.pid)
+        assert said == [503]
 
 
 def test_a_node_that_cannot_use_its_configuration_ends_with_the_status_that_is_not_tried_again(

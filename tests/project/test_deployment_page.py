@@ -38,6 +38,11 @@ def test_its_configuration_is_read_and_lies_where_the_unit_looks_for_it(tmp_path
     install = blocks("sh")[0]
     assert install.count(place) == 1
     assert f"{Path(program).parent}/pip install" in install
+    # the commands before the first start run as its user, who can make no folder there
+    user = re.findall(r"^User=(.*)$", unit, re.MULTILINE)[0]
+    assert f"install --directory --owner={user} --group={user} --mode=0700 {found.node.data}" in (
+        install
+    )
     # what it leaves out may stay as the example has it
     shipped = yaml.safe_load((DEPLOY / "node.yaml").read_text("utf-8"))
     for section, values in yaml.safe_load(example).items():

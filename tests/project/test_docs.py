@@ -10,6 +10,7 @@ from typer.main import get_command
 from dicom_node import codes, config
 from dicom_node.bundle import Routing
 from dicom_node.cli.app import app
+from dicom_node.cli.clocks import MOST_SKEW_S
 from dicom_node.deliver.commitment import (
     CLASS_INSTANCE_CONFLICT,
     NO_SUCH_OBJECT_INSTANCE,
@@ -85,6 +86,11 @@ def test_every_line_of_the_log_that_the_page_for_operators_names_is_written() ->
     code = "".join(path.read_text("utf-8") for path in (REPOSITORY / "dicom_node").rglob("*.py"))
     for words in named:
         assert f'"{words}' in code, words
+
+
+def test_the_page_for_operators_says_how_far_off_a_clock_may_be() -> None:
+    text = (REPOSITORY / "docs" / "operations.md").read_text("utf-8")
+    assert f"more than {MOST_SKEW_S:g} s off" in text
 
 
 def test_the_page_for_operators_has_every_check_of_healthz(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from dicom_node import config
 from dicom_node.page.desk import Desk
 from dicom_node.page.forms import MOST_BYTES
 from dicom_node.page.headers import POLICY
+from dicom_node.page.patience import PATIENCE_S
 from dicom_node.page.run import MOST_CONNECTIONS
 from dicom_node.page.users import LONGEST_PASSWORD, SHORTEST_PASSWORD
 from dicom_node.page_settings import PageSettings, Role, TrustedProxy
@@ -47,6 +48,7 @@ def test_it_says_the_limits_that_hold(tmp_path: Path) -> None:
     )
     assert f"{requests.at_once:g} requests at once, then {requests.a_second:g} a second" in TEXT
     assert f"{MOST_CONNECTIONS} connections" in TEXT
+    assert f"a whole request within {PATIENCE_S:g} s" in TEXT
     assert f"{MOST_BYTES // 1024} KiB at most" in TEXT
     assert f"{SHORTEST_PASSWORD} to {LONGEST_PASSWORD} characters" in TEXT
     assert "Content-Security-Policy" in TEXT

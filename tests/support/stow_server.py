@@ -4,6 +4,7 @@ import http.server
 import json
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -35,6 +36,8 @@ class StowServer:
     #: the SOP Instance UIDs of each request
     requests: list[list[str]] = field(default_factory=list)
     headers: list[Message] = field(default_factory=list)
+    #: how far its clock is ahead of this machine's
+    ahead_s: float = 0.0
 
 
 @contextmanager
@@ -64,9 +67,10 @@ def stow_server(
                 self.close_connection = True
                 return
             body = b"" if reply.model is None else json.dumps(reply.model).encode()
-            self.send_response(reply.status)
+            self.send_response_only(reply.status)
+            now = self.date_time_string(int(time.time() + state.ahead_s))
             kind = {"Content-Type": "application/dicom+json; charset=utf-8"} if body else {}
-            for name, value in (kind | reply.headers).items():
+            for name, value in ({"Date": now} | kind | reply.headers).items():
                 self.send_header(name, value)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()

@@ -5,16 +5,19 @@ from pathlib import Path
 
 import pytest
 
-from dicom_node.cli.trial_sending import OWN_TITLE, receiver_of, send
-from dicom_node.config import Caller, Config, NodeSettings, TlsSettings
+from dicom_node.cli.trial_sending import OWN_TITLE, receiver_of, send, tls_towards
+from dicom_node.config import Caller, Config, Destination, NodeSettings
 from dicom_node.errors import ConfigError, DestinationDownError
+from dicom_node.inbox import Inbox
 from dicom_node.phantom.study import US_IMAGE, US_MULTIFRAME_IMAGE
 from dicom_node.phantom.trial import PATIENT_ID, write_trial
 from dicom_node.records import Task
 from dicom_node.store import open_store
+from tests.support.certificates import certificates
 from tests.support.nodes import Node, node_on
 from tests.support.orthanc import orthanc
 from tests.support.pacs import pacs
+from tests.support.receiving import receiver, settings_for
 
 pytest.importorskip("onnx", reason="needs the train group: make test installs it")
 from tests.support.bundles import write_bundle
@@ -38,9 +41,6 @@ def test_the_node_itself_is_asked_as_somebody_who_may_send() -> None:
 def test_a_node_that_takes_nothing_from_this_machine_is_told_with_the_line_to_add() -> None:
     with pytest.raises(ConfigError, match=r"add \{ae_title: SEND_TEST, host: 127\.0\.0\.1\}"):
         receiver_of(node_of(Caller(ae_title="PACS", host="10.0.0.5")), None)
-    tls = TlsSettings(certificate=Path("n.pem"), key=Path("n.key"), only=True)
-    with pytest.raises(ConfigError, match=r"node\.tls\.only"):
-        receiver_of(node_of(Caller(ae_title="*"), tls=tls), None)
 
 
 @pytest.mark.parametrize("wrong", ["pacs", "pacs:", ":104", "pacs:0", "pacs:99999", "pacs:x"])
@@ -52,6 +52,52 @@ def test_an_address_that_is_none_is_told_how_to_write_it(wrong: str) -> None:
 def test_an_address_may_have_an_ae_title() -> None:
     assert receiver_of(node_of(), "ORTHANC@pacs:4242")[0].address == "ORTHANC@pacs:4242"
     assert receiver_of(node_of(), "[::1]:104")[0].host == "::1"
+
+
+def test_a_destination_is_called_by_its_name_and_over_its_tls(tmp_path: Path) -> None:
+    certified = certificates(tmp_path)
+    secured = Destination(name="pacs", ae_title="PACS", host="h", port=1, tls=certified.towards())
+    config = node_of().model_copy(update={"destinations": (secured,)})
+    assert receiver_of(config, "pacs") == (secured, OWN_TITLE)
+    tls = tls_towards(config, "pacs")
+    assert tls is not None
+    assert tls[1] == "h"
+    assert tls_towards(config, "PACS@h:1") is None, "of whom nothing is known"
+
+
+@pytest.mark.parametrize("has_to_show_one", [True, False], ids=["certificate", "none"])
+def test_a_node_that_takes_tls_alone_is_tried_over_tls(
+    files: list[Path], tmp_path: Path, free_port: Callable[[], int], has_to_show_one: bool
+) -> None:
+    certified = certificates(tmp_path)
+    wanted = certified.folder / "ca.pem" if has_to_show_one else None
+    tls = certified.settings(free_port(), only=True, callers_ca=wanted)
+    caller = Caller(ae_title=OWN_TITLE, host="127.0.0.1")
+    settings = settings_for(free_port(), tls=tls, callers=(caller,))
+    config = Config(node=settings)
+    to, calling = receiver_of(config, None)
+    assert to.port == tls.port
+    with receiver(settings, Inbox(tmp_path / "inbox", min_free_bytes=0)) as running:
+        send(files, to, calling, tls_towards(config, None))
+        assert len(running.received()) == len(files)
+
+
+def test_a_node_that_does_not_take_its_own_certificate_as_a_callers_says_what_is_left(
+    files: list[Path], tmp_path: Path, free_port: Callable[[], int]
+) -> None:
+    certified = certificates(tmp_path)
+    (tmp_path / "other").mkdir()
+    certificates(tmp_path / "other")
+    tls = certified.settings(free_port(), only=True, callers_ca=tmp_path / "other" / "ca.pem")
+    settings = settings_for(free_port(), tls=tls, callers=(Caller(ae_title="*"),))
+    config = Config(node=settings)
+    to, calling = receiver_of(config, None)
+    with (
+        receiver(settings, Inbox(tmp_path / "inbox", min_free_bytes=0)) as running,
+        pytest.raises(DestinationDownError, match="with --to a PACS that routes to the node"),
+    ):
+        send(files, to, calling, tls_towards(config, None))
+    assert running.received() == []
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from dicom_node.cli.page import app
 from dicom_node.cli.page_check import page
 from dicom_node.config import load
 from dicom_node.database import open_sqlite
-from dicom_node.errors import PermanentError
+from dicom_node.errors import ConfigError, PermanentError
 from dicom_node.page.people import opened
 from dicom_node.page.sessions import Sessions
 from dicom_node.page.tables import METADATA
@@ -109,3 +109,11 @@ def test_check_says_which_command_makes_the_first_user(site: Path) -> None:
     site.write_text("page: null\n")
     [(what, fault, _)] = page(load(site))
     assert (what, fault) == ("page", "")
+
+
+def test_a_data_folder_that_cannot_be_made_is_said_with_its_cure(tmp_path: Path) -> None:
+    (tmp_path / "node.yaml").write_text("node: {data: ./node.yaml/data}\n")
+    words = ["user", "list", "--config", str(tmp_path / "node.yaml")]
+    found = CliRunner().invoke(app, words)
+    assert isinstance(found.exception, ConfigError)
+    assert "cannot be made (Not a directory); make it" in str(found.exception)
