@@ -31,7 +31,10 @@ OUT_OF_RESOURCES = 0xA700
 
 @dataclass
 class Modality:
-    """Sends one still after the other until it is told to stop."""
+    """Sends a still every half second until it is told to stop: some come during a backup.
+
+    Faster, a slow machine would have the more to do after it.
+    """
 
     port: int
     acknowledged: list[Image] = field(default_factory=list)
@@ -41,7 +44,7 @@ class Modality:
         with RawPeer(self.port) as peer:
             peer.associate()
             for image in STILLS:
-                if self.stop.wait(0.1):
+                if self.stop.wait(0.5):
                     return
                 assert peer.store(image.sop_instance_uid.encode(), image.data) == 0
                 self.acknowledged.append(image)
