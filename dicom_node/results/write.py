@@ -1,8 +1,8 @@
 """Write results durably; what does not pass the gate does not stay."""
 
+import os
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,7 @@ from dicom_node.records import (
     ResultKind,
     Segmentation,
 )
-from dicom_node.results.disk import sync_folder, synced
+from dicom_node.results.disk import sync_folder
 from dicom_node.results.gate import report_faults, segmentation_faults
 from dicom_node.results.installation import Installation
 from dicom_node.results.masks import mask_of, write_mask
@@ -127,14 +127,8 @@ def write_results(
         for form in forms.segmentations
     ]
     plans += [_report_plan(source, analysis, installation, edition, form) for form in forms.reports]
-    # what waits for the disk, or compresses, leaves a core to what builds a report
-    with odd_values_allowed(), ThreadPoolExecutor(1, "masks") as beside:
-        masks = [_keep_mask(plan, source, folder, beside) for plan in plans]
-        written = tuple(_written(plan, source, folder, edition) for plan in plans)
-        for mask in masks:
-            if mask is not None:
-                mask.result()
-    return written
+    with odd_values_allowed():
+        return tuple(_written(plan, source, folder, edition) for plan in plans)
 
 
 def _models(analysis: Analysis) -> list[str]:
@@ -213,34 +207,22 @@ def _report_plan(
     )
 
 
-def _keep_mask(
-    plan: Plan, source: Source, folder: Path, beside: ThreadPoolExecutor
-) -> Future[None] | None:
-    """Begin to write the mask of what is merged later; None for what is written itself."""
-    if plan.merging is None or plan.mask is None:
-        return None
-    segment_numbers(source.facts, plan.mask)  # raises now rather than when it is merged
-    return beside.submit(write_mask, mask_of(_path(plan, folder)), plan.mask)
-
-
 def _written(plan: Plan, source: Source, folder: Path, edition: Edition) -> Result:
     if plan.merging is None or plan.mask is None:
         return write_plan(plan, source, folder, edition)
-    return _result(plan, source, _path(plan, folder), edition)
-
-
-def _path(plan: Plan, folder: Path) -> Path:
-    return folder / f"{plan.sop_instance_uid}.dcm"
+    segment_numbers(source.facts, plan.mask)  # raises now rather than when it is merged
+    path = folder / f"{plan.sop_instance_uid}.dcm"
+    write_mask(mask_of(path), plan.mask)
+    return _result(plan, source, path, edition)
 
 
 def write_plan(plan: Plan, source: Source, folder: Path, edition: Edition) -> Result:
     """Write one object, unless it is there already; raises as `write_results`."""
-    path = _path(plan, folder)
+    path = folder / f"{plan.sop_instance_uid}.dcm"
     if not path.exists() or plan.faults(path):
         part = path.with_name(f"{path.name}.part")
         _save(plan, part)
-        with synced(part):
-            faults = plan.faults(part)
+        faults = plan.faults(part)
         if faults:
             path.unlink(missing_ok=True)
             _reject(part, folder / "rejected" / path.name, faults)
@@ -282,6 +264,8 @@ def _save(plan: Plan, part: Path) -> None:
         dataset = plan.build()
         with part.open("wb") as file:
             dataset.save_as(file, enforce_file_format=True)
+            file.flush()
+            os.fsync(file.fileno())
     except _REFUSALS as exc:
         part.unlink(missing_ok=True)
         # its text may quote the header
