@@ -183,12 +183,14 @@ def together(folder: Path, engine: sa.Engine, pictures: Pictures) -> Iterator[To
     """Store frames together; see `WeakLabelStore.together`."""
     with locks.adding(folder):
         one = Together(engine, pictures)
+        is_whole = False
         try:
             yield one
-        except BaseException:
-            one.forget()
-            # what is wrong already is what the caller should hear of
-            with suppress(TemporaryError):
-                one.settle()
-            raise
+            is_whole = True
+        finally:
+            if not is_whole:
+                one.forget()
+                # what is wrong already is what the caller should hear of
+                with suppress(TemporaryError):
+                    one.settle()
         one.settle()
