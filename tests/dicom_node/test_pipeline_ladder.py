@@ -91,6 +91,16 @@ def ask(parts: Parts) -> None:
         )
 
 
+def analysed_for_one_that_takes_all(parts: Parts, port: int, path: Path) -> tuple[Parts, str]:
+    """Analyse an image for a destination that says it takes everything, and is gone then."""
+    with accepting(port, *ResultKind) as former:
+        there = with_destination(parts, former.destination)
+        ask(there)
+    study = received(there, path)
+    analyse_study(there, study, "1")
+    return there, study
+
+
 def deliver(parts: Parts, study: str) -> None:
     """Hand out errands until none is due."""
     for _ in range(5):
@@ -208,12 +218,9 @@ def test_what_was_accepted_when_asked_and_is_refused_then_is_replaced_by_a_rung_
     accepted: tuple[ResultKind, ...],
     modalities: list[str],
 ) -> None:
-    with accepting(free_port(), *ResultKind) as former:
-        there = with_destination(parts, former.destination)
-        ask(there)
-        study = received(there, path)
-        analyse_study(there, study, "1")
-    with accepting(former.destination.port, *accepted) as peer:
+    port = free_port()
+    there, study = analysed_for_one_that_takes_all(parts, port, path)
+    with accepting(port, *accepted) as peer:
         deliver(there, study)
         for _ in range(3):  # a rung may be refused, too
             draw(there)
@@ -247,15 +254,12 @@ def test_an_object_that_is_not_understood_is_replaced_and_its_class_goes_on(
 def test_where_an_image_cannot_be_looked_at_again_its_refused_object_stays_a_dead_letter(
     parts: Parts, free_port: Callable[[], int]
 ) -> None:
-    with accepting(free_port(), *ResultKind) as former:
-        there = with_destination(parts, former.destination)
-        ask(there)
-        study = received(there, STILL)
-        analyse_study(there, study, "1")
+    port = free_port()
+    there, study = analysed_for_one_that_takes_all(parts, port, STILL)
     assert parts.config.bundles is not None
     # what another model would say is not what was said
     write_bundle(parts.config.bundles / "segmentation.onnx", Task.SEGMENTATION, version="2")
-    with accepting(former.destination.port, SR, PR, SC) as peer:
+    with accepting(port, SR, PR, SC) as peer:
         deliver(there, study)
         draw(there)
         deliver(there, study)
@@ -279,12 +283,9 @@ class Remembering:
 def test_what_is_refused_with_nothing_in_reserve_is_handed_out_once_to_be_drawn(
     parts: Parts, free_port: Callable[[], int]
 ) -> None:
-    with accepting(free_port(), *ResultKind) as former:
-        there = with_destination(parts, former.destination)
-        ask(there)
-        study = received(there, STILL)
-        analyse_study(there, study, "1")
-    with accepting(former.destination.port, SR, PR, SC):
+    port = free_port()
+    there, study = analysed_for_one_that_takes_all(parts, port, STILL)
+    with accepting(port, SR, PR, SC):
         deliver(there, study)
     handed_out = Remembering()
     dispatch = Dispatch(there, cast(Dispatcher, handed_out))
