@@ -25,6 +25,9 @@ _FOCUSED: Final = """
 _FOCUS_IS_SEEN: Final = """
 () => getComputedStyle(document.activeElement).outlineStyle !== "none"
 """
+_NAME_HAS_FOCUS: Final = """
+() => document.activeElement.id === "name"
+"""
 #: What WCAG 2.2 asks for and a program can see: names, headings, landmarks, contrast.
 _FAULTS: Final = """
 () => {
@@ -113,6 +116,8 @@ class Engineer:
 
     def log_in(self, name: str, password: str) -> None:
         """Log in where the page asks for it; the name's field has the focus."""
+        # Chromium gives it with the first frame that it draws, which is after the load
+        self.page.wait_for_function(_NAME_HAS_FOCUS, timeout=_DEADLINE_MS)
         self.page.keyboard.type(name)
         self.tab_to("Password")
         self.page.keyboard.type(password)
