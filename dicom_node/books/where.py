@@ -12,6 +12,8 @@ from dicom_node.outbox import DeliveryRow, DeliveryState, Outbox
 
 #: A sweep that is on time completes a study within this.
 _LATE: Final = timedelta(seconds=30)
+#: End of a UID that is enough for a narrow column.
+_TAIL: Final = 24
 _JOB_STATES: Final = {
     "PENDING": ("working", "it is being worked on"),
     "ENQUEUED": ("waiting", "its work waits for its turn"),
@@ -85,6 +87,11 @@ def found(index: Index, part: str, limit: int) -> list[str]:
 def clock(moment: datetime) -> str:
     """Return a time as the screens tell it: UTC, to the second."""
     return f"{moment:%Y-%m-%d %H:%M:%S}"
+
+
+def tail(uid: str) -> str:
+    """Return the end of a UID that tells studies apart in a narrow column."""
+    return uid if len(uid) <= _TAIL else f"...{uid[-_TAIL:]}"
 
 
 def many(count: int, what: str) -> str:

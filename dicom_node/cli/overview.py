@@ -7,13 +7,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dicom_node.books.where import many
+from dicom_node.books.where import many, tail
 from dicom_node.outbox import DeliveryState
 
 #: Studies that the screen shows.
 SHOWN: Final = 8
-#: End of a UID that tells studies apart in a narrow column.
-_TAIL: Final = 24
 
 
 def show(found: Mapping[str, Any]) -> None:
@@ -90,7 +88,6 @@ def _latest(studies: list[dict[str, Any]]) -> Table | Text:
     table.add_column("instances", justify="right", no_wrap=True)
     for row in studies[:SHOWN]:
         uid = row["study_instance_uid"]
-        shown = uid if len(uid) <= _TAIL else f"...{uid[-_TAIL:]}"
         last = row["last_received_at"][:19].replace("T", " ")
-        table.add_row(last, shown, row["where"], str(row["instances"]))
+        table.add_row(last, tail(uid), row["where"], str(row["instances"]))
     return table

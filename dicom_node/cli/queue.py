@@ -9,7 +9,8 @@ import typer
 from dicom_node.books.fellows import other_nodes
 from dicom_node.books.opened import open_jobs, open_outbox
 from dicom_node.books.queue import OWED, cancel_job, collect, retry_job
-from dicom_node.cli.options import DEFAULT_CONFIG, AsJson, ConfigFile, load, print_json, print_table
+from dicom_node.cli import queue_screen
+from dicom_node.cli.options import DEFAULT_CONFIG, AsJson, ConfigFile, load, print_json
 
 app = typer.Typer(
     help="Deliveries that wait or failed, and jobs that run, failed or were cancelled.\n\n"
@@ -39,25 +40,7 @@ def show(
     if as_json:
         print_json({**found, "other_nodes": others})
         return
-    rows, running = found["deliveries"], found["unfinished_jobs"]
-    stopped = found["failed_jobs"] + found["cancelled_jobs"]
-    for node in others:
-        typer.echo(node["line"])
-    print_table(
-        "Deliveries",
-        ["state", "destination", "kind", "study", "attempts", "due", "status", "reason"],
-        [[str(value) for value in row.values()][:8] for row in rows],
-        empty="nothing is owed",
-    )
-    if running:
-        print_table("Jobs", ["job", "state"], [list(row.values()) for row in running], empty="")
-    if stopped:
-        print_table(
-            "Failed and cancelled jobs",
-            ["job", "state", "error", "what to do"],
-            [list(row.values()) for row in stopped],
-            empty="",
-        )
+    queue_screen.show(found, others)
 
 
 @app.command()
