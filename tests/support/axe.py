@@ -4,11 +4,10 @@ A tool of the tests alone (MPL-2.0): fetched from npm's registry, and part of no
 """
 
 import shutil
-import subprocess
-import tarfile
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+from tests.support.npm_package import unpack
 
 if TYPE_CHECKING:  # who fetches it needs no browser
     from playwright.sync_api import Page
@@ -34,18 +33,8 @@ def fetch(npm: str) -> Path:
     CalledProcessError
         When npm cannot have the package.
     """
-    if SCRIPT.is_file():
-        return SCRIPT
-    CACHE.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=CACHE.parent) as folder:
-        command = [npm, "pack", "--silent", "--pack-destination", folder, f"axe-core@{VERSION}"]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        [package] = Path(folder).glob("*.tgz")
-        with tarfile.open(package) as archive:
-            archive.extractall(
-                folder, members=[archive.getmember(name) for name in _WANTED], filter="data"
-            )
-        (Path(folder) / "package").rename(CACHE)
+    if not SCRIPT.is_file():
+        unpack(npm, f"axe-core@{VERSION}", CACHE, _WANTED.__contains__)
     return SCRIPT
 
 

@@ -2,9 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import tarfile
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -13,6 +10,8 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Lock, Thread
 from typing import Final
+
+from tests.support.npm_package import unpack
 
 #: of the npm package @ohif/app, which ships the built pages in ``dist/``
 VERSION: Final = "3.13.2"
@@ -63,17 +62,8 @@ def fetch(npm: str) -> Path:
         When npm cannot have the package.
     """
     pages = CACHE / "dist"
-    if pages.is_dir():
-        return pages
-    CACHE.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=CACHE.parent) as folder:
-        command = [npm, "pack", "--silent", "--pack-destination", folder, f"@ohif/app@{VERSION}"]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        [package] = Path(folder).glob("*.tgz")
-        with tarfile.open(package) as archive:
-            wanted = [one for one in archive if not one.name.startswith(_LEFT_OUT)]
-            archive.extractall(folder, members=wanted, filter="data")
-        (Path(folder) / "package").rename(CACHE)
+    if not pages.is_dir():
+        unpack(npm, f"@ohif/app@{VERSION}", CACHE, lambda name: not name.startswith(_LEFT_OUT))
     return pages
 
 
