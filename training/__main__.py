@@ -53,7 +53,7 @@ def options() -> None:
 def main() -> None:
     """Run the command line."""
     try:
-        app()
+        app(prog_name="dicom-node train")  # which hands its words to this one
     except NodeError as exc:
         _complain(str(exc))
         sys.exit(2 if isinstance(exc, ConfigError) else 1)

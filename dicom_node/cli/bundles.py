@@ -1,7 +1,7 @@
 """``dicom-node bundles``: the models in the folder, as cards."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Annotated, Final
@@ -11,7 +11,7 @@ import typer
 from dicom_node import log
 from dicom_node.bundle import Bundle
 from dicom_node.cli.card import print_card
-from dicom_node.cli.options import DEFAULT_CONFIG, AsJson, ConfigFile, load, print_json, print_table
+from dicom_node.cli.options import DEFAULT_CONFIG, AsJson, ConfigFile, load, print_json
 from dicom_node.config import Config
 from dicom_node.errors import ConfigError
 from dicom_node.infer import Model, Models
@@ -46,13 +46,11 @@ def show_all(config: ConfigFile = DEFAULT_CONFIG, as_json: AsJson = False) -> No
     records.sort(key=lambda record: record["file"])
     if as_json:
         print_json(records)
+    elif records:
+        for record in records:
+            _print_bundle(record)
     else:
-        print_table(
-            "Bundles",
-            list(_COLUMNS),
-            [list(record.values()) for record in records],
-            empty=f"no .onnx file in {settings.bundles}; train one with 'dicom-node train'",
-        )
+        typer.echo(f"no .onnx file in {settings.bundles}; train one with 'dicom-node train'")
     if any(record["fault"] for record in records):
         raise typer.Exit(1)
 
@@ -86,6 +84,18 @@ def check(file: BundleFile, config: Served = None) -> None:
     )
     if config is not None:
         typer.echo(f"{_checked_server(file, config)} answers the same")
+
+
+def _print_bundle(record: Mapping[str, str]) -> None:
+    """Print a bundle on two lines, in which nothing that is copied is broken."""
+    if record["fault"]:
+        reason = record["fault"].removeprefix(f"{record['file']}: ")
+        typer.echo(f"{record['file']}: refused\n  {reason}")
+        return
+    typer.echo(
+        f"{record['file']}: {record['role']}\n  {record['name']} {record['version']}, "
+        f"{record['task']}, digest {record['digest']}, runs on {record['runs on']}"
+    )
 
 
 @contextmanager

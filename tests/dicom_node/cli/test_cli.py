@@ -110,6 +110,10 @@ def test_bundles_list_marks_a_damaged_bundle(site: Path) -> None:
     bad, good = json.loads(found.stdout)
     assert bad["fault"]
     assert (good["name"], good["fault"]) == ("test-quality", "")
+    refused, why, served, which = run(site, "bundles", "list").stdout.splitlines()
+    assert (refused, served) == ("bad.onnx: refused", "good.onnx: serves")
+    assert why == f"  {bad['fault'].removeprefix('bad.onnx: ')}"
+    assert which.startswith(f"  test-quality {good['version']}, quality, digest {good['digest']}")
 
 
 def test_bundles_list_tells_what_each_bundle_does(site: Path) -> None:
