@@ -165,7 +165,7 @@ def fit(
             frames_per_s=round(frames / seconds, 1),
             is_best=not fitted.epochs or validation["loss"] < fitted.chosen.validation["loss"],
         )
-        _check(epoch)
+        _check(epoch, fabric)
         fitted.epochs.append(epoch)
         if epoch.is_best:
             fitted.best = {name: _weights(player) for name, player in task.players.items()}
@@ -248,12 +248,14 @@ def _validate(fabric: Fabric, task: Task, networks: Networks, batches: Source) -
     return dict(zip(task.measures, (sums / counts).tolist(), strict=True))
 
 
-def _check(epoch: Epoch) -> None:
+def _check(epoch: Epoch, fabric: Fabric) -> None:
     values = [*epoch.training.values(), epoch.validation["loss"]]
     if not all(map(math.isfinite, values)):
+        is_whole = fabric.strategy.precision.precision == "32-true"
+        cure = "" if is_whole else ", or --precision 32-true"
         raise StoreError(
             f"epoch {epoch.number}: the loss is no number any more; take a smaller "
-            "--learning-rate, or --precision 32-true"
+            f"--learning-rate{cure}"
         )
 
 

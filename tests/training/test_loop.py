@@ -147,7 +147,9 @@ class Exploding(Dropping):
 def test_a_loss_that_is_no_number_ends_the_run_with_a_cure(
     phantoms: Pack, fabric: Fabric, tmp_path: Path
 ) -> None:
-    with pytest.raises(StoreError, match=r"epoch 1: the loss is no number any more; take a small"):
+    # it is at full precision already, and nobody is told to take that
+    said = r"epoch 1: the loss is no number any more; take a smaller --learning-rate$"
+    with pytest.raises(StoreError, match=said):
         fit(fabric, Exploding(), batches(phantoms), Plan(epochs=2, seed=1, run=tmp_path))
     assert not (tmp_path / runs.CHECKPOINT).exists()
 
