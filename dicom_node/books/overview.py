@@ -216,7 +216,7 @@ def _down(books: Opened) -> list[dict[str, Any]]:
 
 def _outages(books: Opened) -> Iterator[Trouble]:
     for row in _down(books):
-        since, again = (row[key][:19].replace("T", " ") for key in ("since", "next_try"))
+        since, again = (clock(row[key]) for key in ("since", "next_try"))
         yield Trouble(
             f"{row['destination']} is down since {since}, after {many(row['attempts'], 'attempt')}",
             f"{row['reason']}; it is tried again at {again}",

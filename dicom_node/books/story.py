@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
-from dicom_node.books.where import many
+from dicom_node.books.where import clock, many
 from dicom_node.outbox import UNSETTLED, Said
 
 #: Of reasons that differ, so many are told; --json has them all.
@@ -180,8 +180,3 @@ def _tally(reasons: Iterator[str]) -> Iterator[tuple[str, int]]:
             yield "and other reasons", sum(list(counts.values())[SHOWN:])
             return
         yield reason, count
-
-
-def clock(moment: str | None) -> str:
-    """Return an ISO time as a person reads it."""
-    return (moment or "")[:19].replace("T", " ")

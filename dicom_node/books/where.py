@@ -84,9 +84,11 @@ def found(index: Index, part: str, limit: int) -> list[str]:
     return uids[:1] if uids[:1] == [part] else uids
 
 
-def clock(moment: datetime) -> str:
-    """Return a time as the screens tell it: UTC, to the second."""
-    return f"{moment:%Y-%m-%d %H:%M:%S}"
+def clock(moment: datetime | str | None) -> str:
+    """Return a time, or one in ISO's form, as the screens tell it: UTC, to the second."""
+    if isinstance(moment, datetime):
+        return f"{moment:%Y-%m-%d %H:%M:%S}"
+    return (moment or "")[:19].replace("T", " ")
 
 
 def tail(uid: str) -> str:

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dicom_node.books.where import many, tail
+from dicom_node.books.where import clock, many, tail
 from dicom_node.outbox import DeliveryState
 
 #: Studies that the screen shows.
@@ -33,7 +33,7 @@ def show(found: Mapping[str, Any]) -> None:
     console.print(_latest(found["studies"]))
     console.print(
         Text(
-            f"\nTimes are UTC, asked at {found['asked_at'][:19].replace('T', ' ')}. "
+            f"\nTimes are UTC, asked at {clock(found['asked_at'])}. "
             "One study: dicom-node status STUDY, with the UID or a part of it that is its own."
         )
     )
@@ -87,7 +87,6 @@ def _latest(studies: list[dict[str, Any]]) -> Table | Text:
         table.add_column(column, no_wrap=True)
     table.add_column("instances", justify="right", no_wrap=True)
     for row in studies[:SHOWN]:
-        uid = row["study_instance_uid"]
-        last = row["last_received_at"][:19].replace("T", " ")
-        table.add_row(last, tail(uid), row["where"], str(row["instances"]))
+        last, study = clock(row["last_received_at"]), tail(row["study_instance_uid"])
+        table.add_row(last, study, row["where"], str(row["instances"]))
     return table

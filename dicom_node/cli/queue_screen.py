@@ -8,8 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dicom_node.books.story import clock
-from dicom_node.books.where import many, tail
+from dicom_node.books.where import clock, many, tail
 
 _Rows = Sequence[Mapping[str, Any]]
 
@@ -60,7 +59,7 @@ def _deliveries(rows: _Rows) -> Table:
         same = (row["study_instance_uid"], row["attempts"], row["due_at"])
         kinds.setdefault(same, Counter())[row["kind"].upper()] += 1
     for (study, attempts, due), counts in kinds.items():
-        table.add_row(tail(study), _counted(counts), str(attempts), clock(due) if due else "")
+        table.add_row(tail(study), _counted(counts), str(attempts), clock(due))
     return table
 
 

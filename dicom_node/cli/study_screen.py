@@ -7,7 +7,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dicom_node.books.story import clock, steps
+from dicom_node.books.story import steps
+from dicom_node.books.where import clock
 
 
 def show(found: Mapping[str, Any]) -> None:

@@ -1,6 +1,5 @@
 """Templates, and what all of them know."""
 
-from datetime import datetime
 from functools import cache
 from typing import Any, Final, NamedTuple
 
@@ -72,15 +71,8 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters.update(clock=_clock, many=many, size=_size)
+    made.filters.update(clock=clock, many=many, size=_size)
     return made
-
-
-def _clock(moment: datetime | str | None) -> str:
-    """Return a time, or one in ISO's form, as the page tells it."""
-    if isinstance(moment, datetime):
-        return clock(moment)
-    return (moment or "")[:19].replace("T", " ")
 
 
 def _size(size_bytes: float) -> str:

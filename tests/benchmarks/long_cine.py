@@ -43,7 +43,7 @@ class Made:
 def long_cine(folder: Path, rounds: int) -> list[Made]:
     """Make the SEG of a cine again and again, in a process that holds no more than a node's does.
 
-    In one that holds torch and a network, too, it takes up to half as long again.
+    The benchmark's own holds torch and a network, too.
     """
     command = [sys.executable, "-m", __name__, str(folder), str(rounds)]
     said = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
