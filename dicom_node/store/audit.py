@@ -56,6 +56,7 @@ ALLOWED_NUMBERS: Mapping[str, tuple[float, float]] = {
     **dict.fromkeys(("rows", "columns", "left", "top", "right", "bottom"), _PIXELS),
     **dict.fromkeys(("height", "width"), _PIXELS),
     **dict.fromkeys(("frame_number", "number_of_frames"), _FRAMES),
+    "stored_frames": (0, 1_000_000),
     **dict.fromkeys(("row_spacing_mm", "column_spacing_mm", "slice_spacing_mm"), (0, 1000)),
     # of a volume; no study ID or date is so small
     "number_of_slices": (1, 100_000),
@@ -113,7 +114,7 @@ def audit(folder: Path, known: Known | None = None) -> list[Finding]:
     try:
         with engine.begin() as connection:
             findings = [*_tables(connection, known or {}), *_without_mask(connection)]
-            findings += _unfinished(connection)
+            findings += [*_miscounted(connection), *_unfinished(connection)]
             expected = _expected(connection, folder)
     finally:
         engine.dispose()
@@ -198,6 +199,18 @@ def _without_mask(connection: sa.Connection) -> Iterator[Finding]:
     )
     if connection.scalar(bytes_of_nothing):
         yield Finding(where="catalogue.db frames.mask_bytes", what="a size without a mask")
+
+
+def _miscounted(connection: sa.Connection) -> Iterator[Finding]:
+    wrong = catalogue.instances.c.stored_frames != catalogue.STORED_FRAMES
+    number = connection.scalar(
+        sa.select(sa.func.count()).select_from(catalogue.instances).where(wrong)
+    )
+    if number:
+        yield Finding(
+            where="catalogue.db instances.stored_frames",
+            what=f"{number} row(s) whose number of frames is not that of their rows",
+        )
 
 
 def _unfinished(connection: sa.Connection) -> Iterator[Finding]:

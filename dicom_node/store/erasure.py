@@ -203,6 +203,7 @@ class _Rows:
                 .where(frames.c.frame_id == frame_id)
                 .values(instance=owner, frame_number=frame_number)
             )
+            catalogue.count_frames(self._connection, owner)
         run(sightings.delete().where(sightings.c.instance.in_(self._mine)))
         run(frames.delete().where(frames.c.instance.in_(self._mine)))
         run(instances.delete().where(instances.c.patient == self._patient))

@@ -21,6 +21,8 @@ LABEL_OF = {
 _LABEL_SET = sa.case(
     (frames.c.mask_digest.is_not(None), sa.func.coalesce(frames.c.label_set, DEFAULT_LABEL_SET)),
 )
+#: How many frames the chosen instances have.
+FRAMES = sa.func.sum(instances.c.stored_frames)
 #: Of frames, whenever they came.
 ORDER = (instances.c.patient, instances.c.study, instances.c.instance, frames.c.frame_number)
 
@@ -64,7 +66,8 @@ def version(connection: sa.Connection) -> str:
 def label_counts(connection: sa.Connection) -> list[LabelCount]:
     """Count the frames by what the scanners taught of them."""
     labels = instances.c.geometry, instances.c.split, instances.c.groups
-    query = joined(*labels, sa.func.count().label("frames")).group_by(*labels)
+    has_frames = instances.c.stored_frames > 0
+    query = sa.select(*labels, FRAMES.label("frames")).where(has_frames).group_by(*labels)
     return [
         LabelCount(
             geometry=Geometry(row.geometry),
@@ -105,7 +108,12 @@ def info(connection: sa.Connection) -> StoreInfo:
     return StoreInfo(
         frames=sum(one.frames for one in counts),
         instances=number(sa.select(sa.func.count()).select_from(instances)) or 0,
-        patients=number(joined(sa.func.count(instances.c.patient.distinct()))) or 0,
+        patients=number(
+            sa.select(sa.func.count(instances.c.patient.distinct())).where(
+                instances.c.stored_frames > 0
+            )
+        )
+        or 0,
         by_geometry={g: sum(one.frames for one in counts if one.geometry is g) for g in Geometry},
         by_group={
             group: sum(one.frames for one in counts if group in one.groups) for group in GROUPS

@@ -72,6 +72,7 @@ class _Tables:
                 "burned_in_annotation": 1,
                 "number_of_frames": frames,
                 "frame_time_s": 0.33 if frames > 1 else None,
+                "stored_frames": frames,
             }
         )
         for source, term in ((_STUDY, "d"), (Source.PROCESSING_FUNCTION.value, "f")):

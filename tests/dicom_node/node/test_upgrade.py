@@ -17,6 +17,7 @@ from dicom_node.node.layout import Layout
 from dicom_node.outbox import DeliveryState, Outbox
 from dicom_node.records import Task
 from dicom_node.store import WeakLabelStore, audit
+from dicom_node.store.catalogue import LAYOUT as CATALOGUE_LAYOUT
 from tests.support.earlier import IMAGES, write_earlier
 from tests.support.nodes import node_on, until
 from tests.support.pacs import pacs
@@ -53,6 +54,7 @@ def test_what_the_earlier_program_knew_is_known(layout: Layout) -> None:
     with WeakLabelStore(layout.store) as store:
         [frame] = store.frames()
         assert frame.time_s is None, "it was not kept then"
+        assert sum(count.frames for count in store.label_counts()) == 1
     assert audit(layout.store) == []
 
 
@@ -66,7 +68,8 @@ def test_the_databases_are_marked_when_they_are_opened_and_told_before(layout: L
     PrivateNotes(layout.data / "harvest.db").close()
     WeakLabelStore(layout.store).close()
     assert written_layout(layout.index) == INDEX_LAYOUT
-    for path in (layout.outbox, layout.data / "harvest.db", layout.store / "catalogue.db"):
+    assert written_layout(layout.store / "catalogue.db") == CATALOGUE_LAYOUT
+    for path in (layout.outbox, layout.data / "harvest.db"):
         assert written_layout(path) == LAYOUT
     assert "up to date" not in databases(config)[0][2]
 

@@ -95,6 +95,11 @@ def test_a_number_in_a_column_of_somebody_else_is_found(folder: Path) -> None:
     assert [finding.where for finding in audit(folder)] == ["catalogue.db frames.?, row 1"]
 
 
+def test_a_wrong_number_of_frames_is_found(folder: Path) -> None:
+    _edit(folder, "UPDATE instances SET stored_frames = 4711")
+    assert [finding.where for finding in audit(folder)] == ["catalogue.db instances.stored_frames"]
+
+
 def test_a_number_in_the_place_of_a_size_that_no_mask_has_is_found(folder: Path) -> None:
     _edit(folder, "UPDATE frames SET mask_digest = NULL")
     (mask,) = (folder / "masks").rglob("*.png")

@@ -110,7 +110,7 @@ def test_more_frames_than_a_page_come_in_order_and_once(
 
 def test_a_store_from_before_labels_were_indexed_gets_its_indexes(folder: Path) -> None:
     with sqlite3.connect(folder / "catalogue.db") as connection:
-        indexes = {"instances_by_labels", "frames_with_quality"}
+        indexes = {"instances_by_labels_counted", "frames_with_quality"}
         for name in indexes:
             connection.execute(f"DROP INDEX {name}")
     with open_store(folder) as store:

@@ -203,6 +203,23 @@ def test_frames_from_before_time_was_kept_have_none(tmp_path: Path) -> None:
         assert [frame.time_s for frame in store.frames()] == [None, pytest.approx(0.2)]
 
 
+def test_a_store_from_before_frames_were_counted_counts_them(tmp_path: Path) -> None:
+    with WeakLabelStore(tmp_path) as store:
+        for number in range(1, 4):
+            store.add_frame(new_frame(seed=number, frame_number=number))
+        counts = store.label_counts()
+    connection = sqlite3.connect(tmp_path / "catalogue.db")
+    connection.execute("DROP INDEX instances_by_labels_counted")
+    connection.execute("ALTER TABLE instances DROP COLUMN stored_frames")
+    connection.execute("CREATE INDEX instances_by_labels ON instances (geometry, instance)")
+    connection.commit()
+    connection.close()
+    with WeakLabelStore(tmp_path) as store:
+        assert store.label_counts() == counts
+        assert [one.frames for one in counts] == [3]
+    assert audit(tmp_path) == [], "the former index is gone"
+
+
 def test_a_mask_of_an_older_node_beside_this_one_is_of_liver_and_kidney(
     store: WeakLabelStore, tmp_path: Path
 ) -> None:
