@@ -70,7 +70,7 @@ def _page(shop: Shop, results: Results, command: str) -> Iterator[str]:
         "validation frames. Differences within the deviation are no order."
     )
     yield ""
-    yield f"| start | {' | '.join(_COLUMNS.values())} | best epoch | seconds | n |"
+    yield f"| start | {' | '.join(_COLUMNS.values())} | best epoch | training, s | n |"
     yield "|---" * (len(_COLUMNS) + 4) + "|"
     for name in table.strategies:
         found = [info for cell, info in results.cells.items() if cell.strategy == name]

@@ -93,14 +93,13 @@ def run(shop: Shop, after_cell: Callable[[Results], None] = lambda _: None) -> R
     """
     results = Results()
     for number, cell in enumerate(shop.cells, start=1):
-        if cell.strategy in results.left_out:
-            continue
         place = f"{number}/{len(shop.cells)} {cell.strategy}, seed {cell.seed}"
         try:
             info = _made(shop, results, cell, place)
         except StoreError as exc:
-            results.left_out[cell.strategy] = str(exc)
-            shop.say(f"left out: {cell.strategy}: {exc}")
+            if cell.strategy not in results.left_out:
+                shop.say(f"left out: {cell.strategy}: {exc}")
+            results.left_out.setdefault(cell.strategy, str(exc))
         else:
             results.cells[cell] = info
             shop.say(
