@@ -47,12 +47,18 @@ def test_a_detector_is_not_exported(run: Path, tmp_path: Path) -> None:
         export(run, tmp_path / "lesions.onnx")
 
 
-def rates(epochs: int, steps: int) -> list[float]:
+def rates(epochs: int, steps: int, *, killed_at: int = -1) -> list[float]:
     """Return the learning rate of each step of a run at the rate 1."""
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
     pace = paced(optimizer, epochs=epochs, steps=steps)
     found = []
-    for _ in range(epochs * steps):
+    for step in range(epochs * steps):
+        if step == killed_at:
+            left, rate = pace.state_dict(), optimizer.state_dict()
+            optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+            pace = paced(optimizer, epochs=epochs, steps=steps)
+            optimizer.load_state_dict(rate)
+            pace.load_state_dict(left)
         found.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
         pace.step()
@@ -74,6 +80,11 @@ def test_a_long_first_epoch_ends_at_the_whole_rate() -> None:
     found = rates(epochs=1, steps=1200)
     assert found[500] == pytest.approx(0.5, abs=0.001)
     assert found[1000:] == pytest.approx([1] * 200)
+
+
+@pytest.mark.parametrize("step", [5, 15, 40])
+def test_a_run_that_was_killed_goes_on_at_its_rate(step: int) -> None:
+    assert rates(6, 10, killed_at=step) == pytest.approx(rates(6, 10))
 
 
 def test_an_epoch_of_one_step_has_its_whole_rate_in_the_second() -> None:
