@@ -19,6 +19,7 @@ from training.folds.splitting import split
 from training.pack import Pack
 from training.pretrain import pretrain
 from training.runs import RunInfo
+from training.tasks.starts import published, unpublished
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +45,7 @@ class Shop:
     frames: FoldedFrames
     out: Path
     fabric: Fabric
-    #: folder of torchvision's files
+    #: folder of published files
     imagenet: Path | None = None
     #: told of each cell that is finished, and of what is left out
     say: Callable[[str], None] = lambda _: None
@@ -137,10 +138,7 @@ def _tidy(shop: Shop, cell: Cell) -> None:
 
 
 def _imagenet(shop: Shop) -> Path:
-    encoder = shop.table.encoder
-    found = sorted(shop.imagenet.glob(f"{encoder}*.pth")) if shop.imagenet else []
-    if not found:
-        raise StoreError(
-            f"no ImageNet weights: give --imagenet FOLDER with torchvision's {encoder}-*.pth"
-        )
-    return found[0]
+    found = published(shop.imagenet, shop.table.encoder)
+    if found is None:
+        raise StoreError(unpublished(shop.table.encoder))
+    return found

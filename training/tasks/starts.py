@@ -31,7 +31,7 @@ def find(settings: FinetuneSettings, start: Path | None, imagenet: Path | None) 
     start : Path, optional
         Folder of a finished pretraining, or its ``encoder.pt``.
     imagenet : Path, optional
-        torchvision's own file of the same network.
+        The published file of the same network.
 
     Raises
     ------
@@ -51,6 +51,18 @@ def find(settings: FinetuneSettings, start: Path | None, imagenet: Path | None) 
         return _of_run(settings, start)
     text = f"{start.name} {_digest(start)}"
     return Start(text=text, fill=lambda encoder: runs.load(start, encoder))
+
+
+def published(folder: Path | None, encoder: str) -> Path | None:
+    """Return the published file of an encoder, known by its name, of a folder; None without one."""
+    # torchvision writes vgg16_bn, others efficientnet-lite0
+    found = sorted(folder.glob(f"{encoder.replace('_', '[_-]')}*.pth")) if folder else []
+    return found[0] if found else None
+
+
+def unpublished(encoder: str) -> str:
+    """Return what to say where there is no such file."""
+    return f"no ImageNet weights: give --imagenet FOLDER with the published {encoder}-*.pth"
 
 
 def _of_run(settings: FinetuneSettings, folder: Path) -> Start:

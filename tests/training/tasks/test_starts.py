@@ -98,3 +98,21 @@ def test_imagenet_weights_of_another_network_are_refused(tmp_path: Path) -> None
     encoder = encoders.build("resnet18")
     starts.find(settings(encoder="resnet18"), None, tmp_path / "resnet18-0.pth").fill(encoder)
     assert torch.equal(encoder.state_dict()["conv1.weight"], other["conv1.weight"])
+
+
+@pytest.mark.parametrize(
+    ("encoder", "name"),
+    [
+        ("resnet18", "resnet18-f37072fd.pth"),
+        ("vgg16_bn", "vgg16_bn-6c64b313.pth"),
+        ("efficientnet_lite0", "efficientnet-lite0-57934424.pth"),
+    ],
+)
+def test_a_published_file_is_found_by_the_name_of_its_encoder(
+    encoder: str, name: str, tmp_path: Path
+) -> None:
+    assert starts.published(None, encoder) is None
+    (tmp_path / "resnet50-0.pth").touch()
+    assert starts.published(tmp_path, encoder) is None
+    (tmp_path / name).touch()
+    assert starts.published(tmp_path, encoder) == tmp_path / name
