@@ -64,7 +64,7 @@ def _of_series(naming: Scores) -> list[str]:
     lines = [
         f"{len(targets)} test volumes of {len(set(naming.patients))} patients. Each class is "
         "judged against the rest; `total` is the share of volumes with the right class, of regions "
-        "that of volumes with every known one right."
+        "that of volumes with every known one right.",
         "",
     ]
     right = totals(targets, answered)
