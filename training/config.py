@@ -26,6 +26,7 @@ class EncoderName(StrEnum):
     RESNET18 = "resnet18"
     RESNET50 = "resnet50"
     VGG16_BN = "vgg16_bn"
+    EFFICIENTNET_LITE0 = "efficientnet_lite0"
 
 
 class Settings(BaseModel):
@@ -66,7 +67,7 @@ class Strategy(Settings):
     name: Name
     #: a module of `training.pretexts`; None for weights that need no pretraining
     pretext: Name | None = None
-    #: where `pretext` is None: drawn at random, or torchvision's from a local file
+    #: where `pretext` is None: drawn at random, or published ones from a local file
     weights: Literal["random", "imagenet"] = "random"
     #: of the pretext, which knows and checks them
     options: dict[str, float | int | bool | str] = {}

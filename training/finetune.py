@@ -52,7 +52,7 @@ def finetune(  # noqa: PLR0913 (where weights come from is no setting: a path sa
     start : Path, optional
         Folder of a pretraining, or its ``encoder.pt``.
     imagenet : Path, optional
-        torchvision's own file of the same network.
+        The published file of the same network.
     compile_networks : bool
         Hand them to ``torch.compile``.
     after_epoch : callable

@@ -116,17 +116,8 @@ def write_series(folder: Path, spec: SeriesSpec) -> PhantomSeries:
     if not known:
         raise PermanentError(f"{spec.sequence} {spec.plane} {spec.part}: not what phantoms show")
     folder.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng((spec.seed, spec.patient))
     origin, steps = _geometry(spec)
-    points = (
-        origin[:, None, None, None]
-        + steps[0][:, None, None, None] * np.arange(spec.slices)[:, None, None]
-        + steps[1][:, None, None, None] * np.arange(spec.rows)[:, None]
-        + steps[2][:, None, None, None] * np.arange(spec.columns)
-    )
-    tissues = body(rng).tissue_at(*points)
-    values = np.array(_LOOKS[spec.sequence][spec.contrast])[tissues].astype(np.float64)
-    values += rng.normal(0, 15, values.shape)
+    tissues, values = seen(spec)
     paths = []
     for number in range(spec.slices):
         ds = _header(spec, number, origin, steps)
@@ -143,6 +134,24 @@ def write_series(folder: Path, spec: SeriesSpec) -> PhantomSeries:
         spacing_mm=float(np.linalg.norm(steps[0] * _along(spec))),
         tissues=tissues,
     )
+
+
+def seen(spec: SeriesSpec) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """Return what lies in each voxel of a series, of `TISSUES`, and its Hounsfield units or light.
+
+    Both (S, R, C), slices in the order of their files.
+    """
+    rng = np.random.default_rng((spec.seed, spec.patient))
+    origin, steps = _geometry(spec)
+    points = (
+        origin[:, None, None, None]
+        + steps[0][:, None, None, None] * np.arange(spec.slices)[:, None, None]
+        + steps[1][:, None, None, None] * np.arange(spec.rows)[:, None]
+        + steps[2][:, None, None, None] * np.arange(spec.columns)
+    )
+    tissues = body(rng).tissue_at(*points)
+    values = np.array(_LOOKS[spec.sequence][spec.contrast])[tissues].astype(np.float64)
+    return tissues, values + rng.normal(0, 15, values.shape)
 
 
 def plan(*, seed: int, patients: int, slices: int = 16, size: int = 40) -> list[SeriesSpec]:
@@ -259,4 +268,4 @@ def _uid(spec: SeriesSpec, what: str) -> UID:
     return UID(f"2.25.{uuid.uuid5(_NAMESPACE, f'{spec!r} {what}').int}")
 
 
-__all__ = ["PARTS", "TISSUES", "PhantomSeries", "SeriesSpec", "plan", "write_series"]
+__all__ = ["PARTS", "TISSUES", "PhantomSeries", "SeriesSpec", "plan", "seen", "write_series"]

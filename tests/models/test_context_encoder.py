@@ -17,7 +17,9 @@ def network() -> ContextEncoder:
     return ContextEncoder(SmallEncoder(4))
 
 
-@pytest.mark.parametrize("name", ["small", "resnet18", "resnet50", "vgg16_bn"])
+@pytest.mark.parametrize(
+    "name", ["small", "resnet18", "resnet50", "vgg16_bn", "efficientnet_lite0"]
+)
 def test_it_paints_half_of_the_height_and_width(name: str) -> None:
     with torch.no_grad():
         patch, target = ContextEncoder(build(name, width=4))(frames())

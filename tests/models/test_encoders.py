@@ -6,12 +6,15 @@ import torch
 from torchvision import models as published
 
 from models.encoders import Encoder, SmallEncoder, build, load_imagenet
+from models.layers import InvertedResidual
 
-#: parameters of torchvision's network, as its documentation counts them, less the classifier's
+#: parameters of the published network, as its documentation counts them, less the classifier's
 PARAMETERS = {
     "resnet18": 11_689_512 - (512 * 1000 + 1000),
     "resnet50": 25_557_032 - (2048 * 1000 + 1000),
     "vgg16_bn": 138_365_992 - (512 * 49 * 4096 + 4096 + 4096 * 4096 + 4096 + 4096 * 1000 + 1000),
+    # of the published file
+    "efficientnet_lite0": 4_652_008 - (1280 * 1000 + 1000),
 }
 
 
@@ -24,7 +27,9 @@ def assert_told(encoder: Encoder, size: tuple[int, int]) -> None:
         assert feature.shape == (2, channels, -(-size[0] // stride), -(-size[1] // stride))
 
 
-@pytest.mark.parametrize("name", ["small", "resnet18", "resnet50", "vgg16_bn"])
+@pytest.mark.parametrize(
+    "name", ["small", "resnet18", "resnet50", "vgg16_bn", "efficientnet_lite0"]
+)
 def test_features_have_the_channels_and_strides_that_the_encoder_tells(name: str) -> None:
     encoder = build(name)
     assert_told(encoder, (32, 64))
@@ -37,7 +42,7 @@ def test_odd_sizes_are_rounded_up(name: str) -> None:
     assert_told(build(name, width=4), (100, 130))
 
 
-@pytest.mark.parametrize("name", ["small", "resnet18", "vgg16_bn"])
+@pytest.mark.parametrize("name", ["small", "resnet18", "vgg16_bn", "efficientnet_lite0"])
 def test_the_last_block_alone_makes_the_last_step_to_the_deepest_features(name: str) -> None:
     encoder = build(name, width=2).eval()
     weights = {id(weight) for weight in encoder.last_block.parameters()}
@@ -46,7 +51,7 @@ def test_the_last_block_alone_makes_the_last_step_to_the_deepest_features(name: 
     assert len([w for w in encoder.last_block.parameters() if w.dim() == 4]) <= 2
 
 
-@pytest.mark.parametrize("name", ["small", "resnet18", "vgg16_bn"])
+@pytest.mark.parametrize("name", ["small", "resnet18", "vgg16_bn", "efficientnet_lite0"])
 def test_each_stage_gives_the_features_of_its_stride(name: str) -> None:
     encoder = build(name, width=2).eval()
     given: list[torch.Tensor] = []
@@ -59,7 +64,7 @@ def test_each_stage_gives_the_features_of_its_stride(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
-def test_an_encoder_is_as_large_as_torchvisions_network_without_its_classifier(name: str) -> None:
+def test_an_encoder_is_as_large_as_the_published_network_without_its_classifier(name: str) -> None:
     assert sum(weight.numel() for weight in build(name).parameters()) == PARAMETERS[name]
 
 
@@ -106,6 +111,38 @@ def test_vgg_features_are_those_of_torchvisions_layers(tmp_path: Path) -> None:
     assert {key: value.shape for key, value in original.items()} == {
         key: value.shape for key, value in features.items()
     }
+
+
+def test_the_published_keys_of_efficientnet_lite_fit_less_their_underscores(tmp_path: Path) -> None:
+    encoder = build("efficientnet_lite0")
+    published_keys = {
+        ".".join(part if part.isdecimal() else f"_{part}" for part in owner.split("."))
+        + f".{name}": v
+        for key, v in encoder.state_dict().items()
+        for owner, _, name in [key.rpartition(".")]
+    }
+    assert "_blocks.1._depthwise_conv.weight" in published_keys
+    published_keys["_fc.weight"] = torch.zeros(1000, 1280)
+    torch.save(published_keys, tmp_path / "lite.pth")  # noqa: TID251 as the package holds it
+    other = build("efficientnet_lite0")
+    load_imagenet(other, tmp_path / "lite.pth")
+    assert all(torch.equal(v, other.state_dict()[key]) for key, v in encoder.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "first"), [(3, 1, -1), (3, 2, 0), (5, 1, -2), (5, 2, -1)]
+)
+def test_efficientnet_lite_pads_as_tensorflow_does(kernel: int, stride: int, first: int) -> None:
+    block = InvertedResidual(1, 1, expand=1, kernel=kernel, stride=stride).eval()
+    torch.nn.init.zeros_(block.depthwise_conv.weight)
+    block.depthwise_conv.weight.data[..., 0, 0] = 1.0
+    torch.nn.init.ones_(block.project_conv.weight)
+    frames = torch.arange(1.0, 7.0).expand(1, 1, 6, 6) / 10
+    with torch.no_grad():
+        seen = block(frames) - (frames if block.is_added else 0)
+    # the first weight of the kernel stands over this column when the first output is made
+    wanted = [(1 + first + at) / 10 for at in range(0, 6, stride)]
+    assert seen[0, 0, -1].tolist() == pytest.approx([max(0.0, one) for one in wanted], abs=2e-3)
 
 
 def test_a_file_from_before_batches_were_counted_fits(resnet18_file: Path, tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "U-Net, resnet18": lambda: UNet(build("resnet18"), 3),
     "U-Net, resnet50": lambda: UNet(build("resnet50"), 3),
     "U-Net, vgg16_bn": lambda: UNet(build("vgg16_bn"), 3),
+    "U-Net, efficientnet_lite0": lambda: UNet(build("efficientnet_lite0"), 3),
 }
 
 

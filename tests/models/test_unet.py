@@ -28,7 +28,9 @@ def frames(count: int = 2) -> Tensor:
     return torch.randint(0, 256, (count, 1, 64, 96), dtype=torch.uint8)
 
 
-@pytest.mark.parametrize("name", ["small", "resnet18", "resnet50", "vgg16_bn"])
+@pytest.mark.parametrize(
+    "name", ["small", "resnet18", "resnet50", "vgg16_bn", "efficientnet_lite0"]
+)
 def test_every_encoder_gives_logits_at_full_size_by_five_up_convolution_blocks(name: str) -> None:
     network = UNet(build(name, width=4), classes=3)
     assert len(network.decoder.blocks) == 5

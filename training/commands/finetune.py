@@ -43,7 +43,7 @@ def command(  # noqa: PLR0913 (one parameter an option)
         Path | None, typer.Option(help="Folder of a pretraining to start from, or its encoder.pt.")
     ] = None,
     imagenet: Annotated[
-        Path | None, typer.Option(help="torchvision's weights (.pth) to start from.")
+        Path | None, typer.Option(help="Published weights (.pth) to start from.")
     ] = None,
     share: Annotated[float, typer.Option(help="Part of the training patients, 0.05 for 5 %.")] = 1,
     freeze: Annotated[

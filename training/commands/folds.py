@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
+from dicom_node.errors import ConfigError
 from training.commands import options
 from training.engine import first_alone, launch
 from training.folds import frames, matrix, report
@@ -31,7 +32,10 @@ def command(
     ],
     out: Annotated[Path, typer.Option(help="Folder of the runs and the report.")],
     imagenet: Annotated[
-        Path | None, typer.Option(help="Folder of torchvision's files, as resnet18-f37072fd.pth.")
+        Path | None, typer.Option(help="Folder of published files, as resnet18-f37072fd.pth.")
+    ] = None,
+    seeds: Annotated[
+        str | None, typer.Option(help="By comma, as 0,1,2, instead of the table's.")
     ] = None,
     accelerator: Annotated[
         Literal["auto", "cpu", "gpu"] | None, typer.Option(help="Instead of the table's.")
@@ -44,6 +48,8 @@ def command(
     Example: dicom-node train folds pocus_small --index ultrasound/index.csv --out tables/pocus
     """
     table = matrix.load(name)
+    if seeds is not None:
+        table = table.model_copy(update={"seeds": _seeds(seeds)})
     engine = table.engine.model_dump() | options.given({"accelerator": accelerator})
     console = Console(highlight=False)
     found = frames.read(index, labels=table.labels, size=table.size, dataset=table.dataset)
@@ -66,3 +72,10 @@ def command(
     run(shop, after_fold)
     if is_first:
         say(f"{out / report.MARKDOWN}: the report")
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    words = text.split(",")
+    if not all(word.isdecimal() for word in words) or len(set(words)) < len(words):
+        raise ConfigError(f"--seeds: {text!r} will not do: write whole numbers by comma, as 0,1,2")
+    return tuple(map(int, words))

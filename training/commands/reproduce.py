@@ -49,7 +49,7 @@ def command(  # noqa: PLR0913 (one parameter an option)
     store: options.Store = None,
     pack: options.PackFolder = None,
     imagenet: Annotated[
-        Path | None, typer.Option(help="Folder of torchvision's files, as vgg16_bn-6c64b313.pth.")
+        Path | None, typer.Option(help="Folder of published files, as vgg16_bn-6c64b313.pth.")
     ] = None,
     accelerator: Annotated[
         Literal["auto", "cpu", "gpu"] | None, typer.Option(help="Instead of the matrix'.")

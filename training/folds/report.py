@@ -1,7 +1,8 @@
 """The table over folds as Markdown and as JSON."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -81,7 +82,9 @@ def _page(
     )
     yield from ("", "```", command, "```", "")
     yield (
-        "Mean ± standard deviation over folds and seeds. The epoch is chosen on validation clips "
+        "Mean over folds and seeds ± standard deviation of the folds (each the mean of its seeds) "
+        "± that of the seeds whose folds are all there (each the mean of its folds), where there "
+        "are several. The epoch is chosen on validation clips "
         "of the training folds; the last column takes the best epoch on the test fold itself, as "
         "published tables do: it is too good by that choice and to be compared with them alone."
     )
@@ -124,14 +127,30 @@ def _lines(
     yield "|---" * (len(columns) + 3) + "|"
     for strategy, mode in dict.fromkeys((row["strategy"], row["mode"]) for row in known):
         rows = [row for row in known if (row["strategy"], row["mode"]) == (strategy, mode)]
-        cells = [spread([value(row) for row in rows]) for value in columns.values()]
+        places = [(row["fold"], row["seed"]) for row in rows]
+        cells = [
+            spread(dict(zip(places, map(value, rows), strict=True))) for value in columns.values()
+        ]
         yield f"| {strategy} | {_MODES[mode]} | {' | '.join(cells)} | {len(rows)} |"
 
 
-def spread(values: Sequence[float]) -> str:
-    """Return the mean of parts of a whole and their standard deviation, in %."""
-    sd = f" ± {100 * np.std(values, ddof=1):.1f}" if len(values) > 1 else ""
-    return f"{100 * np.mean(values):.1f}{sd}"
+def spread(values: Mapping[tuple[int, int], float]) -> str:
+    """Return mean ± standard deviation of folds ± of seeds, in %.
+
+    Parameters
+    ----------
+    values : mapping of (fold, seed) to float
+        A seed that lacks folds counts in the mean and for its folds, and not as a seed.
+    """
+    of_folds: dict[int, list[float]] = defaultdict(list)
+    of_seeds: dict[int, list[float]] = defaultdict(list)
+    for (fold, seed), value in values.items():
+        of_folds[fold].append(value)
+        of_seeds[seed].append(value)
+    whole = [found for found in of_seeds.values() if len(found) == len(of_folds)]
+    means = ([np.mean(found) for found in groups] for groups in (of_folds.values(), whole))
+    sds = [f" ± {100 * np.std(found, ddof=1):.1f}" for found in means if len(found) > 1]
+    return f"{100 * np.mean(list(values.values())):.1f}{''.join(sds)}"
 
 
 def _classes(shop: Shop) -> tuple[str, ...]:

@@ -45,7 +45,7 @@ class Shop:
     frames: FoldedFrames
     out: Path
     fabric: Fabric
-    #: folder of torchvision's files
+    #: folder of published files
     imagenet: Path | None = None
     #: told of each cell that is finished, and of what is left out
     say: Callable[[str], None] = lambda _: None
@@ -117,7 +117,7 @@ def _cells(
         results.pretrained.setdefault(name, []).append(info.seconds)
     imagenet = None
     if strategy.weights == "imagenet":
-        imagenet = starts.torchvisions(shop.imagenet, shop.table.encoder)
+        imagenet = starts.needed(shop.imagenet, shop.table.encoder)
     for mode in shop.table.finetune:
         cell = Cell(strategy=name, mode=mode, fold=fold, seed=seed)
         info = finetune(

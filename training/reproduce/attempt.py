@@ -20,6 +20,7 @@ from training.reproduce.cells import Cell, FinetuneCell, Plan
 from training.reproduce.estimate import Clock
 from training.reproduce.ledger import Entry
 from training.runs import RunInfo
+from training.tasks.starts import published
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +31,7 @@ class Workshop:
     pack: Pack
     out: Path
     fabric: Fabric
-    #: folder of torchvision's files, for cells that start from ImageNet
+    #: folder of published files, for cells that start from ImageNet
     imagenet: Path | None
     clock: Clock
     #: processes that each run a cell
@@ -94,9 +95,8 @@ def _run(shop: Workshop, cell: Cell, folder: Path, after_epoch: Callable[[Epoch]
 
 
 def weights(shop: Workshop, cell: FinetuneCell) -> Path | None:
-    """Return torchvision's file of a cell's encoder."""
-    found = sorted(shop.imagenet.glob(f"{cell.settings.encoder}*.pth")) if shop.imagenet else []
-    return found[0] if found else None
+    """Return the published file of a cell's encoder."""
+    return published(shop.imagenet, cell.settings.encoder)
 
 
 def _forget(shop: Workshop) -> None:

@@ -38,7 +38,7 @@ class FinetuneCell:
     settings: FinetuneSettings
     #: None for weights that need no pretraining
     start: PretrainCell | None
-    #: begins with torchvision's weights
+    #: begins with published weights
     imagenet: bool
 
     @property

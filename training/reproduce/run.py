@@ -20,6 +20,7 @@ from training.reproduce.crew import Numbered, side_by_side
 from training.reproduce.display import Display
 from training.reproduce.estimate import duration
 from training.reproduce.ledger import Entry, Ledger
+from training.tasks.starts import unpublished
 
 
 def run(shop: Workshop, display: Display) -> Ledger:
@@ -70,10 +71,7 @@ def _leave_out(shop: Workshop, entries: Ledger, display: Display) -> set[str]:
     found: dict[str, set[str]] = {}
     for cell in shop.plan.finetune:
         if cell.imagenet and weights(shop, cell) is None and not results.finished(shop.out, cell):
-            reason = (
-                f"no ImageNet weights: give --imagenet FOLDER with torchvision's "
-                f"{cell.settings.encoder}-*.pth"
-            )
+            reason = unpublished(cell.settings.encoder)
             found.setdefault(reason, set()).add(cell.name)
             shop.clock.leave_out(cell)
             if shop.fabric.is_global_zero:

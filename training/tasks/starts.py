@@ -31,7 +31,7 @@ def find(settings: FinetuneSettings, start: Path | None, imagenet: Path | None) 
     start : Path, optional
         Folder of a finished pretraining, or its ``encoder.pt``.
     imagenet : Path, optional
-        torchvision's own file of the same network.
+        The published file of the same network.
 
     Raises
     ------
@@ -53,32 +53,34 @@ def find(settings: FinetuneSettings, start: Path | None, imagenet: Path | None) 
     return Start(text=text, fill=lambda encoder: runs.load(start, encoder))
 
 
-def torchvisions(folder: Path | None, encoder: EncoderName) -> Path:
-    """Return torchvision's file of an encoder.
+def published(folder: Path | None, encoder: str) -> Path | None:
+    """Return the published file of an encoder, known by its name, of a folder; None without one."""
+    # torchvision writes vgg16_bn, others efficientnet-lite0
+    found = sorted(folder.glob(f"{encoder.replace('_', '[_-]')}*.pth")) if folder else []
+    return found[0] if found else None
 
-    Parameters
-    ----------
-    folder : Path, optional
-        Where such files lie.
-    encoder : EncoderName
-        ``resnet18-f37072fd.pth`` is one of ``resnet18``.
+
+def unpublished(encoder: str) -> str:
+    """Return what to say where there is no such file."""
+    if encoder == EncoderName.SMALL:
+        return (
+            f"no ImageNet weights: nobody publishes any of the encoder {encoder!s}; take resnet18"
+        )
+    return f"no ImageNet weights: give --imagenet FOLDER with the published {encoder}-*.pth"
+
+
+def needed(folder: Path | None, encoder: str) -> Path:
+    """Return the published file of an encoder, as `published`.
 
     Raises
     ------
     StoreError
         When there is none.
     """
-    if encoder == EncoderName.SMALL:
-        raise StoreError(
-            f"no ImageNet weights: torchvision has none of the encoder {str(encoder)!r}; "
-            "take resnet18"
-        )
-    found = sorted(folder.glob(f"{encoder}*.pth")) if folder else []
-    if not found:
-        raise StoreError(
-            f"no ImageNet weights: give --imagenet FOLDER with torchvision's {encoder}-*.pth"
-        )
-    return found[0]
+    found = published(folder, encoder)
+    if found is None:
+        raise StoreError(unpublished(encoder))
+    return found
 
 
 def _of_run(settings: FinetuneSettings, folder: Path) -> Start:

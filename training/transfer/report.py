@@ -101,7 +101,10 @@ def _frames(shop: Shop) -> str:
 def _line(name: str, found: list[RunInfo]) -> str:
     if not found:
         return f"| {name} |" + " |" * (len(_COLUMNS) + 2) + " 0 |"
-    cells = [spread([info.metrics[measure] for info in found]) for measure in _COLUMNS]
+    cells = [
+        spread({(0, info.settings.seed): info.metrics[measure] for info in found})
+        for measure in _COLUMNS
+    ]
     epochs = ", ".join(str(info.best_epoch) for info in found)
     seconds = f"{np.mean([info.seconds for info in found]):.0f}"
     return f"| {name} | {' | '.join(cells)} | {epochs} | {seconds} | {len(found)} |"

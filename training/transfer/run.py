@@ -120,7 +120,7 @@ def _made(shop: Shop, results: Results, cell: Cell, place: str) -> RunInfo:
         info = _pretrained(shop, cell, start, f"{place}: pretrain")
         results.pretrained.setdefault(cell.strategy, []).append(info.seconds)
     elif strategy.weights == "imagenet":
-        imagenet = starts.torchvisions(shop.imagenet, table.encoder)
+        imagenet = starts.needed(shop.imagenet, table.encoder)
     settings = table.detecting(cell.seed)
     run = folder / "detect"
     with shop.telling(run, f"{place}: detect", settings.epochs) as after_epoch:

@@ -132,6 +132,20 @@ def totals(targets: Floats, answered: Floats) -> dict[str, tuple[int, float]]:
     return found
 
 
+def contrast_by_sequence(targets: Floats, answered: Floats) -> list[ClassScore]:
+    """Return accuracy and AUC of contrast agent within each sequence: on T2 it hardly shows."""
+    heads = list(CHOICES)
+    sequence, contrast = (targets[:, heads.index(name)] for name in ("sequence", "contrast"))
+    end = sum(map(len, CHOICES.values()))
+    of_contrast = answered[:, end - len(CHOICES["contrast"]) : end]  # (N, 2), the last choice
+    scores = []
+    for number, name in enumerate(CHOICES["sequence"]):
+        places = np.flatnonzero((sequence == number) & np.isfinite(contrast))
+        truth, said = contrast[places] == 1, of_contrast[places]
+        scores.append(_score(name, truth, said.argmax(axis=1) == 1, said[:, 1]))
+    return scores
+
+
 def spacing_error(targets: Floats, answered: Floats) -> float:
     """Return the median factor by which the slice spacing is off: 1.1 is a tenth."""
     return float(np.exp(np.median(np.abs(answered[:, -1] - targets[:, -1]))))

@@ -6,7 +6,15 @@ from typing import Final
 
 import numpy as np
 
-from training.volumes.scores import Scores, by_class, read_scores, spacing_error, totals
+from training.volumes.scores import (
+    ClassScore,
+    Scores,
+    by_class,
+    contrast_by_sequence,
+    read_scores,
+    spacing_error,
+    totals,
+)
 
 #: What is kept of the encoder while masks are learned: name, freeze, whether its weights are taken.
 DEPTHS: Final[dict[str, tuple[int | None, bool]]] = {
@@ -56,21 +64,28 @@ def _of_series(naming: Scores) -> list[str]:
     lines = [
         f"{len(targets)} test volumes of {len(set(naming.patients))} patients. Each class is "
         "judged against the rest; `total` is the share of volumes with the right class, of regions "
-        "that of volumes with every known one right."
+        "that of volumes with every known one right.",
         "",
     ]
     right = totals(targets, answered)
     for head, classes in by_class(targets, answered).items():
         known, share = right[head]
         lines += [f"## {head.capitalize()}", ""]
-        cells = [
-            (one.name, str(one.known), str(one.positive), _number(one.accuracy), _number(one.auc))
-            for one in classes
-        ]
+        cells = map(_cells, classes)
         total = ("total", str(known), "", _number(share), "")
         lines += _rows(("class", "known", "of it", "accuracy", "AUC"), [*cells, total])
+        if head == "contrast":
+            within = contrast_by_sequence(targets, answered)
+            lines += _rows(("of", "known", "with", "accuracy", "AUC"), map(_cells, within))
     off = f"{spacing_error(targets, answered):.2f}"
     return [*lines, f"Slice spacing: half of the volumes are off by a factor of {off} or less.", ""]
+
+
+def _cells(one: ClassScore) -> tuple[str, ...]:
+    return (
+        *(one.name, str(one.known), str(one.positive)),
+        *(_number(one.accuracy), _number(one.auc)),
+    )
 
 
 def _depths(folder: Path) -> list[tuple[str, ...]]:

@@ -30,6 +30,27 @@ def test_equal_specs_give_equal_files_and_patients_differ(tmp_path: Path) -> Non
     assert not np.array_equal(one.tissues, other.tissues)
 
 
+def _enhanced(folder: Path, sequence: str, part: str) -> float:
+    """Return the part of the pixels that contrast agent brightens by a tenth of the range."""
+    pixels = []
+    for contrast in (False, True):
+        spec = SeriesSpec(seed=1, patient=1, sequence=sequence, part=part, contrast=contrast)
+        series = write_series(folder, spec)
+        pixels.append([dcmread(path).pixel_array.astype(float) for path in series.paths])
+    # CT: Hounsfield units, of the window's 1000; MR: brightness, of some 1000
+    return float((np.subtract(*pixels[::-1]) > 100).mean())
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_contrast_agent_shows_in_each_part_on_ct_and_t1_and_not_on_t2(
+    part: str, tmp_path: Path
+) -> None:
+    t1, t2 = ("T1-FLAIR", "T2-FLAIR") if part == "BRAIN" else ("T1-SE", "T2-SE")
+    assert _enhanced(tmp_path, "CT", part) > 0.001
+    assert _enhanced(tmp_path, t1, part) > 0.001
+    assert _enhanced(tmp_path, t2, part) == 0
+
+
 def test_slices_are_further_apart_than_they_are_thick(tmp_path: Path) -> None:
     series = write_series(tmp_path, SeriesSpec(seed=1, patient=1, slices=3, rows=8, columns=8))
     first, second = (dcmread(path) for path in series.paths[:2])

@@ -10,6 +10,7 @@ from tests.support.commands import SMALL, status_of
 from training import tasks
 
 FINETUNE = ("finetune", "--task", "quality", "--out", "run", *SMALL)
+FOLDS = ("folds", "pocus_small", "--index", "index.csv", "--out", "table")
 PRETRAIN = ("pretrain", "--recipe", "ce", "--out", "run", *SMALL)
 
 
@@ -31,6 +32,8 @@ def _empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ((*PRETRAIN, "--recipe", "baseline"), "needs no pretraining"),
         ((*PRETRAIN, "--store", "s", "--pack", "p"), "drop one"),
         ((*FINETUNE, "--store", "s", "--config", "none.yaml", "--pack", "p"), "drop one"),
+        ((*FOLDS, "--seeds", "0,one"), "--seeds: '0,one' will not do"),
+        ((*FOLDS, "--seeds", "1,1"), "--seeds: '1,1' will not do"),
         (("export", "run", "--out", "q.onnx", "--groups", "lung"), "'lung'"),
         (("export", "run", "--out", "q.onnx", "--sites", "spleen"), "'spleen'"),
     ],

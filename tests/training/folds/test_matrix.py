@@ -55,5 +55,5 @@ def test_a_strategy_without_epochs_is_named() -> None:
     found = table(pretrain={"epochs": {"ce": 1}})
     with pytest.raises(ConfigError, match="gives none for uscl; add it"):
         found.pretraining("uscl", found.strategy("uscl"), 0)
-    with pytest.raises(ConfigError, match="give one of pocus, pocus_small"):
+    with pytest.raises(ConfigError, match="give one of pocus, pocus_lite, pocus_small"):
         load("pocus_huge")

@@ -100,11 +100,31 @@ def test_imagenet_weights_of_another_network_are_refused(tmp_path: Path) -> None
     assert torch.equal(encoder.state_dict()["conv1.weight"], other["conv1.weight"])
 
 
-def test_torchvisions_file_of_an_encoder_is_found_or_asked_for(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("encoder", "name"),
+    [
+        ("resnet18", "resnet18-f37072fd.pth"),
+        ("vgg16_bn", "vgg16_bn-6c64b313.pth"),
+        ("efficientnet_lite0", "efficientnet-lite0-57934424.pth"),
+    ],
+)
+def test_a_published_file_is_found_by_the_name_of_its_encoder(
+    encoder: str, name: str, tmp_path: Path
+) -> None:
+    assert starts.published(None, encoder) is None
     (tmp_path / "resnet50-0.pth").touch()
-    assert starts.torchvisions(tmp_path, EncoderName.RESNET50) == tmp_path / "resnet50-0.pth"
+    assert starts.published(tmp_path, encoder) is None
+    (tmp_path / name).touch()
+    assert starts.published(tmp_path, encoder) == tmp_path / name
+
+
+def test_the_published_file_of_an_encoder_is_asked_for_where_it_is_needed(tmp_path: Path) -> None:
+    (tmp_path / "resnet50-0.pth").touch()
+    assert starts.needed(tmp_path, EncoderName.RESNET50) == tmp_path / "resnet50-0.pth"
     for folder in (None, tmp_path):
-        with pytest.raises(StoreError, match=r"give --imagenet FOLDER .* resnet18-\*\.pth"):
-            starts.torchvisions(folder, EncoderName.RESNET18)
-    with pytest.raises(StoreError, match="torchvision has none of the encoder 'small'; take"):
-        starts.torchvisions(tmp_path, EncoderName.SMALL)
+        with pytest.raises(
+            StoreError, match=r"give --imagenet FOLDER .* published resnet18-\*\.pth"
+        ):
+            starts.needed(folder, EncoderName.RESNET18)
+    with pytest.raises(StoreError, match="nobody publishes any of the encoder small; take"):
+        starts.needed(tmp_path, EncoderName.SMALL)

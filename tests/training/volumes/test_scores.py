@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from training.volumes.scores import auc, by_class, spacing_error, totals
+from training.volumes.scores import auc, by_class, contrast_by_sequence, spacing_error, totals
 from training.volumes.targets import COLUMNS, HEADS
 
 NAN = np.nan
@@ -48,6 +48,15 @@ def test_classes_are_judged_against_the_rest() -> None:
     assert np.isnan(tables["sequence"][4].auc)  # nobody is of it
     lung = next(one for one in tables["regions"] if one.name == "Lung")
     assert (lung.known, lung.positive, lung.accuracy) == (2, 2, 0.5)
+
+
+def test_contrast_is_judged_within_each_sequence_too() -> None:
+    targets, answers = np.repeat(TARGETS[:1], 3, axis=0), np.repeat(ANSWERS[:1], 3, axis=0)
+    targets[1, 2] = 0  # a CT without contrast agent, of which the answer says the contrary
+    targets[2, 0] = NAN  # of no known sequence
+    ct, *others = contrast_by_sequence(targets, answers)
+    assert (ct.name, ct.known, ct.positive, ct.accuracy, ct.auc) == ("CT", 2, 1, 0.5, 0.5)
+    assert [one.known for one in others] == [0, 0, 0, 0]
 
 
 def test_the_area_under_the_curve_counts_ties_half() -> None:
