@@ -131,14 +131,14 @@ def _harvested(
 
 def _labels(layout: Layout, uid: str) -> list[dict[str, Any]]:
     """Return what the scanner taught of the images that the store has; never its own words."""
-    if not (layout.store / "catalogue.db").exists():
+    if not layout.store.is_dir():
         return []
     # loads numpy and pydicom, which no other step needs
     from dicom_node.harvest import open_key  # noqa: PLC0415
     from dicom_node.harvest.opening import KEY  # noqa: PLC0415
-    from dicom_node.store import open_store  # noqa: PLC0415
+    from dicom_node.store import is_store, open_store  # noqa: PLC0415
 
-    if not (layout.data / KEY).exists():
+    if not (layout.data / KEY).exists() or not is_store(layout.store):
         return []
     with open_store(layout.store) as store:
         return [

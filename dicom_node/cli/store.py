@@ -12,7 +12,7 @@ from dicom_node.errors import ConfigError
 from dicom_node.harvest import load_tables
 from dicom_node.harvest.vocabulary import vocabulary
 from dicom_node.node.layout import Layout
-from dicom_node.store import WeakLabelStore, audit
+from dicom_node.store import WeakLabelStore, audit, is_store
 from dicom_node.store.pack_audit import audit_packs
 
 app = typer.Typer(
@@ -75,6 +75,6 @@ def look_through(
 
 def _folder(config: Path) -> Path:
     folder = Layout(load(config).node.data).store
-    if not folder.is_dir():
+    if not is_store(folder):
         raise ConfigError(f"{folder}: no store yet; harvest studies with 'dicom-node serve' first")
     return folder
