@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from dicom_node.cli.erase import PACKS, accept, erase
+from dicom_node.cli.moving import move
 from dicom_node.cli.options import DEFAULT_CONFIG, AsJson, ConfigFile, load, print_json, print_table
 from dicom_node.errors import ConfigError
 from dicom_node.harvest import load_tables
@@ -21,6 +22,7 @@ app = typer.Typer(
 )
 app.command()(erase)
 app.command()(accept)
+app.command()(move)
 
 
 @app.command()

@@ -22,6 +22,11 @@ FILE: Final = "catalogue.db"
 #: With what SQLite puts beside it.
 FILES: Final = (FILE, f"{FILE}-wal", f"{FILE}-shm")
 SERVER: Final = "catalogue.json"
+#: While a catalogue moves: what is being filled, and what is to be deleted.
+COMING: Final = "catalogue.coming.json"
+LEFT: Final = "catalogue.left.json"
+#: Of all files that name a place.
+NAMES: Final = (SERVER, COMING, LEFT)
 _SCHEMA: Final = re.compile(r"dicom_node_store_[0-9a-f]{12}")
 
 

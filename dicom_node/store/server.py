@@ -8,6 +8,7 @@ import hashlib
 import re
 import time
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -72,6 +73,37 @@ def open_server(place: Place, metadata: sa.MetaData) -> sa.Engine:
             ) from None
         stack.pop_all()
     return engine
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """What a look at a server found."""
+
+    version: str
+    #: of the catalogue, None where none is
+    layout: int | None
+    #: whether it waits for its disk (``fsync``)
+    is_durable: bool
+
+
+def look(place: Place) -> Seen:
+    """Look at a server, and change nothing.
+
+    Raises
+    ------
+    DatabaseDownError
+        When it cannot be used now.
+    """
+    engine = _engine(place)
+    try:
+        with engine.execution_options(only_reads=True).connect() as connection:
+            return Seen(
+                version=".".join(map(str, connection.dialect.server_version_info or ())),
+                layout=layout_of(connection),
+                is_durable=connection.scalar(sa.text("SHOW fsync")) == "on",
+            )
+    finally:
+        engine.dispose()
 
 
 def drop(place: Place) -> None:
