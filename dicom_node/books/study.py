@@ -8,7 +8,7 @@ from typing import Any, Final
 from dicom_node.books.opened import Books, opened
 from dicom_node.books.where import facts_of, found, place_of
 from dicom_node.config import Config
-from dicom_node.errors import PermanentError
+from dicom_node.errors import DatabaseDownError, PermanentError
 from dicom_node.inbox import sender_of
 from dicom_node.node.layout import Layout
 from dicom_node.outbox import UNSETTLED, AnswerRow, DeliveryRow, Outbox, Said
@@ -140,16 +140,21 @@ def _labels(layout: Layout, uid: str) -> list[dict[str, Any]]:
 
     if not (layout.data / KEY).exists() or not is_store(layout.store):
         return []
-    with open_store(layout.store) as store:
-        return [
-            {
-                "probe": one.probe,
-                "geometry": one.geometry.value,
-                "groups": sorted(one.groups),
-                "images": one.images,
-            }
-            for one in store.labels_of_study(open_key(layout.data / KEY).token("study", uid))
-        ]
+    token = open_key(layout.data / KEY).token("study", uid)
+    try:
+        with open_store(layout.store) as store:
+            found = store.labels_of_study(token)
+    except DatabaseDownError:  # what was made of a study is told without its catalogue, too
+        return []
+    return [
+        {
+            "probe": one.probe,
+            "geometry": one.geometry.value,
+            "groups": sorted(one.groups),
+            "images": one.images,
+        }
+        for one in found
+    ]
 
 
 def _inferred(

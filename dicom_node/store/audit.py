@@ -229,6 +229,9 @@ def _files(folder: Path, expected: Mapping[Path, tuple[str, int]]) -> Iterator[F
     links = {path for path in folder.rglob("*") if path.is_symlink()}
     folders = {path for path in folder.rglob("*") if path.is_dir()} - links
     present = set(folder.rglob("*")) - folders
+    if places.says_more(folder):
+        what = "says more than where the catalogue is; leave 'url' and 'schema' alone in it"
+        yield Finding(where=f"file {places.SERVER}", what=what)
     for path in sorted(folders):
         if not _FOLDER.fullmatch(path.relative_to(folder).as_posix()):
             yield Finding(where=f"folder {_place(folder, path)}", what="not the store's; delete it")

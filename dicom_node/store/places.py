@@ -100,6 +100,12 @@ def read(folder: Path, name: str = SERVER) -> Place | None:
         raise StoreError(f"{name}: is damaged; put it back from a backup") from None
 
 
+def says_more(folder: Path) -> bool:
+    """Whether the file that names the place has anything else in it."""
+    place = read(folder)
+    return place is not None and (folder / SERVER).read_text("utf-8") != _text(place)
+
+
 def found(folder: Path, new_on: str | None) -> Place | None:
     """Return where the catalogue is; a store that is not there yet gets its place.
 
@@ -132,7 +138,11 @@ def _part(folder: Path, name: str, place: Place) -> Path:
     part = folder / f"{name}.{os.getpid()}-{secrets.token_hex(4)}.part"
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(f"{json.dumps(asdict(place), indent=1)}\n")
+        file.write(_text(place))
         file.flush()
         os.fsync(file.fileno())
     return part
+
+
+def _text(place: Place) -> str:
+    return f"{json.dumps(asdict(place), indent=1)}\n"

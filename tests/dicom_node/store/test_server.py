@@ -276,6 +276,14 @@ def test_a_table_or_column_of_somebody_else_is_found(folder: Path) -> None:
     assert found == {"catalogue", "catalogue ?.?, row 1", "catalogue frames.?, row 1"}
 
 
+def test_words_beside_the_name_of_the_place_are_found(folder: Path) -> None:
+    stated = json.loads((folder / "catalogue.json").read_text())
+    (folder / "catalogue.json").write_text(json.dumps(stated | {"note": "of Dr. Doe"}))
+    [finding] = audit(folder)
+    assert finding.where == "file catalogue.json"
+    assert "Doe" not in finding.what
+
+
 def test_a_file_of_the_other_engine_beside_the_catalogue_is_found(folder: Path) -> None:
     (folder / "catalogue.db").touch()
     [finding] = audit(folder)
