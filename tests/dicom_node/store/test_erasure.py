@@ -7,7 +7,7 @@ import pytest
 
 from dicom_node.store import Erased, Erasure, WeakLabelStore, audit, locks, places
 from dicom_node.store.files import path_of
-from tests.support.catalogues import edit
+from tests.support.catalogues import begin_on, edit
 from tests.support.frames import new_frame, speckle
 from tests.support.labels import say
 from tests.support.packs import pseudonym
@@ -60,8 +60,12 @@ def _bytes_of(store: Path) -> bytes:
     with psycopg.connect(place.url, autocommit=True) as connection:
         connection.execute("ANALYZE")
         connection.execute("CHECKPOINT")
-        row = connection.execute("SHOW data_directory").fetchone()
-    return _bytes_under(store, Path(row[0] if row else "") / "base")
+        row = connection.execute(
+            "SELECT current_setting('data_directory'), oid FROM pg_database "
+            "WHERE datname = current_database()"
+        ).fetchone()
+    assert row is not None
+    return _bytes_under(store, Path(row[0]) / "base" / str(row[1]))
 
 
 def _erase(folder: Path, patient: str, *packs: Path) -> Erased:
@@ -75,8 +79,11 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_no_byte_of_an_erased_patient_is_left_while_others_have_the_store_open(
-    folder: Path,
+    tmp_path: Path, engine: str, request: pytest.FixtureRequest
 ) -> None:
+    folder = tmp_path / "alone"
+    if engine == "postgresql":  # other tests know the same patients in the other database
+        begin_on(folder, request.getfixturevalue("postgres_url"))
     known = _fill(folder)
     with WeakLabelStore(folder) as reader:
         assert reader.frames()

@@ -197,14 +197,15 @@ def test_a_user_who_may_make_no_schema_is_told_what_to_grant(
 def test_an_erasure_waits_for_whoever_could_still_see_what_was_deleted(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "PATIENCE_S", 0.3)
     place = places.read(folder)
     assert place is not None
     with psycopg.connect(place.url) as reader, Erasure(folder, "a" * 32) as erasure:
         reader.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         reader.execute("SELECT 1")
+        monkeypatch.setattr(server, "PATIENCE_S", 0.3)
         with erasure.alone(), pytest.raises(DatabaseDownError, match="run the command again"):
             erasure.run()
+        monkeypatch.undo()
         reader.commit()
         with erasure.alone():
             assert erasure.run().frames == 0, "the rows went the first time"
