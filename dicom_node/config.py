@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import parse_qs, urlsplit
 
 import yaml
 from pydantic import BaseModel, Field, StringConstraints, ValidationError
@@ -182,6 +183,8 @@ class HarvestSettings(Section):
     frames_per_s: Annotated[float, Field(gt=0)] = 3.0
     #: of one clip at most
     max_frames_per_clip: Annotated[int, Field(ge=1)] = 30
+    #: where the catalogue of a new store is: null = a file; postgresql://..., without a password
+    catalogue: str | None = None
 
 
 class InferSettings(Section):
@@ -276,6 +279,7 @@ def load(path: Path) -> Config:
     _check_peers("archives", config.archives, path, tree)
     _check_ports(config, path, tree)
     _check_model_server(config.infer, path, tree)
+    _check_catalogue(config.harvest, path, tree)
     return _absolute(config, path.resolve().parent)
 
 
@@ -424,6 +428,24 @@ def _check_model_server(infer: InferSettings, path: Path, tree: yaml.Node | None
         raise ConfigError(
             f"{where['url']}: infer.url: needs {' and '.join(missing)}; pip install "
             "'dicom-node[oip]', or set it to null"
+        )
+
+
+def _check_catalogue(harvest: HarvestSettings, path: Path, tree: yaml.Node | None) -> None:
+    if harvest.catalogue is None:
+        return
+    where = f"{path}:{_line(tree, ('harvest', 'catalogue'))}: harvest.catalogue"
+    # the value is not quoted: it may hold a password
+    try:
+        parts = urlsplit(harvest.catalogue)
+    except ValueError:
+        parts = urlsplit("")
+    if parts.scheme != "postgresql" or len(parts.path) < 2:
+        raise ConfigError(f"{where}: not a server: write postgresql://USER@HOST/DATABASE, or null")
+    if parts.password is not None or "password" in parse_qs(parts.query):
+        raise ConfigError(
+            f"{where}: holds a password, and would stand in the store's folder: take it out, and "
+            "put it into the file that PGPASSFILE names, or into PGPASSWORD"
         )
 
 

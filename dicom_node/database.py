@@ -77,8 +77,15 @@ def newer(path: Path, found: int, layout: int) -> str:
 
 
 def for_reading(engine: sa.Engine) -> sa.Engine:
-    """Return the same database for statements that only read: they wait for no writer."""
-    return engine.execution_options(only_reads=True)
+    """Return the same database for statements that only read.
+
+    They wait for no writer, and those of a transaction see one state.
+    """
+    if engine.dialect.name != "postgresql":
+        return engine.execution_options(only_reads=True)
+    return engine.execution_options(
+        only_reads=True, isolation_level="REPEATABLE READ", postgresql_readonly=True
+    )
 
 
 def scrub(engine: sa.Engine) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Final
 from dicom_node.books.opened import Books, opened
 from dicom_node.books.where import facts_of, found, place_of
 from dicom_node.config import Config
-from dicom_node.errors import PermanentError
+from dicom_node.errors import DatabaseDownError, PermanentError
 from dicom_node.inbox import sender_of
 from dicom_node.node.layout import Layout
 from dicom_node.outbox import UNSETTLED, AnswerRow, DeliveryRow, Outbox, Said
@@ -131,25 +131,30 @@ def _harvested(
 
 def _labels(layout: Layout, uid: str) -> list[dict[str, Any]]:
     """Return what the scanner taught of the images that the store has; never its own words."""
-    if not (layout.store / "catalogue.db").exists():
+    if not layout.store.is_dir():
         return []
     # loads numpy and pydicom, which no other step needs
     from dicom_node.harvest import open_key  # noqa: PLC0415
     from dicom_node.harvest.opening import KEY  # noqa: PLC0415
-    from dicom_node.store import open_store  # noqa: PLC0415
+    from dicom_node.store import is_store, open_store  # noqa: PLC0415
 
-    if not (layout.data / KEY).exists():
+    if not (layout.data / KEY).exists() or not is_store(layout.store):
         return []
-    with open_store(layout.store) as store:
-        return [
-            {
-                "probe": one.probe,
-                "geometry": one.geometry.value,
-                "groups": sorted(one.groups),
-                "images": one.images,
-            }
-            for one in store.labels_of_study(open_key(layout.data / KEY).token("study", uid))
-        ]
+    token = open_key(layout.data / KEY).token("study", uid)
+    try:
+        with open_store(layout.store) as store:
+            found = store.labels_of_study(token)
+    except DatabaseDownError:  # what was made of a study is told without its catalogue, too
+        return []
+    return [
+        {
+            "probe": one.probe,
+            "geometry": one.geometry.value,
+            "groups": sorted(one.groups),
+            "images": one.images,
+        }
+        for one in found
+    ]
 
 
 def _inferred(

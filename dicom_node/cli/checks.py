@@ -8,6 +8,7 @@ from rich.markup import escape
 from dicom_node.cli import listening, machine
 from dicom_node.cli.archives import archives
 from dicom_node.cli.bundles import looked_through
+from dicom_node.cli.catalogue_check import catalogue
 from dicom_node.cli.databases import databases
 from dicom_node.cli.destinations import destinations
 from dicom_node.cli.listening import Finding
@@ -93,6 +94,7 @@ LOOKS: tuple[Callable[[Config], list[Finding]], ...] = (
     machine.fsync,
     machine.clock,
     databases,
+    catalogue,
     listening.tls,
     listening.web,
     page,

@@ -11,6 +11,7 @@ from dicom_node.config import Config
 from dicom_node.harvest.opening import NOTES
 from dicom_node.index.layout import LAYOUT as INDEX_LAYOUT
 from dicom_node.node.layout import Layout
+from dicom_node.store import places
 from dicom_node.store.catalogue import LAYOUT as CATALOGUE_LAYOUT
 
 #: Schema of the jobs, which DBOS makes and migrates at the start.
@@ -25,8 +26,9 @@ def databases(config: Config) -> list[Finding]:
         layout.outbox: database.LAYOUT,
         layout.pulls: database.LAYOUT,
         layout.data / NOTES: database.LAYOUT,
-        layout.store / "catalogue.db": CATALOGUE_LAYOUT,
     }
+    if places.read(layout.store) is None:
+        known[layout.store / places.FILE] = CATALOGUE_LAYOUT
     there = {path: number for path, number in known.items() if path.exists()}
     jobs = _jobs(config, layout)
     if not there:

@@ -18,7 +18,7 @@ from dicom_node.harvest.coverage_plot import plotted, plotted_png
 from dicom_node.harvest.descriptions import groups_of, normalised
 from dicom_node.harvest.opening import NOTES
 from dicom_node.node.layout import Layout
-from dicom_node.store import Source, Verdict, WeakLabelStore
+from dicom_node.store import Source, Verdict, WeakLabelStore, is_store
 
 app = typer.Typer(
     help="Weak labels from the scanner's words, and labels of readers.\n\n"
@@ -209,7 +209,7 @@ def _write(path: Path, content: bytes) -> None:
 
 def _store_of(data: Path) -> Path:
     folder = Layout(data).store
-    if not folder.is_dir():
+    if not is_store(folder):
         raise ConfigError(f"{folder}: no store yet; harvest studies with 'dicom-node serve' first")
     return folder
 

@@ -7,12 +7,13 @@ from typing import Annotated
 import typer
 
 from dicom_node.cli.erase import PACKS, accept, erase
+from dicom_node.cli.moving import move
 from dicom_node.cli.options import DEFAULT_CONFIG, AsJson, ConfigFile, load, print_json, print_table
 from dicom_node.errors import ConfigError
 from dicom_node.harvest import load_tables
 from dicom_node.harvest.vocabulary import vocabulary
 from dicom_node.node.layout import Layout
-from dicom_node.store import WeakLabelStore, audit
+from dicom_node.store import WeakLabelStore, audit, is_store
 from dicom_node.store.pack_audit import audit_packs
 
 app = typer.Typer(
@@ -21,6 +22,7 @@ app = typer.Typer(
 )
 app.command()(erase)
 app.command()(accept)
+app.command()(move)
 
 
 @app.command()
@@ -75,6 +77,6 @@ def look_through(
 
 def _folder(config: Path) -> Path:
     folder = Layout(load(config).node.data).store
-    if not folder.is_dir():
+    if not is_store(folder):
         raise ConfigError(f"{folder}: no store yet; harvest studies with 'dicom-node serve' first")
     return folder

@@ -13,7 +13,7 @@ from dicom_node.harvest.opening import KEY, NOTES
 from dicom_node.harvest.private import PrivateNotes
 from dicom_node.harvest.pseudonyms import PseudonymKey, open_key
 from dicom_node.harvest.tables import Tables, load_tables
-from dicom_node.store import Source, WeakLabelStore
+from dicom_node.store import Source, WeakLabelStore, is_store
 
 DESCRIPTION = Source.STUDY_DESCRIPTION
 #: Sources for which a decision on study descriptions holds, too.
@@ -104,7 +104,7 @@ class LabelDesk:
 
 def is_harvested(data: Path) -> bool:
     """Whether there is anything under ``node.data`` to decide on."""
-    return all((data / name).exists() for name in (KEY, NOTES, f"{STORE}/catalogue.db"))
+    return all((data / name).exists() for name in (KEY, NOTES)) and is_store(data / STORE)
 
 
 @contextmanager
@@ -127,7 +127,7 @@ def open_desk(settings: HarvestSettings, *, data: Path) -> Iterator[LabelDesk]:
         notes = stack.enter_context(closing(PrivateNotes(data / NOTES)))
         yield LabelDesk(
             notes=notes,
-            store=stack.enter_context(WeakLabelStore(data / STORE)),
+            store=stack.enter_context(WeakLabelStore(data / STORE, new_on=settings.catalogue)),
             key=open_key(data / KEY),
             tables=load_tables(settings),
         )

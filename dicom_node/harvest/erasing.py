@@ -11,7 +11,7 @@ from dicom_node.harvest.opening import KEY, NOTES
 from dicom_node.harvest.private import PrivateNotes
 from dicom_node.harvest.pseudonyms import PseudonymKey, open_key
 from dicom_node.harvest.reader_notes import ReaderNotes
-from dicom_node.store import Erased, Erasure
+from dicom_node.store import Erased, Erasure, is_store
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +84,7 @@ def erasing_patient(patient_id: str, *, data: Path) -> Iterator[PatientErasure]:
     ConfigError
         When there is no Patient ID, no store, or no key: a new one would find nobody.
     """
-    if not (data / STORE / "catalogue.db").is_file():
+    if not is_store(data / STORE):
         raise ConfigError(f"{data / STORE}: no store yet, nobody is in it; see node.data")
     patient_id, key = _known(patient_id, data)
     with ExitStack() as stack:

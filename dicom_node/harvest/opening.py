@@ -22,7 +22,7 @@ from dicom_node.harvest.tables import Tables, load_tables
 from dicom_node.harvest.volumes import VolumeHarvest
 from dicom_node.pixels.sandbox import PixelSandbox
 from dicom_node.records import Geometry, Instance, WeakLabels
-from dicom_node.store import WeakLabelStore
+from dicom_node.store import WeakLabelStore, open_store
 
 #: Under ``node.data``, private: they lie outside the store.
 KEY = "pseudonym.key"
@@ -139,7 +139,7 @@ def open_harvester(
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
         notes = stack.enter_context(closing(PrivateNotes(data / NOTES)))
         reader_notes = stack.enter_context(closing(ReaderNotes(data / NOTES)))
-        store = stack.enter_context(WeakLabelStore(data / STORE))
+        store = stack.enter_context(WeakLabelStore(data / STORE, new_on=settings.catalogue))
         key = open_key(data / KEY)
         yield Harvester(
             sandbox=sandbox,
@@ -178,7 +178,7 @@ def relabel_store(settings: HarvestSettings, *, data: Path) -> RelabelCount:
         decided = notes.book.unapplied()
         count = relabel(
             load_tables(settings).with_decisions(notes.decisions()),
-            store=stack.enter_context(WeakLabelStore(data / STORE)),
+            store=stack.enter_context(WeakLabelStore(data / STORE, new_on=settings.catalogue)),
             notes=notes,
             key=open_key(data / KEY),
         )
@@ -201,9 +201,9 @@ def import_labels(csv_path: Path, *, data: Path) -> ImportCount:
     ConfigError
         When the pseudonym key cannot be used.
     StoreError
-        When the CSV cannot be read or lacks a column.
+        When the CSV cannot be read or lacks a column, or there is no store.
     """
     with ExitStack() as stack:
-        store = stack.enter_context(WeakLabelStore(data / STORE))
+        store = stack.enter_context(open_store(data / STORE))
         notes = stack.enter_context(closing(ReaderNotes(data / NOTES)))
         return attach_labels(csv_path, store=store, key=open_key(data / KEY), notes=notes)

@@ -1,6 +1,7 @@
 """Copy all that a node has while it works, as it stands in one moment.
 
-The databases are of one moment, as after a power cut. The files are taken afterwards: none that a
+The databases are of one moment, as after a power cut; a store's catalogue that is on a server is of
+a moment soon after it, and becomes a file. The files are taken afterwards: none that a
 database names is ever changed or deleted, they only move on inside the inbox. So what a database
 names is there, and what came since is adopted when the copy starts.
 """
@@ -23,7 +24,9 @@ from dicom_node.node import backup_format as backups
 from dicom_node.node.backup_names import must_be_sound, named_files
 from dicom_node.node.freezing import copy, frozen
 from dicom_node.node.layout import Layout
+from dicom_node.store import places
 from dicom_node.store.locks import adding
+from dicom_node.store.moving import copy_to_file
 
 #: A file moves along this way only: it is met where it lay, or where it went.
 _INBOX: Final = ("inbox/new", "inbox/kept", "inbox/quarantine")
@@ -34,7 +37,11 @@ _STORE: Final = "store"
 _WRITTEN_ONCE: Final = ("inbox/", "results/", "store/frames/")
 #: Being written, or taken by itself, or made anew when it is needed.
 _LEFT_OUT: Final = (*_INBOX, "inbox/tmp", _NOTICES, "notices/tmp", _STORE, "packs")
-_LEFT_OUT_NAMES: Final = (backups.KEY, "inbox/bytes", "inbox/pulled")
+_LEFT_OUT_NAMES: Final = (
+    *(backups.KEY, "inbox/bytes", "inbox/pulled"),
+    # the backup has the catalogue itself
+    *(f"{_STORE}/{name}" for name in places.NAMES),
+)
 _LEFT_OUT_SUFFIXES: Final = (".db", ".db-wal", ".db-shm", ".db-journal", ".lock", ".part")
 _CHUNK: Final = 1 << 20
 
@@ -82,6 +89,7 @@ def back_up(config: Config, folder: Path, *, with_key: bool) -> Taken:
                 # an erasure waits: it would delete what the catalogue's copy names
                 stack.enter_context(adding(layout.store))
             taken_at = taking.moment()
+            taking.catalogue()
             taking.store()
         taking.rest()
         key = layout.data / backups.KEY
@@ -146,6 +154,14 @@ class _Taking:
                 self._digests[self._name(path)] = backups.sha256_of(target)
         return at[0]
 
+    def catalogue(self) -> None:
+        """Take the store's catalogue from the server that has it, if one has."""
+        if places.read(self._data / _STORE) is not None:
+            target = self._place(self._data / _STORE / places.FILE)
+            copy_to_file(self._data / _STORE, target)
+            must_be_sound(target)
+            self._digests[self._name(self._data / _STORE / places.FILE)] = backups.sha256_of(target)
+
     def store(self) -> None:
         """Take the files of the weak-label store."""
         for path in self._in(_STORE):
@@ -174,10 +190,10 @@ class _Taking:
     def complete(self) -> int:
         """Take what the databases name and nobody met; return how much of it is gone."""
         gone = 0
-        for places in named_files(self._target):
-            if any(place in self._digests for place in places):
+        for names in named_files(self._target):
+            if any(name in self._digests for name in names):
                 continue
-            if not any(self.take(self._data / place) for place in places):
+            if not any(self.take(self._data / name) for name in names):
                 gone += 1
         return gone
 
@@ -193,9 +209,11 @@ class _Taking:
         return found
 
     def _databases(self) -> Iterator[Path]:
+        is_elsewhere = places.read(self._data / _STORE) is not None
+        out = ("packs/", f"{_STORE}/{places.FILE}") if is_elsewhere else ("packs/",)
         for pattern in ("*.db", "*/*.db"):
             found = (path for path in self._data.glob(pattern) if path.is_file())
-            yield from (path for path in found if not self._name(path).startswith("packs/"))
+            yield from (path for path in found if not self._name(path).startswith(out))
 
     def _in(self, folder: str) -> Iterator[Path]:
         """Yield the files of a folder, without those that are taken otherwise or not at all."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from dicom_node.errors import PermanentError
 from dicom_node.node.layout import Layout
 from dicom_node.results.masks import mask_of
+from dicom_node.store import places
 
 
 def named_files(data: Path) -> Iterator[tuple[str, ...]]:
@@ -26,7 +27,7 @@ def named_files(data: Path) -> Iterator[tuple[str, ...]]:
         # of a still that is part of a SEG to come, or of one, there is a mask alone
         mask = mask_of(Path(name)).as_posix()
         yield f"results/{name}", f"results/{mask}"
-    for (name,) in _rows(layout.store / "catalogue.db", "SELECT frame_id FROM frames"):
+    for (name,) in _rows(layout.store / places.FILE, "SELECT frame_id FROM frames"):
         yield (f"store/frames/{name[:2]}/{name}.png",)
 
 

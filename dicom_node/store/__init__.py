@@ -1,13 +1,15 @@
 """The weak-label store: what the scanner taught, without anyone's identity.
 
-A folder that can be copied to a training machine: ``catalogue.db`` (SQLite), and ``frames/``,
-``masks/`` and ``volumes/`` (8-bit grey PNG). Nothing here knows DICOM.
+A folder that can be copied to a training machine: ``catalogue.db`` (SQLite), or the name of a
+PostgreSQL server that has the catalogue, and ``frames/``, ``masks/`` and ``volumes/`` (8-bit grey
+PNG). Nothing here knows DICOM.
 """
 
 from dicom_node.store.audit import audit
 from dicom_node.store.erasure import Erased, Erasure
 from dicom_node.store.evidence import Verdict
 from dicom_node.store.finding import Finding
+from dicom_node.store.places import is_store
 from dicom_node.store.readings import (
     QUALITY,
     Observer,
@@ -65,6 +67,7 @@ __all__ = [
     "VolumeBook",
     "WeakLabelStore",
     "audit",
+    "is_store",
     "open_store",
     "split_of",
 ]

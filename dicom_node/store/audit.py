@@ -11,7 +11,8 @@ import sqlalchemy as sa
 
 from dicom_node.errors import StoreError
 from dicom_node.records import GROUPS, Geometry
-from dicom_node.store import catalogue, files, readers, volumes
+from dicom_node.store import catalogue, files, places, readers, volumes
+from dicom_node.store.catalogue_audit import additions, name_of
 from dicom_node.store.finding import DIGEST, Finding
 from dicom_node.store.label_sets import class_sets, label_sets
 from dicom_node.store.readings import QUALITY, Observer, Origin, Software
@@ -75,7 +76,6 @@ ALLOWED_NUMBERS: Mapping[str, tuple[float, float]] = {
 }
 #: Says of a text column whether a word is one that the node itself writes.
 Known = Mapping[str, Callable[[str], bool]]
-CATALOGUE_FILES = frozenset({"catalogue.db", "catalogue.db-wal", "catalogue.db-shm"})
 #: Folders of the store; 256 of them share the pictures of a kind.
 _PARENT = re.compile(rf"frames|masks|{volumes.FOLDER}|[0-9a-f]{{2}}")
 _FOLDER = re.compile(rf"(frames|masks|{volumes.FOLDER})(/[0-9a-f]{{2}})?")
@@ -107,10 +107,11 @@ def audit(folder: Path, known: Known | None = None) -> list[Finding]:
     StoreError
         When the folder holds no store.
     """
-    database = folder / "catalogue.db"
-    if not database.is_file():
-        raise StoreError(f"{folder.name}: no store here (no catalogue.db); name its folder")
-    engine = catalogue.open_catalogue(database)
+    if not places.is_store(folder):
+        raise StoreError(
+            f"{folder.name}: no store here (no {places.FILE} or {places.SERVER}); name its folder"
+        )
+    engine = catalogue.open_catalogue(folder)
     try:
         with engine.begin() as connection:
             findings = [*_tables(connection, known or {}), *_without_mask(connection)]
@@ -137,13 +138,13 @@ def _expected(connection: sa.Connection, folder: Path) -> dict[Path, tuple[str, 
 
 
 def _tables(connection: sa.Connection, known: Known) -> Iterator[Finding]:
-    yield from _additions(connection)
-    allowed = _allowed_text()
+    yield from additions(connection)
+    where, allowed = name_of(connection), _allowed_text()
     found = sa.MetaData()
     found.reflect(connection)
     for name in found.tables:
         if name not in catalogue.metadata.tables:
-            yield Finding(where="catalogue.db", what="a table that is not the store's")
+            yield Finding(where=where, what="a table that is not the store's")
         # as it lies there: a type would turn any number into True
         every: sa.Select[Any] = sa.select(sa.literal_column("*")).select_from(sa.table(name))
         for place, row in enumerate(connection.execute(every).mappings(), start=1):
@@ -152,17 +153,8 @@ def _tables(connection: sa.Connection, known: Known) -> Iterator[Finding]:
                     continue
                 fault = None if value is None else _misfit(column, value, allowed, known)
                 if fault:
-                    where = f"catalogue.db {_named(name, column)}, row {place}"
-                    yield Finding(where=where, what=fault)
-
-
-def _additions(connection: sa.Connection) -> Iterator[Finding]:
-    """Yield what the store does not make besides tables: its name may be a person's."""
-    made = sa.text("SELECT type, name FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'")
-    known = {index.name for table in catalogue.metadata.tables.values() for index in table.indexes}
-    for kind, name in connection.execute(made):
-        if kind != "table" and name not in known:
-            yield Finding(where="catalogue.db", what="a view, trigger or index not the store's")
+                    row_of = f"{where} {_named(name, column)}, row {place}"
+                    yield Finding(where=row_of, what=fault)
 
 
 def _named(table: str, column: str) -> str:
@@ -198,7 +190,8 @@ def _without_mask(connection: sa.Connection) -> Iterator[Finding]:
         catalogue.frames.c.mask_digest.is_(None), catalogue.frames.c.mask_bytes != 0
     )
     if connection.scalar(bytes_of_nothing):
-        yield Finding(where="catalogue.db frames.mask_bytes", what="a size without a mask")
+        where = f"{name_of(connection)} frames.mask_bytes"
+        yield Finding(where=where, what="a size without a mask")
 
 
 def _miscounted(connection: sa.Connection) -> Iterator[Finding]:
@@ -208,7 +201,7 @@ def _miscounted(connection: sa.Connection) -> Iterator[Finding]:
     )
     if number:
         yield Finding(
-            where="catalogue.db instances.stored_frames",
+            where=f"{name_of(connection)} instances.stored_frames",
             what=f"{number} row(s) whose number of frames is not that of their rows",
         )
 
@@ -216,7 +209,7 @@ def _miscounted(connection: sa.Connection) -> Iterator[Finding]:
 def _unfinished(connection: sa.Connection) -> Iterator[Finding]:
     if connection.scalar(sa.select(sa.func.count()).select_from(catalogue.erasing)):
         yield Finding(
-            where="catalogue.db erasing",
+            where=f"{name_of(connection)} erasing",
             what="an erasure was interrupted; run 'dicom-node store erase' again to finish it",
         )
 
@@ -249,10 +242,15 @@ def _files(folder: Path, expected: Mapping[Path, tuple[str, int]]) -> Iterator[F
     links = {path for path in folder.rglob("*") if path.is_symlink()}
     folders = {path for path in folder.rglob("*") if path.is_dir()} - links
     present = set(folder.rglob("*")) - folders
+    if places.says_more(folder):
+        what = "says more than where the catalogue is; leave 'url' and 'schema' alone in it"
+        yield Finding(where=f"file {places.SERVER}", what=what)
     for path in sorted(folders):
         if not _FOLDER.fullmatch(path.relative_to(folder).as_posix()):
             yield Finding(where=f"folder {_place(folder, path)}", what="not the store's; delete it")
-    catalogue_files = {folder / name for name in CATALOGUE_FILES}
+    # which of both is the catalogue, and not a leftover of the other
+    names = places.FILES if places.read(folder) is None else (places.SERVER,)
+    catalogue_files = {folder / name for name in names}
     for path in sorted(present - set(expected) - catalogue_files | links):
         yield Finding(
             where=f"file {_place(folder, path)}",

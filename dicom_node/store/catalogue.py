@@ -1,4 +1,4 @@
-"""The tables of ``catalogue.db``.
+"""The tables of the catalogue, in a SQLite file or in PostgreSQL.
 
 A frame is known by its pixels: where another instance, or a frozen cine, shows the same pixels
 again, only a row of `sightings` is added.
@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import Any, Final
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert
 
 from dicom_node.database import open_sqlite
-from dicom_node.errors import StoreError
+from dicom_node.errors import DatabaseDownError, StoreError
 from dicom_node.records import GROUPS, Geometry
+from dicom_node.store import places
+from dicom_node.store.columns import TEXT, if_absent
 from dicom_node.store.label_sets import DEFAULT_LABEL_SET
+from dicom_node.store.places import Place
 from dicom_node.store.records import NewFrame, Sighting, StoredFrame
+from dicom_node.store.server import open_server
 from dicom_node.store.split import split_of
 
 metadata = sa.MetaData()
@@ -26,23 +29,23 @@ LAYOUT: Final = 2
 instances = sa.Table(
     "instances",
     metadata,
-    sa.Column("instance", sa.String, primary_key=True),
-    sa.Column("series", sa.String, nullable=False),
-    sa.Column("study", sa.String, nullable=False, index=True),
-    sa.Column("patient", sa.String, nullable=False, index=True),
-    sa.Column("split", sa.String, nullable=False),
+    sa.Column("instance", TEXT, primary_key=True),
+    sa.Column("series", TEXT, nullable=False),
+    sa.Column("study", TEXT, nullable=False, index=True),
+    sa.Column("patient", TEXT, nullable=False, index=True),
+    sa.Column("split", TEXT, nullable=False),
     sa.Column("rows", sa.Integer, nullable=False),
     sa.Column("columns", sa.Integer, nullable=False),
     sa.Column("left", sa.Integer, nullable=False),
     sa.Column("top", sa.Integer, nullable=False),
     sa.Column("right", sa.Integer, nullable=False),
     sa.Column("bottom", sa.Integer, nullable=False),
-    sa.Column("probe", sa.String),
-    sa.Column("geometry", sa.String, nullable=False),
-    sa.Column("geometry_rule", sa.String, nullable=False),
+    sa.Column("probe", TEXT),
+    sa.Column("geometry", TEXT, nullable=False),
+    sa.Column("geometry_rule", TEXT, nullable=False),
     #: bit i stands for records.GROUPS[i]
     sa.Column("groups", sa.Integer, nullable=False),
-    sa.Column("description", sa.String, index=True),
+    sa.Column("description", TEXT, index=True),
     sa.Column("row_spacing_mm", sa.Float),
     sa.Column("column_spacing_mm", sa.Float),
     sa.Column("burned_in_annotation", sa.Boolean, nullable=False),
@@ -60,23 +63,28 @@ instances = sa.Table(
 frames = sa.Table(
     "frames",
     metadata,
-    sa.Column("frame_id", sa.String, primary_key=True),
+    sa.Column("frame_id", TEXT, primary_key=True),
     sa.Column("instance", sa.ForeignKey("instances.instance"), nullable=False, index=True),
     sa.Column("frame_number", sa.Integer, nullable=False),
     sa.Column("height", sa.Integer, nullable=False),
     sa.Column("width", sa.Integer, nullable=False),
     sa.Column("size_bytes", sa.Integer, nullable=False),
     sa.Column("quality", sa.Integer),
-    sa.Column("mask_digest", sa.String),
+    sa.Column("mask_digest", TEXT),
     sa.Column("mask_bytes", sa.Integer, nullable=False, server_default="0"),
     #: names of `label_sets`: what the mask's values show, and what the frame is
-    sa.Column("label_set", sa.String),
-    sa.Column("class_set", sa.String),
-    sa.Column("class_name", sa.String),
+    sa.Column("label_set", TEXT),
+    sa.Column("class_set", TEXT),
+    sa.Column("class_name", TEXT),
 )
 #: Few frames have a reader's label: these indexes hold them alone.
 _LABELLED = [
-    sa.Index(f"frames_with_{label.name}", label, sqlite_where=label.is_not(None))
+    sa.Index(
+        f"frames_with_{label.name}",
+        label,
+        sqlite_where=label.is_not(None),
+        postgresql_where=label.is_not(None),
+    )
     for label in (frames.c.quality, frames.c.mask_digest, frames.c.class_name)
 ]
 
@@ -92,11 +100,11 @@ sightings = sa.Table(
 erasing = sa.Table(
     "erasing",
     metadata,
-    sa.Column("frame_id", sa.String, primary_key=True),
+    sa.Column("frame_id", TEXT, primary_key=True),
 )
 
 #: Statements of every frame, made once: making one takes longer than running it.
-_INSTANCE = sa.bindparam("of_instance", type_=sa.String)
+_INSTANCE = sa.bindparam("of_instance", type_=TEXT)
 _NUMBER = sa.bindparam("at_number", type_=sa.Integer)
 _SIGHTING = sa.select(sightings.c.frame_id).where(
     sightings.c.instance == _INSTANCE, sightings.c.frame_number == _NUMBER
@@ -116,9 +124,8 @@ _KNOWN = sa.select(
 ).select_from(
     sa.select(sa.literal(1)).subquery().outerjoin(instances, instances.c.instance == _INSTANCE)
 )
-_PUT_INSTANCE, _PUT_FRAME, _PUT_SIGHTING = (
-    insert(table).on_conflict_do_nothing() for table in (instances, frames, sightings)
-)
+
+_PUT_INSTANCE, _PUT_FRAME, _PUT_SIGHTING = map(if_absent, (instances, frames, sightings))
 
 #: What `stored_frames` should be.
 STORED_FRAMES = (
@@ -136,10 +143,36 @@ _ADDED = {
 _FORMER_INDEX = "instances_by_labels"
 
 
-def open_catalogue(path: Path) -> sa.Engine:
+def open_catalogue(folder: Path, *, new_on: str | None = None) -> sa.Engine:
+    """Open (and create) the catalogue of a store, wherever it is.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the store.
+    new_on : str or None
+        The server of a store that begins here; a store that is there knows its own.
+    """
+    place = places.found(folder, new_on)
+    engine = opened(folder / places.FILE if place is None else place)
+
+    def stay(connection: sa.Connection) -> None:
+        # whoever moves a catalogue holds up its writers until it has moved
+        only_reads = connection.get_execution_options().get("only_reads", False)
+        if not only_reads and places.read(folder) != place:
+            raise DatabaseDownError("the store's catalogue has moved: run the command again")
+
+    sa.event.listen(engine, "begin", stay)
+    return engine
+
+
+def opened(at: Path | Place) -> sa.Engine:
     """Open (and create) a catalogue; an older version's gets its new columns and indexes."""
-    engine = open_sqlite(path, metadata, layout=LAYOUT)
-    with engine.begin() as connection:  # IMMEDIATE: of two processes one adds
+    if isinstance(at, Path):
+        engine = open_sqlite(at, metadata, layout=LAYOUT)
+    else:
+        engine = open_server(at, metadata)
+    with engine.begin() as connection:  # of two processes one adds
         added = [name for table in _ADDED for name in _add_columns(connection, table)]
         if "stored_frames" in added:
             connection.exec_driver_sql(f"DROP INDEX IF EXISTS {_FORMER_INDEX}")
@@ -164,9 +197,9 @@ def _add_columns(connection: sa.Connection, table: sa.Table) -> list[str]:
 
 def put(connection: sa.Connection, frame: NewFrame, frame_id: str, size_bytes: int) -> None:
     """Add the rows of a frame; rows that are there stay as they are."""
-    connection.execute(_PUT_INSTANCE, _instance_row(frame))
+    connection.execute(_PUT_INSTANCE[connection.dialect.name], _instance_row(frame))
     put = connection.execute(
-        _PUT_FRAME,
+        _PUT_FRAME[connection.dialect.name],
         {
             "frame_id": frame_id,
             "instance": frame.instance,
@@ -197,7 +230,7 @@ def put_sighting(
 ) -> None:
     """Note which frame an instance shows under a number; what is noted stays."""
     row = {"instance": instance, "frame_number": frame_number, "frame_id": frame_id}
-    connection.execute(_PUT_SIGHTING, row)
+    connection.execute(_PUT_SIGHTING[connection.dialect.name], row)
 
 
 def clip(connection: sa.Connection, instance: str) -> list[Sighting]:

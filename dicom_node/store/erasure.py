@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Self
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert
 
 from dicom_node.database import scrub
-from dicom_node.store import catalogue, files, locks
+from dicom_node.store import catalogue, files, locks, server
 from dicom_node.store.catalogue import frames, instances, sightings
+from dicom_node.store.columns import insert
 from dicom_node.store.packs import delete_packs
 from dicom_node.store.volumes import FOLDER as VOLUMES
 from dicom_node.store.volumes import volumes
@@ -65,7 +65,7 @@ class Erasure:
     """
 
     def __init__(self, folder: Path, patient: str) -> None:
-        self._engine = catalogue.open_catalogue(folder / "catalogue.db")
+        self._engine = catalogue.open_catalogue(folder)
         self._folder, self._patient = folder, patient
 
     def close(self) -> None:
@@ -106,7 +106,7 @@ class Erasure:
             When something could not be deleted yet; repeat it.
         """
         with self._engine.begin() as connection:
-            connection.exec_driver_sql("PRAGMA secure_delete=ON")
+            _delete_bytes(connection)
             rows = _Rows(connection, self._patient)
             counted = rows.counted()
             rows.delete()
@@ -115,10 +115,16 @@ class Erasure:
             unfinished = frozenset(connection.scalars(sa.select(catalogue.erasing)))
         deleted = sum(delete_packs(folder, unfinished) for folder in packs)
         with self._engine.begin() as connection:
-            connection.exec_driver_sql("PRAGMA secure_delete=ON")
+            _delete_bytes(connection)
             connection.execute(catalogue.erasing.delete())
-        scrub(self._engine)
+        self._scrub()
         return replace(counted, files=swept, packs=deleted)
+
+    def _scrub(self) -> None:
+        if self._engine.dialect.name == "postgresql":
+            server.scrub(self._engine, catalogue.metadata)
+        else:
+            scrub(self._engine)
 
     def _sweep(self, kind: str) -> int:
         """Delete the pictures that no row names; nobody is between writing one and its row."""
@@ -139,6 +145,12 @@ class Erasure:
             query = query.where(frames.c.mask_digest.is_not(None))
         with self._engine.begin() as connection:
             return frozenset(f"{frame_id}.png" for frame_id in connection.scalars(query))
+
+
+def _delete_bytes(connection: sa.Connection) -> None:
+    """Let a SQLite file overwrite what is deleted from now on; a server rewrites its tables."""
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("PRAGMA secure_delete=ON")
 
 
 def _studies_of(patient: str) -> sa.CompoundSelect[tuple[str]]:
@@ -191,7 +203,7 @@ class _Rows:
         """Delete the rows; shared frames go over to another patient, without labels."""
         run = self._connection.execute
         run(
-            insert(catalogue.erasing)
+            insert(catalogue.erasing, self._connection.dialect)
             .from_select(["frame_id"], self._shown)
             .on_conflict_do_nothing()
         )

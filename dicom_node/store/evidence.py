@@ -11,17 +11,17 @@ from enum import StrEnum
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert
 
 from dicom_node.database import for_reading
 from dicom_node.errors import StoreError
 from dicom_node.records import Geometry
 from dicom_node.store import relabelling, samples
 from dicom_node.store.catalogue import from_bits, instances
+from dicom_node.store.columns import if_absent
 from dicom_node.store.records import PROBE, RULE, Evidence, Source
 from dicom_node.store.said import evidence, meaning
 
-_PUT = insert(evidence).on_conflict_do_nothing()
+_PUT = if_absent(evidence)
 #: Groups that are organs: two sources that name different ones contradict each other.
 ORGANS = frozenset({"kidney", "liver", "thyroid"})
 #: Sources that say one thing of an instance; of codes there may be several.
@@ -53,7 +53,7 @@ def put(connection: sa.Connection, instance: str, said: Iterable[Evidence]) -> N
         for one in said
     ]
     if rows:
-        connection.execute(_PUT, rows)
+        connection.execute(_PUT[connection.dialect.name], rows)
 
 
 class EvidenceBook:

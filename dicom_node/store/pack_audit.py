@@ -63,7 +63,7 @@ def audit_packs(folder: Path, store: Path) -> list[Finding]:
     list of Finding
         They name no file and no folder that training does not name so.
     """
-    engine = catalogue.open_catalogue(store / "catalogue.db")
+    engine = catalogue.open_catalogue(store)
     try:
         with for_reading(engine).begin() as connection:
             return list(_packs(folder, connection))

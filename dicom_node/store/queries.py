@@ -90,7 +90,9 @@ def labels_of_study(connection: sa.Connection, study: str) -> list[ImageLabels]:
             groups=catalogue.from_bits(row.groups),
             images=row.images,
         )
-        for row in connection.execute(query.group_by(*labels).order_by(*labels))
+        for row in connection.execute(
+            query.group_by(*labels).order_by(labels[0].nulls_first(), *labels[1:])
+        )
     ]
 
 

@@ -18,6 +18,7 @@ from PIL import Image
 from dicom_node.errors import StoreError
 from dicom_node.store import files, locks
 from dicom_node.store.catalogue import frames, instances, metadata, sightings
+from dicom_node.store.columns import TEXT
 from dicom_node.store.label_sets import class_sets, label_sets
 from dicom_node.store.readings import (
     QUALITY,
@@ -40,13 +41,13 @@ readings = sa.Table(
         "instance", sa.ForeignKey("instances.instance", ondelete="CASCADE"), primary_key=True
     ),
     sa.Column("frame_number", sa.Integer, primary_key=True),
-    sa.Column("about", sa.String, primary_key=True),
-    sa.Column("object", sa.String, primary_key=True),
-    sa.Column("reader", sa.String, nullable=False),
+    sa.Column("about", TEXT, primary_key=True),
+    sa.Column("object", TEXT, primary_key=True),
+    sa.Column("reader", TEXT, nullable=False),
     sa.Column("place", sa.Integer, nullable=False),
-    sa.Column("origin", sa.String, nullable=False),
-    sa.Column("software", sa.String, nullable=False),
-    sa.Column("observer", sa.String, nullable=False),
+    sa.Column("origin", TEXT, nullable=False),
+    sa.Column("software", TEXT, nullable=False),
+    sa.Column("observer", TEXT, nullable=False),
     sa.Column("value", sa.Integer),
     #: PNG; it goes with its row, which a file would not
     sa.Column("mask_png", sa.LargeBinary),
@@ -149,7 +150,7 @@ class ReaderBook:
 
     def superseded(self) -> frozenset[str]:
         """Return the objects of which nothing holds any more because their reader spoke later."""
-        every = sa.func.min(readings.c.superseded)
+        every = sa.func.min(sa.cast(readings.c.superseded, sa.Integer))
         query = sa.select(readings.c.object).group_by(readings.c.object).having(every == 1)
         with self._engine.begin() as connection:
             return frozenset(connection.scalars(query))

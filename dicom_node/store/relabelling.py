@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert
 
 from dicom_node.database import for_reading
 from dicom_node.store.catalogue import instances, to_bits
+from dicom_node.store.columns import insert
 from dicom_node.store.records import Evidence, Source
 from dicom_node.store.said import evidence, meaning
 
@@ -62,11 +62,12 @@ def _relabel_instances(engine: sa.Engine, one: Evidence) -> int:
 def _add_missing(engine: sa.Engine, one: Evidence) -> None:
     """Give instances from before there was evidence theirs."""
     row = {"source": one.source.value, "term": one.term, **meaning(one)}
+    values = [sa.literal(value, evidence.c[name].type) for name, value in row.items()]
     known = sa.exists().where(evidence.c.instance == instances.c.instance, *_is_here(one))
     lacks = (instances.c.description == one.term, sa.not_(known))
     for part in parts(engine, sa.select(instances.c.instance).where(*lacks)):
-        lacking = sa.select(instances.c.instance, *map(sa.literal, row.values()))
-        added = insert(evidence).from_select(
+        lacking = sa.select(instances.c.instance, *values)
+        added = insert(evidence, engine.dialect).from_select(
             ["instance", *row], lacking.where(*lacks, instances.c.instance.in_(part))
         )
         written(engine, added.on_conflict_do_nothing())

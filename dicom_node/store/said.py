@@ -5,6 +5,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from dicom_node.store.catalogue import metadata, to_bits
+from dicom_node.store.columns import TEXT
 from dicom_node.store.records import Evidence
 
 evidence = sa.Table(
@@ -13,11 +14,11 @@ evidence = sa.Table(
     sa.Column(
         "instance", sa.ForeignKey("instances.instance", ondelete="CASCADE"), primary_key=True
     ),
-    sa.Column("source", sa.String, primary_key=True),
-    sa.Column("term", sa.String, primary_key=True),
+    sa.Column("source", TEXT, primary_key=True),
+    sa.Column("term", TEXT, primary_key=True),
     #: bits as in `instances`; null where no table maps the term
     sa.Column("groups", sa.Integer),
-    sa.Column("rule", sa.String, nullable=False),
+    sa.Column("rule", TEXT, nullable=False),
     sa.Index("evidence_of_term", "source", "term"),
     # what is said of an instance lies side by side: sources are compared without looking further
     sqlite_with_rowid=False,

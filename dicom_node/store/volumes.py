@@ -19,6 +19,7 @@ from dicom_node.database import for_reading
 from dicom_node.errors import StoreError
 from dicom_node.store import files, locks
 from dicom_node.store.catalogue import metadata
+from dicom_node.store.columns import TEXT
 from dicom_node.store.records import PSEUDONYM, RULE
 from dicom_node.store.split import split_of
 
@@ -36,29 +37,29 @@ FOLDER: Final = "volumes"
 volumes = sa.Table(
     "volumes",
     metadata,
-    sa.Column("series", sa.String, primary_key=True),
-    sa.Column("study", sa.String, nullable=False, index=True),
-    sa.Column("patient", sa.String, nullable=False, index=True),
-    sa.Column("split", sa.String, nullable=False),
-    sa.Column("volume_id", sa.String, nullable=False, unique=True),
+    sa.Column("series", TEXT, primary_key=True),
+    sa.Column("study", TEXT, nullable=False, index=True),
+    sa.Column("patient", TEXT, nullable=False, index=True),
+    sa.Column("split", TEXT, nullable=False),
+    sa.Column("volume_id", TEXT, nullable=False, unique=True),
     sa.Column("size_bytes", sa.Integer, nullable=False),
     #: pseudonym of all that the voxels were made of
-    sa.Column("made_of", sa.String, nullable=False),
+    sa.Column("made_of", TEXT, nullable=False),
     sa.Column("number_of_slices", sa.Integer, nullable=False),
     #: millimetres a voxel of the stored volume
     sa.Column("row_spacing_mm", sa.Float, nullable=False),
     sa.Column("column_spacing_mm", sa.Float, nullable=False),
     # labels, null where the header does not say, each with the rule that spoke
-    sa.Column("sequence", sa.String),
-    sa.Column("sequence_rule", sa.String, nullable=False),
-    sa.Column("plane", sa.String),
-    sa.Column("plane_rule", sa.String, nullable=False),
+    sa.Column("sequence", TEXT),
+    sa.Column("sequence_rule", TEXT, nullable=False),
+    sa.Column("plane", TEXT),
+    sa.Column("plane_rule", TEXT, nullable=False),
     sa.Column("contrast", sa.Boolean),
-    sa.Column("contrast_rule", sa.String, nullable=False),
+    sa.Column("contrast_rule", TEXT, nullable=False),
     #: bit i stands for REGIONS[i]: shown, and known to be shown or not
     sa.Column("regions", sa.Integer, nullable=False),
     sa.Column("regions_known", sa.Integer, nullable=False),
-    sa.Column("regions_rule", sa.String, nullable=False),
+    sa.Column("regions_rule", TEXT, nullable=False),
     #: from the centre of one slice to the next, as received
     sa.Column("slice_spacing_mm", sa.Float, nullable=False),
 )

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from dicom_node.database import for_reading
 from dicom_node.errors import StoreError
 from dicom_node.records import Box, Task
-from dicom_node.store import catalogue, evidence, files, locks, queries
+from dicom_node.store import catalogue, evidence, files, locks, places, queries
 from dicom_node.store.catalogue import instances
 from dicom_node.store.pictures import Pictures
 from dicom_node.store.readers import ReaderBook
@@ -37,15 +37,18 @@ class WeakLabelStore:
     ----------
     folder : Path
         Made when it is not there. Several processes may read and write at once.
+    new_on : str, optional
+        ``harvest.catalogue``: the server of the catalogue, where the store begins here. One that is
+        there knows where its catalogue is.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, new_on: str | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._folder = folder
         self._frames = folder / "frames"
         self._masks = folder / "masks"
         self._pictures = Pictures(self._frames)
-        self._engine = catalogue.open_catalogue(folder / "catalogue.db")
+        self._engine = catalogue.open_catalogue(folder, new_on=new_on)
         self._reads = for_reading(self._engine)
         #: what each source in the headers says, and how to give words other labels
         self.evidence = evidence.EvidenceBook(self._engine)
@@ -229,7 +232,7 @@ def open_store(folder: Path | str) -> WeakLabelStore:
         When there is none.
     """
     place = Path(folder)
-    if not (place / "catalogue.db").is_file():
+    if not places.is_store(place):
         raise StoreError(
             f"{place}: no weak-label store; name the folder that the node harvests into"
         )

@@ -162,6 +162,19 @@ def test_a_model_server_is_named_by_its_address(tmp_path: Path) -> None:
         assert "infer.url" in fault(tmp_path, f"infer:\n  url: {wrong}\n")
 
 
+def test_a_catalogue_is_on_a_server_and_its_password_elsewhere(tmp_path: Path) -> None:
+    address = "postgresql://node@db.hospital.example/store?sslmode=verify-full"
+    found = config.load(written(tmp_path, f"harvest: {{catalogue: '{address}'}}\n"))
+    assert found.harvest.catalogue == address
+    for wrong in ("mysql://node@db/store", "postgresql://node@db", "store", "postgresql://[/x"):
+        message = fault(tmp_path, f"harvest:\n  catalogue: {wrong}\n")
+        assert ":2: harvest.catalogue: not a server" in message, wrong
+    for open_word in ("postgresql://node:pw1@db/store", "postgresql://node@db/store?password=pw1"):
+        message = fault(tmp_path, f"harvest:\n  catalogue: {open_word}\n")
+        assert "the file that PGPASSFILE names" in message
+        assert "pw1" not in message
+
+
 def test_authorities_without_a_use_or_a_file_are_refused(tmp_path: Path) -> None:
     plain = "infer: {url: 'grpc://host:8001', ca: ca.pem}\n"
     assert "infer.ca: only for infer.url: grpcs://" in fault(tmp_path, plain)

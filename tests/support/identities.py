@@ -28,7 +28,7 @@ DATABASES: Final[Mapping[str, tuple[sa.MetaData, ...]]] = {
     "pull.db": (PULLS,),
     "harvest.db": (decisions.METADATA, reader_notes._metadata),
     "page.db": (VISITS,),
-    "store/catalogue.db": (catalogue,),
+    "store/catalogue.db, or the server of harvest.catalogue": (catalogue,),
     "PostgreSQL, schema dicom_node": (ROSTER,),
 }
 PATIENT, UIDS, WORDS, TOKENS, NOTHING = "Patient ID", "UIDs", "words as found", "pseudonyms", ""

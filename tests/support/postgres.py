@@ -27,8 +27,15 @@ def programs() -> Path:
 
 
 @contextmanager
-def postgres(port: int) -> Iterator[Callable[[str], str]]:
-    """Run a server; yield a function that makes a database of a name and returns its URL."""
+def postgres(port: int, *, is_durable: bool = False) -> Iterator[Callable[[str], str]]:
+    """Run a server; yield a function that makes a database of a name and returns its URL.
+
+    Parameters
+    ----------
+    port : int
+    is_durable : bool
+        Wait for the disk, as a server of a site does.
+    """
     # a superuser may not run it, and the folders of pytest are closed to everyone else
     folder = Path(tempfile.mkdtemp(prefix="postgres-"))
     user = _unprivileged()
@@ -42,7 +49,9 @@ def postgres(port: int) -> Iterator[Callable[[str], str]]:
     listen = ["-c", "listen_addresses=127.0.0.1", "-p", str(port), "-k", str(folder)]
     with (folder / "log").open("wb") as log:
         server = subprocess.Popen(  # type: ignore[call-overload]
-            [str(programs() / "postgres"), *data, *listen, "-F"], stdout=log, **options
+            [str(programs() / "postgres"), *data, *listen, *["-F"] * (not is_durable)],
+            stdout=log,
+            **options,
         )
     address = f"postgresql://postgres@127.0.0.1:{port}"
     try:

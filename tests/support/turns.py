@@ -49,7 +49,7 @@ _COMPUTE: Final = (
 )
 #: What says otherwise: marks, and fixtures of what listens.
 _ALONE_MARKS: Final = ("alone", "dimse", "viewers")
-_ALONE_FIXTURES: Final = ("free_port", "postgres_url", "_postgres_server")
+_ALONE_FIXTURES: Final = ("free_port", "postgres_url", "_postgres_server", "catalogue_url")
 
 
 def mark_beside(items: list[pytest.Item]) -> None:
@@ -63,6 +63,12 @@ def mark_beside(items: list[pytest.Item]) -> None:
 
 def _listens_or_kills(item: pytest.Item) -> bool:
     fixtures = getattr(item, "fixturenames", ())
-    return any(item.get_closest_marker(mark) for mark in _ALONE_MARKS) or any(
-        name in fixtures for name in _ALONE_FIXTURES
+    return (
+        any(item.get_closest_marker(mark) for mark in _ALONE_MARKS)
+        or any(name in fixtures for name in _ALONE_FIXTURES)
+        # of a store's catalogue: its server listens
+        or (
+            getattr(item, "callspec", None) is not None
+            and item.callspec.params.get("engine") == "postgresql"
+        )  # type: ignore[attr-defined]
     )

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from dicom_node.errors import StoreError, TemporaryError
 from dicom_node.pixels.geometry import to_network
-from dicom_node.store import Listing, StoredFrame, WeakLabelStore
+from dicom_node.store import Listing, StoredFrame, WeakLabelStore, open_store
 from dicom_node.store.label_sets import DEFAULT_LABEL_SET, label_sets
 from training.config import Size
 from training.pack.columns import about, columns
@@ -68,7 +68,7 @@ def build(store: Path, folder: Path, size: Size, *, progress: Progress = _silent
     TemporaryError
         When the disk does not take it.
     """
-    with _opened(store) as opened, _alone(folder, store):
+    with open_store(store) as opened, _alone(folder, store):
         return _build(opened, opened.listing(), folder, size, progress)
 
 
@@ -99,7 +99,7 @@ def ensure(
         As `build`.
     """
     cache = _cache(store, cache_folder)
-    with _opened(store) as opened:
+    with open_store(store) as opened:
         if version and (found := kept(store, cache, size, version=version)):
             return found
         listing = opened.listing()
@@ -135,16 +135,6 @@ def _usable(folder: Path) -> Pack | None:
     except StoreError as exc:
         _log.warning("%s; it is built again", exc)
         return None
-
-
-@contextmanager
-def _opened(store: Path) -> Iterator[WeakLabelStore]:
-    if not (store / "catalogue.db").is_file():
-        raise StoreError(
-            f"{store}: no weak-label store; name the folder that the node harvests into"
-        )
-    with WeakLabelStore(store) as opened:
-        yield opened
 
 
 @contextmanager

@@ -206,6 +206,19 @@ def test_a_script_gets_every_step_of_a_study_with_its_times(site: Path) -> None:
     assert {row["changed_at"] for row in found["delivered"]} == {"2026-01-01T12:09:00+00:00"}
 
 
+def test_a_study_is_told_without_its_labels_while_their_catalogue_is_down(site: Path) -> None:
+    place = site / "data" / "store" / "catalogue.json"
+    schema = f"dicom_node_store_{'0' * 12}"
+    place.write_text(json.dumps({"url": "postgresql://node@127.0.0.1:1/store", "schema": schema}))
+    try:
+        told = status(site, DONE, "--json")
+    finally:
+        place.unlink()
+    assert told.returncode == 0, told.stderr
+    harvested = json.loads(told.stdout)["harvested"]
+    assert (harvested["images"], harvested["labels"]) == (2, [])
+
+
 def test_a_person_gets_one_screen_that_begins_with_the_answer(site: Path) -> None:
     shown = status(site, DONE).stdout
     lines = shown.splitlines()

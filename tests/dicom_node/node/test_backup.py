@@ -26,7 +26,7 @@ from dicom_node.outbox import Outbox
 from dicom_node.records import ResultKind
 from dicom_node.register import rebuild, register_waiting
 from dicom_node.results.masks import mask_of
-from dicom_node.store import WeakLabelStore
+from dicom_node.store import WeakLabelStore, audit, moving, open_store
 from tests.support.frames import new_frame
 from tests.support.nodes import until
 from tests.support.owed import result
@@ -336,3 +336,25 @@ def test_a_damaged_database_makes_no_backup(site: Path, tmp_path: Path) -> None:
     with pytest.raises(PermanentError, match=r"outbox\.db is damaged"):
         back_up(configured(tmp_path), tmp_path / "backup", with_key=False)
     assert not (tmp_path / "backup" / "backup.json").exists()
+
+
+@pytest.mark.peers
+def test_a_catalogue_on_a_server_is_in_the_backup_as_a_file(
+    tmp_path: Path, postgres_url: str
+) -> None:
+    config = configured(tmp_path / "node", f"harvest: {{catalogue: {postgres_url}}}\n")
+    layout = Layout(config.node.data)
+    fill(layout)
+    moving.move(layout.store, postgres_url)
+    (layout.store / "catalogue.db").write_bytes(b"left by a move that was killed")
+    with WeakLabelStore(layout.store) as store:
+        version = store.version()
+    back_up(config, tmp_path / "backup", with_key=True)
+    assert sorted(path.name for path in (tmp_path / "backup/data/store").glob("cat*")) == [
+        "catalogue.db"
+    ]
+    again = configured(tmp_path / "again", f"harvest: {{catalogue: {postgres_url}}}\n")
+    restore(again, tmp_path / "backup", KeySource())
+    with open_store(Layout(again.node.data).store) as store:
+        assert store.version() == version
+    assert audit(Layout(again.node.data).store) == []

@@ -1,17 +1,20 @@
-import sqlite3
 import threading
 from pathlib import Path
 
 import numpy as np
+import psycopg
 import pytest
 
-from dicom_node.store import Erased, Erasure, WeakLabelStore, audit, locks
+from dicom_node.store import Erased, Erasure, WeakLabelStore, audit, locks, places
 from dicom_node.store.files import path_of
+from tests.support.catalogues import begin_on, edit
 from tests.support.frames import new_frame, speckle
 from tests.support.labels import say
 from tests.support.packs import pseudonym
 from training import pack
 from training.config import Size
+
+pytestmark = pytest.mark.usefixtures("engine")
 
 JANE, RICHARD = pseudonym("jane"), pseudonym("richard")
 SHARED = 100
@@ -44,9 +47,25 @@ def _fill(folder: Path) -> dict[str, set[bytes]]:
     return known
 
 
-def _bytes_under(folder: Path) -> bytes:
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+def _bytes_under(*folders: Path) -> bytes:
+    files = [path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]
     return b"\n".join(str(path).encode() + b"\n" + path.read_bytes() for path in files)
+
+
+def _bytes_of(store: Path) -> bytes:
+    """Return the bytes of a store, with those in the data files of its server."""
+    place = places.read(store)
+    if place is None:
+        return _bytes_under(store)
+    with psycopg.connect(place.url, autocommit=True) as connection:
+        connection.execute("ANALYZE")
+        connection.execute("CHECKPOINT")
+        row = connection.execute(
+            "SELECT current_setting('data_directory'), oid FROM pg_database "
+            "WHERE datname = current_database()"
+        ).fetchone()
+    assert row is not None
+    return _bytes_under(store, Path(row[0]) / "base" / str(row[1]))
 
 
 def _erase(folder: Path, patient: str, *packs: Path) -> Erased:
@@ -60,15 +79,18 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_no_byte_of_an_erased_patient_is_left_while_others_have_the_store_open(
-    folder: Path,
+    tmp_path: Path, engine: str, request: pytest.FixtureRequest
 ) -> None:
+    folder = tmp_path / "alone"
+    if engine == "postgresql":  # other tests know the same patients in the other database
+        begin_on(folder, request.getfixturevalue("postgres_url"))
     known = _fill(folder)
     with WeakLabelStore(folder) as reader:
         assert reader.frames()
-        before = _bytes_under(folder)
+        before = _bytes_of(folder)
         assert all(secret in before for secret in known[JANE])
         erased = _erase(folder, JANE)
-        after = _bytes_under(folder)
+        after = _bytes_of(folder)
         assert not [secret for secret in known[JANE] if secret in after]
         assert all(secret in after for secret in known[RICHARD])
         assert {frame.patient for frame in reader.frames()} == {RICHARD}
@@ -139,11 +161,9 @@ def test_pictures_that_a_dead_harvest_left_are_deleted(folder: Path) -> None:
 
 def test_an_audit_names_an_erasure_that_did_not_end(folder: Path) -> None:
     _fill(folder)
-    connection = sqlite3.connect(folder / "catalogue.db")
-    connection.execute("INSERT INTO erasing VALUES (?)", ["ab" * 32])
-    connection.commit()
-    connection.close()
-    assert [finding.where for finding in audit(folder)] == ["catalogue.db erasing"]
+    edit(folder, "INSERT INTO erasing VALUES (:frame_id)", frame_id="ab" * 32)
+    [finding] = audit(folder)
+    assert finding.where.endswith(" erasing")
     _erase(folder, pseudonym("nobody"))
     assert audit(folder) == []
 

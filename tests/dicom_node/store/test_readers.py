@@ -1,4 +1,3 @@
-import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +10,10 @@ from dicom_node.records import Task
 from dicom_node.store import QUALITY, Origin, Provenance, Reading, WeakLabelStore, audit
 from dicom_node.store.catalogue import frames, instances, open_catalogue, sightings
 from dicom_node.store.readers import readings
+from tests.support.catalogues import edit
 from tests.support.frames import new_frame, speckle
+
+pytestmark = pytest.mark.usefixtures("engine")
 
 INSTANCE = "d" * 32
 MASK = (speckle() % 3).astype(np.uint8)
@@ -99,7 +101,7 @@ def test_without_an_order_the_call_counts(store: WeakLabelStore) -> None:
 def test_labels_from_before_readers_were_kept_stay_where_nobody_read(
     store: WeakLabelStore, folder: Path
 ) -> None:
-    engine = open_catalogue(folder / "catalogue.db")
+    engine = open_catalogue(folder)
     with engine.begin() as connection:
         connection.execute(frames.update().values(quality=4))
     engine.dispose()
@@ -145,7 +147,7 @@ def test_a_reading_that_does_not_fit_is_refused_and_changes_nothing(
 
 def test_readings_go_with_their_instance(store: WeakLabelStore, folder: Path) -> None:
     store.readers.put(INSTANCE, by("1"), [mask(1), score(2, 3)])
-    engine = open_catalogue(folder / "catalogue.db")
+    engine = open_catalogue(folder)
     with engine.begin() as connection:
         connection.execute(sightings.delete())
         connection.exec_driver_sql("DELETE FROM frames")
@@ -168,19 +170,16 @@ def test_a_name_among_the_readings_is_found(
     store: WeakLabelStore, folder: Path, column: str, planted: str
 ) -> None:
     store.readers.put(INSTANCE, by("1"), [mask(1)])
-    connection = sqlite3.connect(folder / "catalogue.db")
-    connection.execute(f"UPDATE readings SET {column} = ?", (planted,))  # noqa: S608
-    connection.commit()
-    connection.close()
+    value = "CAST(:planted AS TEXT)" if column != "mask_png" else "'DOE^JANE'"
+    edit(folder, f"UPDATE readings SET {column} = {value}", planted=planted)  # noqa: S608
     (finding,) = audit(folder)
-    assert finding.where == f"catalogue.db readings.{column}, row 1"
+    assert finding.where.endswith(f" readings.{column}, row 1")
 
 
-def test_words_behind_a_mask_are_found(store: WeakLabelStore, folder: Path) -> None:
+def test_words_behind_a_mask_are_found(store: WeakLabelStore, folder: Path, engine: str) -> None:
     store.readers.put(INSTANCE, by("1"), [mask(1)])
-    connection = sqlite3.connect(folder / "catalogue.db")
-    connection.execute("UPDATE readings SET mask_png = CAST(mask_png || ? AS BLOB)", (b"DOE^JANE",))
-    connection.commit()
-    connection.close()
+    blob = "BLOB" if engine == "sqlite" else "BYTEA"
+    longer = f"CAST(mask_png || CAST('DOE' AS {blob}) AS {blob})"
+    edit(folder, f"UPDATE readings SET mask_png = {longer}")  # noqa: S608
     (finding,) = audit(folder)
-    assert finding.where == "catalogue.db readings.mask_png, row 1"
+    assert finding.where.endswith(" readings.mask_png, row 1")

@@ -12,6 +12,8 @@ from dicom_node.store import NewFrame, WeakLabelStore, audit, catalogue, files, 
 from dicom_node.store.pictures import Pictures
 from tests.support.frames import new_frame
 
+pytestmark = pytest.mark.usefixtures("engine")
+
 #: The stages of storing frames together, in order.
 STAGES: dict[str, tuple[Any, str]] = {
     "a picture": (files, "put"),

@@ -1,7 +1,7 @@
 import hashlib
 import os
-import sqlite3
 import stat
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
@@ -12,13 +12,17 @@ import pytest
 from dicom_node.errors import StoreError, TemporaryError
 from dicom_node.records import Box, Geometry, Task
 from dicom_node.store import SPLITS, NewFrame, WeakLabelStore, audit, split_of
+from tests.support.catalogues import edit
 from tests.support.frames import new_frame, speckle
 from tests.support.labels import say
 
+pytestmark = pytest.mark.usefixtures("engine")
+
 
 @pytest.fixture
-def store(tmp_path: Path) -> WeakLabelStore:
-    return WeakLabelStore(tmp_path / "store")
+def store(tmp_path: Path) -> Iterator[WeakLabelStore]:
+    with WeakLabelStore(tmp_path / "store") as store:
+        yield store
 
 
 def _patient(number: int) -> str:
@@ -154,12 +158,12 @@ def test_a_listing_is_the_frames_with_their_version(store: WeakLabelStore) -> No
 
 def before_label_sets(folder: Path) -> None:
     """Take from a store what an older version of it did not have."""
-    connection = sqlite3.connect(folder / "catalogue.db")
-    connection.execute("DROP INDEX IF EXISTS frames_with_class_name")
-    for column in ("label_set", "class_set", "class_name"):
-        connection.execute(f"ALTER TABLE frames DROP COLUMN {column}")
-    connection.commit()
-    connection.close()
+    columns = ("label_set", "class_set", "class_name")
+    edit(
+        folder,
+        "DROP INDEX IF EXISTS frames_with_class_name",
+        *(f"ALTER TABLE frames DROP COLUMN {column}" for column in columns),
+    )
 
 
 def test_a_store_from_before_label_sets_opens_and_its_masks_are_liver_and_kidney(
@@ -188,14 +192,12 @@ def test_a_store_from_before_label_sets_opens_and_its_masks_are_liver_and_kidney
 
 
 def test_frames_from_before_time_was_kept_have_none(tmp_path: Path) -> None:
-    with WeakLabelStore(tmp_path) as store:
+    folder = tmp_path / "store"
+    with WeakLabelStore(folder) as store:
         store.add_frame(new_frame(number_of_frames=9, frame_time_s=0.1))
-    connection = sqlite3.connect(tmp_path / "catalogue.db")
-    for column in ("number_of_frames", "frame_time_s"):
-        connection.execute(f"ALTER TABLE instances DROP COLUMN {column}")
-    connection.commit()
-    connection.close()
-    with WeakLabelStore(tmp_path) as store:
+    columns = ("number_of_frames", "frame_time_s")
+    edit(folder, *(f"ALTER TABLE instances DROP COLUMN {column}" for column in columns))
+    with WeakLabelStore(folder) as store:
         (old,) = store.frames()
         assert (old.time_s, old.number_of_frames) == (None, None)
         newer = new_frame(seed=1, instance="e" * 32, frame_number=3, frame_time_s=0.1)
@@ -204,20 +206,21 @@ def test_frames_from_before_time_was_kept_have_none(tmp_path: Path) -> None:
 
 
 def test_a_store_from_before_frames_were_counted_counts_them(tmp_path: Path) -> None:
-    with WeakLabelStore(tmp_path) as store:
+    folder = tmp_path / "store"
+    with WeakLabelStore(folder) as store:
         for number in range(1, 4):
             store.add_frame(new_frame(seed=number, frame_number=number))
         counts = store.label_counts()
-    connection = sqlite3.connect(tmp_path / "catalogue.db")
-    connection.execute("DROP INDEX instances_by_labels_counted")
-    connection.execute("ALTER TABLE instances DROP COLUMN stored_frames")
-    connection.execute("CREATE INDEX instances_by_labels ON instances (geometry, instance)")
-    connection.commit()
-    connection.close()
-    with WeakLabelStore(tmp_path) as store:
+    edit(
+        folder,
+        "DROP INDEX instances_by_labels_counted",
+        "ALTER TABLE instances DROP COLUMN stored_frames",
+        "CREATE INDEX instances_by_labels ON instances (geometry, instance)",
+    )
+    with WeakLabelStore(folder) as store:
         assert store.label_counts() == counts
         assert [one.frames for one in counts] == [3]
-    assert audit(tmp_path) == [], "the former index is gone"
+    assert audit(folder) == [], "the former index is gone"
 
 
 def test_a_mask_of_an_older_node_beside_this_one_is_of_liver_and_kidney(
@@ -225,10 +228,7 @@ def test_a_mask_of_an_older_node_beside_this_one_is_of_liver_and_kidney(
 ) -> None:
     store.add_frame(new_frame())
     say(store, "d" * 32, 1, mask=np.ones((40, 60), np.uint8))
-    connection = sqlite3.connect(tmp_path / "store" / "catalogue.db")
-    connection.execute("UPDATE frames SET label_set = NULL")
-    connection.commit()
-    connection.close()
+    edit(tmp_path / "store", "UPDATE frames SET label_set = NULL")
     assert store.frames()[0].label_set == "liver-kidney"
 
 
@@ -332,11 +332,14 @@ def test_a_damaged_picture_is_named_not_returned(store: WeakLabelStore, tmp_path
         store.pixels(frame_id)
 
 
-def test_only_the_owner_can_open_the_store(store: WeakLabelStore, tmp_path: Path) -> None:
+def test_only_the_owner_can_open_the_store(
+    store: WeakLabelStore, tmp_path: Path, engine: str
+) -> None:
     store.add_frame(new_frame())
     folder = tmp_path / "store"
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-    assert stat.S_IMODE((folder / "catalogue.db").stat().st_mode) == 0o600
+    name = "catalogue.db" if engine == "sqlite" else "catalogue.json"
+    assert stat.S_IMODE((folder / name).stat().st_mode) == 0o600
 
 
 def test_several_writers_share_one_store(tmp_path: Path) -> None:
