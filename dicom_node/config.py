@@ -159,6 +159,12 @@ class StudySettings(Section):
     fetch_from: FetchFrom | None = None
 
 
+#: Never with keys in it: they come from the environment.
+ExportAddress = Annotated[
+    str, Field(pattern=r"^(s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9_=+,./-]*)?|[^:]+)$")
+]
+
+
 class HarvestSettings(Section):
     """What goes into the weak-label store."""
 
@@ -182,6 +188,8 @@ class HarvestSettings(Section):
     frames_per_s: Annotated[float, Field(gt=0)] = 3.0
     #: of one clip at most
     max_frames_per_clip: Annotated[int, Field(ge=1)] = 30
+    #: folders or s3://BUCKET/PREFIX that 'train shards' exports to: an erasure clears them too
+    exports: tuple[ExportAddress, ...] = Field(default=(), strict=False)
 
 
 class InferSettings(Section):
@@ -434,6 +442,10 @@ def _is_installed(module: str) -> bool:
         return False
 
 
+def _address(where: str, base: Path) -> str:
+    return where if where.startswith("s3://") else str(base / where)
+
+
 def _absolute(config: Config, base: Path) -> Config:
     harvest = config.harvest
     tls = config.node.tls
@@ -460,6 +472,7 @@ def _absolute(config: Config, base: Path) -> Config:
                     "site_transducers": harvest.site_transducers
                     and base / harvest.site_transducers,
                     "reader_codes": harvest.reader_codes and base / harvest.reader_codes,
+                    "exports": tuple(_address(one, base) for one in harvest.exports),
                 }
             ),
         }
