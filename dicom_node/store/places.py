@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Final, Protocol
@@ -169,7 +170,8 @@ class Folder:
             part.replace(path)
             sync(path.parent)
         except OSError as exc:
-            part.unlink(missing_ok=True)
+            with suppress(OSError):
+                part.unlink()
             raise TemporaryError(
                 f"{path}: cannot be written ({exc.strerror}); free space or name another folder"
             ) from None

@@ -54,12 +54,16 @@ class Storage:
         self.process.wait()
 
 
+def missing() -> list[str]:
+    """Return what this installation lacks to run a server."""
+    return [name for name in _NEEDED if find_spec(name) is None]
+
+
 @contextmanager
 def storage() -> Iterator[Storage]:
     """Run a server, or skip and say what to install."""
-    missing = [name for name in _NEEDED if find_spec(name) is None]
-    if missing:
-        pytest.skip(f"{', '.join(missing)} missing: pip install --group test")
+    if lacking := missing():
+        pytest.skip(f"{', '.join(lacking)} missing: pip install --group test")
     port = free_port()
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
