@@ -188,8 +188,9 @@ class Bucket:
             return StoreError(f"{self.address}: no such bucket; make it, or correct the address")
         if code in _DENIED:
             return StoreError(
-                f"{self.address}: may not be {done} ({code}); these keys need to list, read, "
-                "write and delete there, and old versions too where the bucket keeps them"
+                f"{self.address}: may not be {done} ({code}); see that the keys are right: to "
+                "train they need to list and read there, to export and to erase also to write and "
+                "delete, old versions too where the bucket keeps them"
             )
         if code in _LATER or status >= _FIRST_SERVER_FAULT:
             return TemporaryError(
