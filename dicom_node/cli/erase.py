@@ -9,7 +9,7 @@ import typer
 from dicom_node.cli.options import DEFAULT_CONFIG, AsJson, ConfigFile, load, print_json, print_table
 from dicom_node.harvest.erasing import accept_patient, erasing_patient
 from dicom_node.store import Erased
-from dicom_node.store.places import checked
+from dicom_node.store.export_places import checked
 
 #: Beside the store, where training builds them unless it is told otherwise.
 PACKS: Final = "packs"

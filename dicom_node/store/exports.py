@@ -14,7 +14,7 @@ import numpy as np
 
 from dicom_node.errors import NodeError
 from dicom_node.store.packs import FAULTS
-from dicom_node.store.places import Place, place
+from dicom_node.store.export_places import Place, place
 
 #: In the order in which they are written; shards stand before the last.
 BEGUN, ROWS, INDEX, ABOUT = "begun.json", "rows.npz", "index.npz", "export.json"

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dicom_node.store.places import Folder, place
+from dicom_node.store.export_places import Folder, place
 from tests.benchmarks.store_reading import BATCH, SIZE, Made
 from tests.support.s3 import Storage, environment
 from training.batches import Batches

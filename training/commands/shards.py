@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from dicom_node.errors import ConfigError
-from dicom_node.store.places import checked, place
+from dicom_node.store.export_places import checked, place
 from training import pack as packs
 from training.commands import options
 from training.commands.sources import open_pack

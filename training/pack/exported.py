@@ -18,7 +18,7 @@ import numpy as np
 
 from dicom_node.errors import ConfigError, StoreError
 from dicom_node.store import exports
-from dicom_node.store.places import Place, checked, is_url, place
+from dicom_node.store.export_places import Place, checked, is_url, place
 from training.config import Size
 from training.pack.cache import GIB, Cache
 from training.pack.order import WINDOW

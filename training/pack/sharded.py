@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from dicom_node.errors import StoreError, TemporaryError
 from dicom_node.store import exports
-from dicom_node.store.places import place
+from dicom_node.store.export_places import place
 from training.pack.cache import Cache
 from training.pack.order import WINDOW
 

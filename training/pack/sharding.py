@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from dicom_node.errors import ConfigError, TemporaryError
 from dicom_node.records import GROUPS
 from dicom_node.store import exports
-from dicom_node.store.places import Place
+from dicom_node.store.export_places import Place
 from training.pack.rows import GEOMETRIES, NONE, SPLITS, Pack
 
 #: Of export.json.

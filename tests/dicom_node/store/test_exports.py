@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from dicom_node.store import Erasure, WeakLabelStore, audit, catalogue
 from dicom_node.store.exports import delete_exports
-from dicom_node.store.places import Folder, place
+from dicom_node.store.export_places import Folder, place
 from tests.support.packs import Still, filled, patients
 from tests.support.s3 import Storage
 from training import pack

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from dicom_node.errors import ConfigError, StoreError, TemporaryError
 from dicom_node.store import exports
-from dicom_node.store.places import Folder, place
+from dicom_node.store.export_places import Folder, place
 from tests.support.packs import Still, filled, mask, patients
 from tests.support.s3 import SECRET, Storage
 from training import pack

@@ -11,7 +11,7 @@ import pytest
 
 from dicom_node.errors import ConfigError, TemporaryError
 from dicom_node.store import exports
-from dicom_node.store.places import Folder, Place, place
+from dicom_node.store.export_places import Folder, Place, place
 from tests.support.packs import Still, filled, mask, patients
 from tests.support.s3 import Storage
 from training import pack

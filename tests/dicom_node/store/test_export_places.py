@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from dicom_node.errors import StoreError, TemporaryError
-from dicom_node.store.places import Folder, Place, place
+from dicom_node.store.export_places import Folder, Place, place
 from tests.support.s3 import Storage
 
 
