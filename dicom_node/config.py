@@ -160,6 +160,12 @@ class StudySettings(Section):
     fetch_from: FetchFrom | None = None
 
 
+#: Never with keys in it: they come from the environment.
+ExportAddress = Annotated[
+    str, Field(pattern=r"^(s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9_=+,./-]*)?|[^:]+)$")
+]
+
+
 class HarvestSettings(Section):
     """What goes into the weak-label store."""
 
@@ -185,6 +191,8 @@ class HarvestSettings(Section):
     max_frames_per_clip: Annotated[int, Field(ge=1)] = 30
     #: where the catalogue of a new store is: null = a file; postgresql://..., without a password
     catalogue: str | None = None
+    #: folders or s3://BUCKET/PREFIX that 'train shards' exports to: an erasure clears them too
+    exports: tuple[ExportAddress, ...] = Field(default=(), strict=False)
 
 
 class InferSettings(Section):
@@ -456,6 +464,10 @@ def _is_installed(module: str) -> bool:
         return False
 
 
+def _address(where: str, base: Path) -> str:
+    return where if where.startswith("s3://") else str(base / where)
+
+
 def _absolute(config: Config, base: Path) -> Config:
     harvest = config.harvest
     tls = config.node.tls
@@ -482,6 +494,7 @@ def _absolute(config: Config, base: Path) -> Config:
                     "site_transducers": harvest.site_transducers
                     and base / harvest.site_transducers,
                     "reader_codes": harvest.reader_codes and base / harvest.reader_codes,
+                    "exports": tuple(_address(one, base) for one in harvest.exports),
                 }
             ),
         }

@@ -13,6 +13,7 @@ from pynetdicom.transport import AssociationSocket
 from dicom_node import metrics
 from dicom_node.demo.ports import free_port as find_port
 from tests.support.postgres import postgres
+from tests.support.s3 import Storage, environment, storage
 from tests.support.turns import mark_beside
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -122,6 +123,20 @@ def _postgres_server() -> Iterator[Callable[[str], str]]:
 def postgres_url(_postgres_server: Callable[[str], str]) -> str:
     """Return the URL of a fresh database in a real PostgreSQL; skips where there is none."""
     return _postgres_server(f"test-{uuid.uuid4().hex[:12]}")
+
+
+@pytest.fixture(scope="module")
+def _storage_server() -> Iterator[Storage]:
+    with storage() as running:
+        yield running
+
+
+@pytest.fixture
+def s3(_storage_server: Storage, monkeypatch: pytest.MonkeyPatch) -> Storage:
+    """Return a server that speaks S3, which the environment leads to; skips without moto."""
+    for name, value in environment(_storage_server.url).items():
+        monkeypatch.setenv(name, value)
+    return _storage_server
 
 
 @pytest.fixture

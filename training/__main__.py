@@ -18,6 +18,7 @@ class _Commands(LazyGroup):
     modules: ClassVar[Mapping[str, str]] = {
         name: f"training.commands.{name}"
         for name in (
+            "shards",
             "pretrain",
             "finetune",
             "evaluate",

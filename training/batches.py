@@ -1,7 +1,8 @@
 """Batches of a pack, ready on the device before they are asked for.
 
 What is in a batch and how it is augmented follows from the seed, the epoch and the step alone, not
-from the number of processes: together they get exactly the batch that one process would get.
+from the number of processes: together they get exactly the batch that one process would get. The
+rows of an export (`training.pack.sharded`) are shuffled among a few shards at a time.
 """
 
 from collections import deque
@@ -9,7 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import KW_ONLY, dataclass
 from functools import cached_property, partial
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
 import torch
@@ -20,6 +21,10 @@ from dicom_node.errors import ConfigError, StoreError
 from dicom_node.records import Task
 from training import augment, memory
 from training.pack import Pack
+from training.pack.order import WINDOW, windows
+
+if TYPE_CHECKING:
+    from training.pack.sharded import Pictures
 
 TARGETS: Final = ("tags", "mask", "quality", "class")
 #: Batches that are read before they are asked for.
@@ -153,7 +158,11 @@ class Batches:
     def _order(self, number: int) -> NDArray[np.int64]:
         if not self.training:
             return np.arange(len(self.rows))
-        return np.random.default_rng((self.seed, number, 0)).permutation(len(self.rows))
+        rng = np.random.default_rng((self.seed, number, 0))
+        if self._shards is None:
+            return rng.permutation(len(self.rows))
+        # whole shards in turn, each read once an epoch; an export is shuffled already
+        return windows(self._shards[self.rows], rng)
 
     def _load(
         self, order: NDArray[np.int64], number: int, step: int
@@ -170,10 +179,19 @@ class Batches:
         if self._held is not None:
             return {"places": self._ready(places)}, changes
         rows = self.rows[places]
-        read = {n: self._ready(np.take(array, rows, axis=0)) for n, array in self._pictures.items()}
+        self._expect(order, step)
+        read = {n: self._ready(array.take(rows, axis=0)) for n, array in self._pictures.items()}
         return read | {
             n: self._ready(column[places]) for n, column in self._columns.items()
         }, changes
+
+    def _expect(self, order: NDArray[np.int64], step: int) -> None:
+        """Have what is read of an export from this step on brought while others are read."""
+        if not self.training or isinstance(self.pack.frames, np.ndarray):
+            return
+        begin = step * self.batch_size
+        soon = order[begin : begin + WINDOW * self._frames_per_shard]
+        self.pack.frames.expect(self.rows[soon])
 
     def _on_device(self, loaded: dict[str, Tensor], changes: Tensor | None) -> dict[str, Tensor]:
         batch = {name: self._moved(tensor) for name, tensor in loaded.items()}
@@ -189,7 +207,18 @@ class Batches:
         return batch
 
     @cached_property
-    def _pictures(self) -> dict[str, NDArray[np.uint8]]:
+    def _shards(self) -> NDArray[np.int32] | None:
+        """In which shard of an export each row of the pack lies; None of a pack on a disk."""
+        frames = self.pack.frames
+        return None if isinstance(frames, np.ndarray) else frames.shard
+
+    @cached_property
+    def _frames_per_shard(self) -> int:
+        """How many of the rows lie in one shard, at most."""
+        return int(np.bincount(self._shards[self.rows]).max()) if self._shards is not None else 0
+
+    @cached_property
+    def _pictures(self) -> "dict[str, NDArray[np.uint8] | Pictures]":
         """What is read of the pack's arrays, (N, H, W)."""
         pictures = {"frames": self.pack.frames}
         if "mask" in self.targets and self.pack.masks is not None:
@@ -224,7 +253,7 @@ class Batches:
             shape = (len(self.rows), self.pack.size.height, self.pack.size.width)
             held[name] = torch.empty(shape, dtype=torch.uint8, device=self.device)
             for start in range(0, len(self.rows), _CHUNK):
-                chunk = np.take(array, self.rows[start : start + _CHUNK], axis=0)
+                chunk = array.take(self.rows[start : start + _CHUNK], axis=0)
                 held[name][start : start + _CHUNK] = torch.from_numpy(chunk)
         return held
 

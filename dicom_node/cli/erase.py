@@ -2,12 +2,14 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
 
 from dicom_node.cli.options import DEFAULT_CONFIG, AsJson, ConfigFile, load, print_json, print_table
 from dicom_node.harvest.erasing import accept_patient, erasing_patient
+from dicom_node.store import Erased
+from dicom_node.store.export_places import checked
 
 #: Beside the store, where training builds them unless it is told otherwise.
 PACKS: Final = "packs"
@@ -15,7 +17,9 @@ PACKS: Final = "packs"
 NOT_ERASED: Final = (
     "the images and their index on this node, and results made of them (SEG, SR)",
     "whatever was sent to the PACS or another node, and stores of other nodes",
-    "copies: backups, snapshots, exported stores, packs in folders not named with --packs",
+    "copies: backups, snapshots, exported stores, packs in folders not named with --packs, exports "
+    "named neither with --exports nor in harvest.exports, replicas of a bucket",
+    "shards of a bucket in the cache of a training machine, until a training there opens it again",
     "models that were trained with the frames, their runs and pictures of them",
 )
 PatientID = Annotated[
@@ -28,7 +32,7 @@ PatientID = Annotated[
 ]
 
 
-def erase(
+def erase(  # noqa: PLR0913 (one parameter an option)
     patient_id: PatientID,
     refuse: Annotated[
         bool, typer.Option("--refuse", help="Do not take this patient in again.")
@@ -36,6 +40,14 @@ def erase(
     packs: Annotated[
         list[Path] | None,
         typer.Option(help="Another folder that holds packs for training; may be repeated."),
+    ] = None,
+    *,
+    exports: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A folder or s3://BUCKET/PREFIX that 'train shards' exported to, beside those of "
+            "harvest.exports; may be repeated.",
+        ),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     config: ConfigFile = DEFAULT_CONFIG,
@@ -48,7 +60,10 @@ def erase(
 
     Example: dicom-node store erase --patient-id 4711 --refuse --config node.yaml
     """
-    data = load(config).node.data
+    settings = load(config)
+    data = settings.node.data
+    # before anything is erased: a mistyped one is no export that cannot be reached
+    places = [checked(one) for one in (*settings.harvest.exports, *(exports or []))]
     with erasing_patient(patient_id, data=data) as erasure:
         if not yes:
             found = erasure.preview()
@@ -59,11 +74,18 @@ def erase(
                 abort=True,
                 err=True,
             )
-        erased, notes = erasure.run([data / PACKS, *(packs or [])], refuse=refuse)
+        erased, notes = erasure.run([data / PACKS, *(packs or [])], places, refuse=refuse)
     counts = asdict(erased) | {"notes": notes}
     if as_json:
         print_json(counts | {"refused": refuse, "not_erased": NOT_ERASED})
-        return
+    else:
+        _say(counts, erased, refuse=refuse)
+    if erased.unreached:
+        raise typer.Exit(1)
+
+
+def _say(counts: dict[str, Any], erased: Erased, *, refuse: bool) -> None:
+    counts.pop("unreached")
     rows = [[name.replace("_", " "), str(count)] for name, count in counts.items()]
     print_table("Erased", ["what", "count"], rows, empty="")
     typer.echo("Not erased:")
@@ -73,6 +95,14 @@ def erase(
         typer.echo("Nothing of this Patient ID was in the store: see that it is written right.")
     if not refuse:
         typer.echo("Images of this patient that are harvested again are stored again: --refuse.")
+    for fault in erased.unreached:
+        typer.echo(f"NOT FINISHED: {fault}", err=True)
+    if erased.unreached:
+        typer.echo(
+            "These exports may hold the patient still: give the same command again, and name them "
+            "in harvest.exports, where none is forgotten.",
+            err=True,
+        )
 
 
 def accept(

@@ -56,6 +56,8 @@ def look_through(
 ) -> None:
     """Scan store and packs for anything that could identify; exit status 1 when there is something.
 
+    Exports made by 'train shards' are not looked at.
+
     Example: dicom-node store audit --config node.yaml
     """
     settings, folder = load(config), _folder(config)

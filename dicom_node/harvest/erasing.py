@@ -28,13 +28,17 @@ class PatientErasure:
         """Count what `run` would erase from the store."""
         return self.store.preview()
 
-    def run(self, packs: Sequence[Path] = (), *, refuse: bool = False) -> tuple[Erased, int]:
+    def run(
+        self, packs: Sequence[Path] = (), exports: Sequence[str] = (), *, refuse: bool = False
+    ) -> tuple[Erased, int]:
         """Erase, between two images of a harvest that runs; may be killed and repeated.
 
         Parameters
         ----------
         packs : sequence of Path
             Folders that hold packs of the store.
+        exports : sequence of str
+            Where exports of packs are: folders, or ``s3://BUCKET/PREFIX``.
         refuse : bool
             Remember the patient, by a pseudonym, as not to be taken in again.
 
@@ -58,7 +62,7 @@ class PatientErasure:
             of_uids = {self.key.token("study", uid) for uid in uids}
             notes = self.reader_notes.erase(of_uids | self.store.studies())
             notes += self.notes.erase(uids)
-            return self.store.run(packs), notes
+            return self.store.run(packs, exports), notes
 
     def _study_uids(self) -> frozenset[str]:
         """Return the studies that are noted as the patient's, or that the store knows as his."""

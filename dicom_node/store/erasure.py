@@ -1,9 +1,9 @@
 """Take a patient out of a store, and leave no byte behind.
 
-Rows first, in one transaction, then files, then packs, then what the database still has of it in
-free pages and in its log. A kill in between leaves work that any later erasure finishes: files that
-no row names are deleted whoever they are of, and frames whose packs are not deleted yet stand in
-the table `erasing`.
+Rows first, in one transaction, then files, packs and exports of packs, then what the database still
+has of it in free pages and in its log. A kill in between leaves work that any later erasure
+finishes: files that no row names are deleted whoever they are of, and frames whose packs or exports
+are not deleted yet stand in the table `erasing`.
 """
 
 import re
@@ -19,6 +19,7 @@ from dicom_node.database import scrub
 from dicom_node.store import catalogue, files, locks, server
 from dicom_node.store.catalogue import frames, instances, sightings
 from dicom_node.store.columns import insert
+from dicom_node.store.exports import delete_exports
 from dicom_node.store.packs import delete_packs
 from dicom_node.store.volumes import FOLDER as VOLUMES
 from dicom_node.store.volumes import volumes
@@ -51,6 +52,9 @@ class Erased:
     #: those of dead harvests among them; frames, masks, volumes
     files: int = 0
     packs: int = 0
+    exports: int = 0
+    #: why exports were not looked at; the erasure is not finished while there are any
+    unreached: tuple[str, ...] = ()
 
 
 class Erasure:
@@ -92,13 +96,16 @@ class Erasure:
         with self._engine.begin() as connection:
             return _Rows(connection, self._patient).counted()
 
-    def run(self, packs: Sequence[Path] = ()) -> Erased:
+    def run(self, packs: Sequence[Path] = (), exports: Sequence[str] = ()) -> Erased:
         """Erase the patient, inside of `alone`; may be killed and repeated at any time.
 
         Parameters
         ----------
         packs : sequence of Path
             Folders that hold packs of this store.
+        exports : sequence of str
+            Where exports of packs are: folders, or ``s3://BUCKET/PREFIX``. Of one that cannot be
+            reached is remembered what is to leave it; the next erasure looks again.
 
         Raises
         ------
@@ -114,11 +121,19 @@ class Erasure:
         with self._engine.begin() as connection:
             unfinished = frozenset(connection.scalars(sa.select(catalogue.erasing)))
         deleted = sum(delete_packs(folder, unfinished) for folder in packs)
-        with self._engine.begin() as connection:
-            _delete_bytes(connection)
-            connection.execute(catalogue.erasing.delete())
+        cleared = delete_exports(exports, unfinished)
+        if not cleared.faults:
+            with self._engine.begin() as connection:
+                _delete_bytes(connection)
+                connection.execute(catalogue.erasing.delete())
         self._scrub()
-        return replace(counted, files=swept, packs=deleted)
+        return replace(
+            counted,
+            files=swept,
+            packs=deleted,
+            exports=cleared.deleted,
+            unreached=cleared.faults,
+        )
 
     def _scrub(self) -> None:
         if self._engine.dialect.name == "postgresql":

@@ -1,8 +1,9 @@
 """The weak-label store, measured: ``python -m tests.benchmarks.store``, or ``make bench-store``.
 
-Four questions. How many frames a second training reads in random order, from a pack and from the
-store's own PNG files. Whether labels are found in a second among a million rows. Whether a frame is
-appended to them as quickly as to an empty store. What the harvest adds to decoding.
+Five questions. How many frames a second training reads in random order, from a pack and from the
+store's own PNG files. How many an epoch reads from shards in a folder and in a bucket. Whether
+labels are found in a second among a million rows. Whether a frame is appended to them as quickly as
+to an empty store. What the harvest adds to decoding.
 """
 
 import argparse
@@ -15,8 +16,9 @@ from statistics import median
 
 from rich.console import Console
 
-from tests.benchmarks import store_harvest, store_million, store_reading
+from tests.benchmarks import store_harvest, store_million, store_reading, store_shards
 from tests.benchmarks.report import BUILD, Row, number, show_goals, show_others, write
+from tests.support import s3
 
 #: frames/s of 256 x 384
 READING_GOAL = 8000.0
@@ -70,6 +72,18 @@ def reading(folder: Path, chosen: argparse.Namespace) -> Iterator[Row]:
         yield _spread(f"random reads of 256x384 | {way} | rate", found, _RATE)
 
 
+def shards(folder: Path, chosen: argparse.Namespace) -> Iterator[Row]:
+    """Yield what epochs give from a pack, and from exports of it in a folder and a bucket."""
+    if lacking := s3.missing():
+        yield Row(row="shards", value=None, unit=_RATE, why=f"{', '.join(lacking)} missing")
+        return
+    with s3.storage() as running:
+        made = store_reading.Made.of(folder, frames=chosen.frames)
+        rates = store_shards.rates(made, folder, running, rounds=chosen.rounds)
+    for way, found in rates.items():
+        yield _spread(f"epochs of 256x384, training's own batches | {way} | rate", found, _RATE)
+
+
 def million(folder: Path, chosen: argparse.Namespace) -> Iterator[Row]:
     """Yield what many rows cost."""
     full, empty = folder / "full", folder / "empty"
@@ -107,6 +121,7 @@ def harvest(folder: Path, chosen: argparse.Namespace) -> Iterator[Row]:
 
 ARMS: dict[str, Callable[[Path, argparse.Namespace], Iterator[Row]]] = {
     "reading": reading,
+    "shards": shards,
     "million": million,
     "harvest": harvest,
 }

@@ -49,7 +49,7 @@ _COMPUTE: Final = (
 )
 #: What says otherwise: marks, and fixtures of what listens.
 _ALONE_MARKS: Final = ("alone", "dimse", "viewers")
-_ALONE_FIXTURES: Final = ("free_port", "postgres_url", "_postgres_server", "catalogue_url")
+_ALONE_FIXTURES: Final = ("free_port", "postgres_url", "_postgres_server", "catalogue_url", "s3")
 
 
 def mark_beside(items: list[pytest.Item]) -> None:

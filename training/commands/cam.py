@@ -9,10 +9,11 @@ from rich.console import Console
 from dicom_node.errors import ConfigError
 from training import cam, runs
 from training.commands import options
-from training.commands.sources import open_pack
+from training.commands.sources import cache_of, open_pack
 from training.config import FinetuneSettings
 from training.folds import frames as folded
 from training.pack import Pack
+from training.pack.cache import DEFAULT_GIB
 
 app = typer.Typer(add_completion=False)
 
@@ -44,6 +45,8 @@ def command(  # noqa: PLR0913 (one parameter an option)
     node: options.ConfigFile = options.DEFAULT_CONFIG,
     store: options.Store = None,
     pack: options.PackFolder = None,
+    cache: options.CacheFolder = None,
+    cache_gib: options.CacheGib = DEFAULT_GIB,
 ) -> None:
     """Draw by Grad-CAM what of test frames spoke for their class in each run.
 
@@ -62,7 +65,14 @@ def command(  # noqa: PLR0913 (one parameter an option)
         kind = str(settings.labels)
         known = folded.read(index, labels=kind, size=settings.size, dataset=dataset).pack
     else:
-        known = open_pack(console, settings.size, node=node, store=store, folder=pack)
+        known = open_pack(
+            console,
+            settings.size,
+            node=node,
+            store=store,
+            folder=pack,
+            cache=cache_of(cache, cache_gib),
+        )
     rows = cam.tested(first, known, count)
     seen = {
         name: cam.look(run, known, rows, spoken=spoken, stride=stride)

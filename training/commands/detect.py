@@ -11,10 +11,11 @@ from dicom_node.records import Task
 from training import detect
 from training.commands import options
 from training.commands.presets import DETECT
-from training.commands.sources import launched, open_pack
+from training.commands.sources import cache_of, launched, open_pack
 from training.commands.telling import say_finished, telling
 from training.config import DetectSettings
 from training.engine import prepare
+from training.pack.cache import DEFAULT_GIB
 from training.tasks import labels as labelled
 
 app = typer.Typer(add_completion=False)
@@ -37,6 +38,8 @@ def command(  # noqa: PLR0913 (one parameter an option)
     node: options.ConfigFile = options.DEFAULT_CONFIG,
     store: options.Store = None,
     pack: options.PackFolder = None,
+    cache: options.CacheFolder = None,
+    cache_gib: options.CacheGib = DEFAULT_GIB,
     encoder: options.Encoder = DETECT["encoder"],
     encoder_width: options.EncoderWidth = 16,
     height: options.Height = None,
@@ -61,7 +64,17 @@ def command(  # noqa: PLR0913 (one parameter an option)
     # torchvision's detector has operations that bfloat16 does not know
     fabric = prepare(options.engine(accelerator=accelerator, devices=devices, precision="32-true"))
     frames = launched(
-        fabric, partial(open_pack, console, size, node=node, store=store, folder=pack, run=out)
+        fabric,
+        partial(
+            open_pack,
+            console,
+            size,
+            node=node,
+            store=store,
+            folder=pack,
+            cache=cache_of(cache, cache_gib),
+            run=out,
+        ),
     )
     task = Task.SEGMENTATION
     settings = options.settings(

@@ -16,7 +16,7 @@ from training.batches import held_bytes
 from training.commands import options
 from training.commands.fitting import step_of, within_memory
 from training.commands.presets import PRESETS, Preset
-from training.commands.sources import launched, open_pack
+from training.commands.sources import cache_of, launched, open_pack
 from training.commands.telling import say_bundle, say_finished, telling
 from training.config import EncoderName, FinetuneSettings, Size
 from training.engine import prepare
@@ -24,6 +24,7 @@ from training.export import Bundling, check, export
 from training.finetune import finetune
 from training.loop import Batch
 from training.pack import Pack
+from training.pack.cache import DEFAULT_GIB
 from training.runs import RunInfo
 from training.tasks import Supervised
 from training.tasks import labels as labelled
@@ -59,6 +60,8 @@ def command(  # noqa: PLR0913 (one parameter an option)
     node: options.ConfigFile = options.DEFAULT_CONFIG,
     store: options.Store = None,
     pack: options.PackFolder = None,
+    cache: options.CacheFolder = None,
+    cache_gib: options.CacheGib = DEFAULT_GIB,
     encoder: Annotated[EncoderName | None, typer.Option(help="The network below.")] = None,
     encoder_width: options.EncoderWidth = 16,
     height: options.Height = None,
@@ -98,7 +101,17 @@ def command(  # noqa: PLR0913 (one parameter an option)
     )
     fabric = prepare(engine)
     frames = launched(
-        fabric, partial(open_pack, console, size, node=node, store=store, folder=pack, run=out)
+        fabric,
+        partial(
+            open_pack,
+            console,
+            size,
+            node=node,
+            store=store,
+            folder=pack,
+            cache=cache_of(cache, cache_gib),
+            run=out,
+        ),
     )
     given = {
         "encoder": encoder,

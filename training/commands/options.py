@@ -19,9 +19,22 @@ ConfigFile = Annotated[
 DEFAULT_CONFIG = Path("node.yaml")
 Store = Annotated[Path | None, typer.Option(help="Folder of the weak-label store.")]
 PackFolder = Annotated[
-    Path | None,
-    typer.Option("--pack", help="Folder of a pack, on a machine that has no store."),
+    str | None,
+    typer.Option(
+        "--pack",
+        help="Folder of a pack, on a machine that has no store; or exports: a folder of them, or "
+        "s3://BUCKET/PREFIX.",
+    ),
 ]
+CacheFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--cache",
+        help="Folder for shards of a bucket, shared by runs.",
+        show_default="~/.cache/dicom-node/shards",
+    ),
+]
+CacheGib = Annotated[float, typer.Option(min=0, help="That this folder may take, in GiB.")]
 
 # what learns
 Encoder = Annotated[EncoderName, typer.Option(help="The network below.")]

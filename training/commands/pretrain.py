@@ -14,12 +14,13 @@ from training.batches import held_bytes
 from training.commands import options
 from training.commands.fitting import step_of, within_memory
 from training.commands.presets import PRETRAIN
-from training.commands.sources import launched, open_pack
+from training.commands.sources import cache_of, launched, open_pack
 from training.commands.telling import say_finished, telling
 from training.config import PretrainSettings, Size
 from training.engine import prepare
 from training.loop import Batch
 from training.pack import Pack
+from training.pack.cache import DEFAULT_GIB
 from training.pretexts import Pretext
 from training.pretrain import SPLITS, pretrain
 from training.runs import RunInfo
@@ -37,6 +38,8 @@ def command(  # noqa: PLR0913 (one parameter an option)
     node: options.ConfigFile = options.DEFAULT_CONFIG,
     store: options.Store = None,
     pack: options.PackFolder = None,
+    cache: options.CacheFolder = None,
+    cache_gib: options.CacheGib = DEFAULT_GIB,
     encoder: options.PretrainEncoder = None,
     encoder_width: options.EncoderWidth = 16,
     height: options.Height = None,
@@ -88,7 +91,16 @@ def command(  # noqa: PLR0913 (one parameter an option)
     fabric = prepare(engine)
     frames = launched(
         fabric,
-        partial(open_pack, console, settings.size, node=node, store=store, folder=pack, run=out),
+        partial(
+            open_pack,
+            console,
+            settings.size,
+            node=node,
+            store=store,
+            folder=pack,
+            cache=cache_of(cache, cache_gib),
+            run=out,
+        ),
     )
 
     def work() -> RunInfo:

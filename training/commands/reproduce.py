@@ -19,10 +19,11 @@ from training import pack as packs
 from training.commands import options
 from training.commands.finetune import trial_step as finetune_step
 from training.commands.pretrain import trial_step as pretrain_step
-from training.commands.sources import launched, open_pack
+from training.commands.sources import cache_of, launched, open_pack
 from training.config import Engine, Size
 from training.engine import prepare, uses_gpu
 from training.pack import Pack
+from training.pack.cache import DEFAULT_GIB, Cache
 from training.reproduce import estimate, ledger, matrix, report, results
 from training.reproduce.attempt import Workshop
 from training.reproduce.cells import Cell, FinetuneCell, Plan, plan
@@ -48,6 +49,8 @@ def command(  # noqa: PLR0913 (one parameter an option)
     node: options.ConfigFile = options.DEFAULT_CONFIG,
     store: options.Store = None,
     pack: options.PackFolder = None,
+    cache: options.CacheFolder = None,
+    cache_gib: options.CacheGib = DEFAULT_GIB,
     imagenet: Annotated[
         Path | None, typer.Option(help="Folder of published files, as vgg16_bn-6c64b313.pth.")
     ] = None,
@@ -96,7 +99,7 @@ def command(  # noqa: PLR0913 (one parameter an option)
     )
     layout = plan(chosen)
     console = Console(highlight=False)
-    source = Source(node=node, store=store, folder=pack)
+    source = Source(node=node, store=store, folder=pack, cache=cache_of(cache, cache_gib))
     if dry_run:
         frames = source.open(console, chosen.size) if source.is_given else None
         _print_plan(console, layout, frames, out)
@@ -124,7 +127,8 @@ class Source:
 
     node: Path
     store: Path | None
-    folder: Path | None
+    folder: str | None
+    cache: Cache
 
     @property
     def is_given(self) -> bool:
@@ -138,7 +142,15 @@ class Source:
             found = packs.kept(store, None, size, version=version)
             if found is not None:
                 return found
-        return open_pack(console, size, node=self.node, store=self.store, folder=self.folder)
+        return open_pack(
+            console,
+            size,
+            node=self.node,
+            store=self.store,
+            folder=self.folder,
+            cache=self.cache,
+            version=version,
+        )
 
 
 def _frames_of_report(console: Console, layout: Plan, out: Path, source: Source) -> Pack | None:

@@ -61,10 +61,12 @@ def _collate(batch: Sequence[Sample], **_: object) -> dict[str, Tensor] | _Ticke
     if get_worker_info() is None:
         return _tensors(pack, places)
     for pictures in (pack.frames, pack.masks):
-        if pictures is not None:
+        if isinstance(pictures, np.ndarray):
             flat = pictures.reshape(len(pictures), -1)
             for part in (flat[:, ::PAGE_BYTES], flat[:, -1:]):
                 part[places]  # one byte of each page
+        elif pictures is not None:
+            pictures.take(places)  # its shards are in the cache then
     return _Ticket(pack, places)
 
 

@@ -1,9 +1,11 @@
 """Open a pack: NumPy is enough."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import fields
+from importlib import import_module
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 from zipfile import BadZipFile
 
 import numpy as np
@@ -16,22 +18,26 @@ from training.pack.rows import Pack, Rows
 #: Of pack.json; another one is built anew.
 FORMAT: Final = 1
 #: What damaged files raise; pydantic's ValidationError is a ValueError.
-_FAULTS = (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile)
+FAULTS = (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile)
 _WAY_OUT = "delete the folder and let the pack be built again from the store"
 
 
 def open(folder: Path) -> Pack:
-    """Open a pack.
+    """Open a pack, or an export of one that `training.pack.exported` knows.
 
     Raises
     ------
     StoreError
         When there is none, it is damaged, or of a format that this program does not know.
     """
+    if (folder / "export.json").is_file():
+        # what speaks to a bucket is needed for these alone
+        exported: Pack = import_module("training.pack.exported").reopened(folder)
+        return exported
     about = _about(folder)
     try:
         return _pack(folder, about)
-    except _FAULTS as exc:
+    except FAULTS as exc:
         raise StoreError(
             f"{folder}: the pack is damaged ({type(exc).__name__}); {_WAY_OUT}"
         ) from None
@@ -60,24 +66,38 @@ def _about(folder: Path) -> dict[str, Any]:
 
 
 def _pack(folder: Path, about: dict[str, Any]) -> Pack:
+    with (folder / "rows.npz").open("rb") as file:
+        rows = rows_of(file, about["frames"])
     size = Size.model_validate(about["size"])
-    # NumPy would leave a damaged file open
-    with (folder / "rows.npz").open("rb") as file, np.load(file, allow_pickle=False) as columns:
-        rows = Rows(**{field.name: columns[field.name] for field in fields(Rows)})
-    if {len(getattr(rows, field.name)) for field in fields(Rows)} != {about["frames"]}:
-        raise ValueError("columns of different lengths")
     shape = (about["frames"], size.height, size.width)
     return Pack(
         folder=folder,
-        store_version=about["store_version"],
-        size=size,
         rows=rows,
         frames=_mapped(folder / "frames.npy", shape),
         masks=_mapped(folder / "masks.npy", shape) if about["masks"] else None,
-        label_sets={name: tuple(names) for name, names in about["label_sets"].items()},
-        class_sets={name: tuple(names) for name, names in about["class_sets"].items()},
-        left_out=tuple(about["left_out"]),
+        **known_of(about),
     )
+
+
+def rows_of(file: BinaryIO, count: int) -> Rows:
+    """Return the columns of rows.npz, `count` long."""
+    # NumPy would leave a damaged file open: who calls closes it
+    with np.load(file, allow_pickle=False) as columns:
+        rows = Rows(**{field.name: columns[field.name] for field in fields(Rows)})
+    if {len(getattr(rows, field.name)) for field in fields(Rows)} != {count}:
+        raise ValueError("columns of different lengths")
+    return rows
+
+
+def known_of(about: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what pack.json says, as `Pack` takes it by name."""
+    return {
+        "store_version": about["store_version"],
+        "size": Size.model_validate(about["size"]),
+        "label_sets": {name: tuple(names) for name, names in about["label_sets"].items()},
+        "class_sets": {name: tuple(names) for name, names in about["class_sets"].items()},
+        "left_out": tuple(about["left_out"]),
+    }
 
 
 def _mapped(path: Path, shape: tuple[int, int, int]) -> NDArray[np.uint8]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 from weakref import WeakValueDictionary
 
@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 from dicom_node.errors import StoreError
 from dicom_node.records import GROUPS, Geometry, Task
 from training.config import Size
+
+if TYPE_CHECKING:
+    from training.pack.sharded import Pictures
 
 SPLITS: Final = ("train", "validation", "test")
 GEOMETRIES: Final = tuple(Geometry)
@@ -65,16 +68,19 @@ LIVE: WeakValueDictionary[str, "Pack"] = WeakValueDictionary()
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Pack:
-    """An open pack; its arrays are mapped, not read."""
+    """An open pack; its arrays are mapped, not read.
+
+    One that was opened from an export has `Pictures` for arrays: they are read by rows, too.
+    """
 
     folder: Path
     store_version: str
     size: Size
     rows: Rows
     #: uint8, (N, H, W)
-    frames: NDArray[np.uint8]
+    frames: "NDArray[np.uint8] | Pictures"
     #: uint8, (N, H, W), 0 = background or no mask; None when no frame has one
-    masks: NDArray[np.uint8] | None
+    masks: "NDArray[np.uint8] | Pictures | None"
     #: names of a mask's values 1, 2 and so on, by the set's name; those that occur
     label_sets: Mapping[str, tuple[str, ...]]
     #: names of the classes 0, 1 and so on, by the set's name; those that occur
@@ -120,12 +126,12 @@ class Pack:
         """
         rows = np.asarray(places, np.int64)
         found: dict[str, NDArray[Any]] = {
-            "frames": np.take(self.frames, rows, axis=0),
+            "frames": self.frames.take(rows, axis=0),
             "tags": self._tags[rows],
             "quality": self.rows.quality[rows],
         }
         if self.masks is not None:
-            found["masks"] = np.take(self.masks, rows, axis=0)
+            found["masks"] = self.masks.take(rows, axis=0)
         return found
 
     @cached_property

@@ -1,9 +1,11 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 from dicom_node.bundle import Bundle
 from dicom_node.harvest import open_key
@@ -11,6 +13,7 @@ from dicom_node.records import Task
 from dicom_node.store import WeakLabelStore
 from tests.support.frames import new_frame
 from tests.support.oip_server import oip_server
+from tests.support.s3 import SECRET, environment
 
 COMMAND = [sys.executable, "-m", "dicom_node"]
 CONFIG = "node: {data: ./data, min_free_gib: 0}\nbundles: ./bundles\n"
@@ -231,6 +234,36 @@ def test_an_erasure_without_questions_says_counts_and_no_patient(site: Path) -> 
         accepted = run(site, *accept, "--json")
         assert json.loads(accepted.stdout) == {"was_refused": True}
         assert "was not refused" in run(site, *accept).stdout
+
+
+def test_an_erasure_that_cannot_reach_an_export_of_the_configuration_is_not_finished(
+    site: Path, free_port: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("boto3", reason="pip install 'dicom-node[s3]'")
+    for name, value in environment(f"http://127.0.0.1:{free_port()}").items():
+        monkeypatch.setenv(name, value)
+    file = site / "node.yaml"
+    harvest = yaml.safe_load(file.read_text())
+    harvest.setdefault("harvest", {})["exports"] = ["s3://research/ultrasound", "exports"]
+    file.write_text(yaml.safe_dump(harvest))
+    with _with_a_patient(site, "MRN-0815") as store:
+        found = run(site, "store", "erase", "--patient-id", "MRN-0815", "--yes")
+        assert store.frames() == []
+    assert found.returncode == 1
+    assert "NOT FINISHED: s3://research/ultrasound: the storage gives no answer" in found.stderr
+    assert "give the same command again" in found.stderr
+    assert "MRN-0815" not in found.stdout + found.stderr
+    assert SECRET not in found.stdout + found.stderr
+
+
+def test_an_address_with_a_mistake_is_refused_before_anything_is_erased(site: Path) -> None:
+    with _with_a_patient(site, "MRN-0815") as store:
+        erase = ("store", "erase", "--patient-id", "MRN-0815", "--yes")
+        found = run(site, *erase, "--exports", "s3://me:password@research")
+        assert len(store.frames()) == 1
+    assert found.returncode == 2
+    assert "an address is s3://BUCKET/PREFIX" in found.stderr
+    assert "password" not in found.stdout + found.stderr
 
 
 def test_a_row_of_labels_that_fits_nothing_is_named_by_its_number(site: Path) -> None:
