@@ -7,6 +7,7 @@ import numpy as np
 
 from dicom_node.harvest.volumes.rules import (
     NamedRule,
+    Phrase,
     Range,
     RegionRule,
     SequenceRule,
@@ -23,13 +24,22 @@ LEAST_PART: Final = 0.8
 _PLANE_OF_AXIS: Final = ("SAG", "COR", "AX")
 _SILENT: Final = "none"
 _SHORT: Final = " of a short series"
+_LONG: Final = " of a long series"
 _SOURCES: Final = ("body part", "series words", "study words")
+#: Sources that are held against each other, by their place in `_SOURCES`.
+_PAIRS: Final = (
+    ((0, 1), "body part contradicts words"),
+    ((0, 2), "body part contradicts study"),
+    ((1, 2), "words contradict study"),
+)
+#: Regions of which a face can be rebuilt.
+FACE: Final = frozenset({"Head", "Brain"})
 #: What rules are called that stand in no table.
 _NAMES: Final = frozenset(
     {
         *(_SILENT, "modality", "times fit no row", "quadruped", "orientation", "oblique"),
-        *("agent", "words", "words contradict", "body part contradicts words"),
-        *(f"{source}{end}" for source in _SOURCES for end in ("", _SHORT)),
+        *("agent", "words", "words contradict", *(name for _, name in _PAIRS)),
+        *(f"{source}{end}" for source in _SOURCES for end in ("", _SHORT, _LONG)),
     }
 )
 Known = tuple[str | None, str]
@@ -119,6 +129,8 @@ def contrast_of(told: Slice) -> tuple[bool | None, str]:
 def regions_of(told: Slice, length_mm: float | None) -> tuple[frozenset[str], frozenset[str], str]:
     """Return the regions that are shown, those of which it is known, and the rule that spoke.
 
+    A region is denied only where no source may show it; a part that no row knows denies no head.
+
     Parameters
     ----------
     told : Slice
@@ -126,29 +138,56 @@ def regions_of(told: Slice, length_mm: float | None) -> tuple[frozenset[str], fr
     length_mm : float, optional
         Of an axial series.
     """
-    part = _rows_of(words_in(told.said["BodyPartExamined"]))
     series = " ".join((told.said["SeriesDescription"], told.said["ProtocolName"]))
-    words = _rows_of(words_in(series))
-    if part and words and not _union(words) & _union(part):
-        return frozenset(), frozenset(), "body part contradicts words"
-    study = _rows_of(words_in(told.said["StudyDescription"]))
-    sources = zip((part, words, study), _SOURCES, strict=True)
-    rows, rule = next(((found, name) for found, name in sources if found), ([], _SILENT))
+    texts = (told.said["BodyPartExamined"], series, told.said["StudyDescription"])
+    found = tuple(_rows_of(words_in(text)) for text in texts)
+    against = next((name for at, name in _PAIRS if _contradict(*(found[one] for one in at))), None)
+    if against is not None:
+        return frozenset(), frozenset(), against
+    sources = zip(found, _SOURCES, strict=True)
+    rows, rule = next(((said, name) for said, name in sources if said), ([], _SILENT))
     if not rows:
         return frozenset(), frozenset(), rule
-    is_short = length_mm is not None and length_mm < max(row.least_mm for row in rows)
-    shown = frozenset() if is_short else frozenset().union(*(row.shows for row in rows))
-    maybe = _union(rows) - shown
-    return shown, frozenset(REGIONS) - maybe, f"{rule}{_SHORT}" if is_short else rule
+    end = _odd_length(rows, length_mm)
+    shown = frozenset() if end == _SHORT else _shown(rows)
+    maybe = frozenset(REGIONS) if end == _LONG else _union(row for rows in found for row in rows)
+    if texts[0] and not found[0]:
+        maybe |= FACE
+    return shown, frozenset(REGIONS) - (maybe - shown), f"{rule}{end}"
+
+
+def _odd_length(rows: Sequence[RegionRule], length_mm: float | None) -> str:
+    """Return what the name of a rule ends with where a series is too short or long for its rows."""
+    if length_mm is None:
+        return ""
+    if length_mm < max(row.least_mm for row in rows):
+        return _SHORT
+    most_mm = min(load_rules().headless_mm, sum(row.most_mm for row in rows))
+    return _LONG if length_mm > most_mm else ""
+
+
+def _contradict(one: Sequence[RegionRule], other: Sequence[RegionRule]) -> bool:
+    """Whether what one shows is nothing that the other may show."""
+    shown = _shown(one), _shown(other)
+    return all(shown) and not (shown[0] & _union(other) and shown[1] & _union(one))
+
+
+def _shown(rows: Iterable[RegionRule]) -> frozenset[str]:
+    return frozenset().union(*(row.shows for row in rows))
 
 
 def _union(rows: Iterable[RegionRule]) -> frozenset[str]:
     return frozenset().union(*(row.shows | row.may for row in rows))
 
 
-def _rows_of(words: Iterable[str]) -> list[RegionRule]:
-    said = frozenset(words)
-    return [row for row in load_rules().regions if row.words & said]
+def _rows_of(words: Phrase) -> list[RegionRule]:
+    found = {
+        row: {one for one in row.says if _stands_in(one, words)} for row in load_rules().regions
+    }
+    every = frozenset().union(*found.values())
+    # SKULL of SKULL BASE is no word of its own
+    parts = {one for one in every for longer in every - {one} if _stands_in(one, longer)}
+    return [row for row, said in found.items() if said - parts]
 
 
 def _first(rules: Iterable[NamedRule], otherwise: str) -> Known:
@@ -178,5 +217,5 @@ def _has_words(rule: WordRule, words: frozenset[str]) -> bool:
     return rule.all <= words and (not rule.any or bool(rule.any & words)) and not rule.none & words
 
 
-def _stands_in(phrase: tuple[str, ...], words: tuple[str, ...]) -> bool:
+def _stands_in(phrase: Phrase, words: Phrase) -> bool:
     return any(words[at : at + len(phrase)] == phrase for at in range(len(words) - len(phrase) + 1))

@@ -2,6 +2,7 @@
 
 import functools
 import re
+import unicodedata
 from importlib import resources
 from typing import Any, Final, Literal
 
@@ -16,6 +17,7 @@ _WORD: Final = re.compile(r"[A-Z0-9+]+")
 #: Longer text is no LO (PS3.5 6.2) and is cut.
 _MOST_CHARACTERS: Final = 512
 Range = tuple[float, float]
+Phrase = tuple[str, ...]
 
 
 class NamedRule(Section):
@@ -54,10 +56,17 @@ class RegionRule(Section):
     """What words say of the nine regions."""
 
     words: frozenset[str]
+    phrases: frozenset[Phrase] = frozenset()
     shows: frozenset[Literal[REGIONS]]  # type: ignore[valid-type]
     may: frozenset[Literal[REGIONS]]  # type: ignore[valid-type]
-    #: along an axial series
+    #: along an axial series: of a shorter one a piece is shown, a longer one may show everything
     least_mm: float
+    most_mm: float
+
+    @property
+    def says(self) -> frozenset[Phrase]:
+        """Its words and phrases."""
+        return self.phrases | {(word,) for word in self.words}
 
 
 class Rules(Section):
@@ -67,6 +76,8 @@ class Rules(Section):
     sequence_words: tuple[WordRule, ...]
     contrast: ContrastRules
     regions: tuple[RegionRule, ...]
+    #: no axial series that is longer is without a head, whatever it is called
+    headless_mm: float
 
     @property
     def named(self) -> tuple[NamedRule, ...]:
@@ -87,5 +98,6 @@ def load_rules() -> Rules:
 
 
 def words_in(text: str) -> tuple[str, ...]:
-    """Return the words of a text in order: "T2 Breast w/o" is T2, BREAST, W, O."""
-    return tuple(_WORD.findall(text[:_MOST_CHARACTERS].upper()))
+    """Return the words of a text in order, without accents: "T2 Tête w/o" is T2, TETE, W, O."""
+    parts = unicodedata.normalize("NFKD", text[:_MOST_CHARACTERS])
+    return tuple(_WORD.findall("".join(c for c in parts if not unicodedata.combining(c)).upper()))

@@ -19,7 +19,7 @@ from dicom_node.harvest.counts import Skip
 from dicom_node.harvest.private import PrivateNotes
 from dicom_node.harvest.pseudonyms import PseudonymKey
 from dicom_node.harvest.volumes.assembling import Stack, assembled
-from dicom_node.harvest.volumes.labelling import labels_of
+from dicom_node.harvest.volumes.labelling import FACE, labels_of
 from dicom_node.harvest.volumes.resampling import Canvas, Plane, needed, values_of, voxels_of
 from dicom_node.harvest.volumes.slices import Slice, read_slice
 from dicom_node.pixels.sandbox import PixelSandbox
@@ -29,8 +29,6 @@ from dicom_node.store import NewVolume, SeriesLabels, WeakLabelStore
 
 #: Counts of slices whose series is in the store.
 STORED: Final = "slices stored"
-#: Regions of which a face can be rebuilt.
-_FACE: Final = frozenset({"Head", "Brain"})
 #: How volumes are made; another number makes them anew.
 _MAKING: Final = "1"
 #: Of what is a series of CT or MR, or a part of one.
@@ -170,4 +168,4 @@ def _uid(one: Slice) -> str:
 
 
 def _shows_no_face(labels: SeriesLabels) -> bool:
-    return labels.regions_known >= _FACE and not labels.regions & _FACE
+    return labels.regions_known >= FACE and not labels.regions & FACE

@@ -117,7 +117,7 @@ def test_contrast_is_the_agent_s_or_the_words(
 
 def _regions(**fields: Any) -> tuple[set[str], set[str]]:
     """Return what is shown, and what is known not to be."""
-    shown, known, rule = regions_of(read(**fields), 1000.0)
+    shown, known, rule = regions_of(read(**fields), 340.0)
     assert rule in rule_names()
     return set(shown), set(known - shown)
 
@@ -159,6 +159,73 @@ def test_a_short_axial_series_shows_a_piece_of_its_part_alone() -> None:
     assert rule == "body part of a short series"
     # along a coronal series there is no telling
     assert "Lung" in regions_of(told, None)[0]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"BodyPartExamined": "CHEST", "SeriesDescription": "CT HEAD"},
+        {"BodyPartExamined": "CHEST", "SeriesDescription": "5mm", "StudyDescription": "CT BRAIN"},
+        {"BodyPartExamined": "CHEST", "SeriesDescription": "BRAIN"},
+        {"BodyPartExamined": "CHEST", "SeriesDescription": "SINUS"},
+        {"BodyPartExamined": "CHEST", "SeriesDescription": "FACE"},
+        {"BodyPartExamined": "CHEST", "ProtocolName": "Skull base to mid-thigh PET/CT"},
+        {"BodyPartExamined": "CHEST", "SeriesDescription": "CT WB 3.0"},
+        {"BodyPartExamined": "CHEST", "SeriesDescription": "WHOLE BODY LOW DOSE"},
+        {"BodyPartExamined": "CHEST", "SeriesDescription": "NECK AND CHEST"},
+        {"BodyPartExamined": "CHEST", "StudyDescription": "CT HEAD AND CHEST"},
+        {"BodyPartExamined": "CHEST", "SeriesDescription": "PELVIS", "StudyDescription": "CT Kopf"},
+        {"BodyPartExamined": "ABDOMEN", "SeriesDescription": "HEADNECK"},
+        {"BodyPartExamined": "NECKCHESTABDPELV", "SeriesDescription": "CHEST"},
+        {"SeriesDescription": "PELVIS 3mm", "StudyDescription": "CT HEAD AND PELVIS"},
+        {"SeriesDescription": "thorax", "StudyDescription": "CT Sch\u00e4del"},
+        {"StudyDescription": "TDM Thorax, t\u00eate"},
+        {"BodyPartExamined": "WHOLEBODY", "SeriesDescription": "CHEST"},
+        # a part that no row knows: it may be a head
+        {"BodyPartExamined": "HUVUD", "SeriesDescription": "CHEST"},
+    ],
+)
+def test_a_head_in_any_source_is_never_denied(fields: dict[str, str]) -> None:
+    told = read(**{"SpecificCharacterSet": "ISO_IR 192"} | fields)
+    for length_mm in (None, 200.0, 420.0):
+        shown, known, rule = regions_of(told, length_mm)
+        assert rule in rule_names()
+        assert not (known - shown) & {"Head", "Brain"}
+
+
+def test_words_that_show_nothing_of_each_other_s_say_nothing() -> None:
+    told = read(BodyPartExamined="CHEST", SeriesDescription="HEAD")
+    assert regions_of(told, None) == (frozenset(), frozenset(), "body part contradicts words")
+    told = read(BodyPartExamined="CHEST", StudyDescription="HEAD")
+    assert regions_of(told, None)[2] == "body part contradicts study"
+    told = read(SeriesDescription="CHEST", StudyDescription="HEAD")
+    assert regions_of(told, None)[2] == "words contradict study"
+    # one is more than the other: what only the other shows is unknown
+    shown, absent = _regions(BodyPartExamined="CHEST", SeriesDescription="CHEST ABDOMEN PELVIS")
+    assert shown == {"Lung"}
+    assert absent == {"Brain", "Head"}
+
+
+def test_a_skull_base_is_no_skull_and_a_whole_body_shows_nothing_for_certain() -> None:
+    for words in ("Skull base to thigh", "WHOLE BODY", "whole_body", "WB", "WHOLEBODY"):
+        shown, known, rule = regions_of(read(SeriesDescription=words), 600.0)
+        assert (shown, known, rule) == (frozenset(), frozenset(), "series words")
+    assert regions_of(read(SeriesDescription="SKULL"), 100.0)[0] == {"Head"}
+
+
+@pytest.mark.parametrize(
+    ("words", "longest_mm"),
+    [("CHEST", 450.0), ("ABDOMEN", 550.0), ("CHEST PELVIS", 750.0), ("CAP", 750.0)],
+)
+def test_an_axial_series_that_is_longer_than_its_part_may_show_everything(
+    words: str, longest_mm: float
+) -> None:
+    told = read(BodyPartExamined=words)
+    assert {"Head", "Brain"} <= regions_of(told, longest_mm)[1]
+    shown, known, rule = regions_of(told, longest_mm + 1)
+    assert shown == known == regions_of(told, longest_mm)[0]
+    assert rule == "body part of a long series"
+    assert rule in rule_names()
 
 
 def test_all_that_is_not_said_is_unknown() -> None:

@@ -145,7 +145,13 @@ def test_only_the_modalities_that_are_named_are_taken(
 
 @pytest.mark.parametrize(
     "fields",
-    [{"BodyPartExamined": "HEAD"}, {"BodyPartExamined": None}, {"BodyPartExamined": "NECK"}],
+    [
+        {"BodyPartExamined": "HEAD"},
+        {"BodyPartExamined": None},
+        {"BodyPartExamined": "NECK"},
+        {"SeriesDescription": "CT HEAD"},
+        {"StudyDescription": "CT BRAIN"},
+    ],
 )
 def test_what_may_show_a_face_is_refused_unless_the_site_wants_it(
     fields: dict[str, str | None], files: list[Path], opened: Callable[..., Any]
