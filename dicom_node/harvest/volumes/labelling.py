@@ -5,6 +5,7 @@ from typing import Final
 
 import numpy as np
 
+from dicom_node.harvest.volumes import contrast
 from dicom_node.harvest.volumes.rules import (
     NamedRule,
     Phrase,
@@ -13,6 +14,7 @@ from dicom_node.harvest.volumes.rules import (
     SequenceRule,
     WordRule,
     load_rules,
+    stands_in,
     words_in,
 )
 from dicom_node.harvest.volumes.slices import Slice
@@ -38,7 +40,7 @@ FACE: Final = frozenset({"Head", "Brain"})
 _NAMES: Final = frozenset(
     {
         *(_SILENT, "modality", "times fit no row", "quadruped", "orientation", "oblique"),
-        *("agent", "words", "words contradict", *(name for _, name in _PAIRS)),
+        *(*contrast.NAMES, *(name for _, name in _PAIRS)),
         *(f"{source}{end}" for source in _SOURCES for end in ("", _SHORT, _LONG)),
     }
 )
@@ -65,7 +67,7 @@ def labels_of(slices: Sequence[Slice], *, spacing_mm: float, extent_mm: float) -
     told = slices[len(slices) // 2]
     sequence, sequence_rule = sequence_of(told)
     plane, plane_rule = plane_of(told)
-    contrast, contrast_rule = contrast_of(told)
+    is_given, contrast_rule = contrast.contrast_of(told)
     # of a slab that is thinner than the part only a piece is shown
     length_mm = extent_mm if plane == "AX" else None
     shown, known, regions_rule = regions_of(told, length_mm)
@@ -74,7 +76,7 @@ def labels_of(slices: Sequence[Slice], *, spacing_mm: float, extent_mm: float) -
         sequence_rule=sequence_rule,
         plane=plane,
         plane_rule=plane_rule,
-        contrast=contrast,
+        contrast=is_given,
         contrast_rule=contrast_rule,
         regions=shown,
         regions_known=known,
@@ -84,17 +86,21 @@ def labels_of(slices: Sequence[Slice], *, spacing_mm: float, extent_mm: float) -
 
 
 def sequence_of(told: Slice) -> Known:
-    """Return modality and pulse sequence; words speak only where times are absent."""
+    """Return modality and pulse sequence.
+
+    Where Scanning Sequence, Echo and Repetition Time are there, they alone make one, and words can
+    only deny it; words make one where any of the three is absent.
+    """
     if told.modality == "CT":
         return "CT", "modality"
     echo_ms, repetition_ms = told.number("EchoTime"), told.number("RepetitionTime")
     scans = frozenset(told.said["ScanningSequence"].upper().split("\\"))
-    if echo_ms is not None and repetition_ms is not None and scans != {""}:
-        fitting = (rule for rule in load_rules().sequences if _has_times(rule, told, scans))
-        return _first(fitting, otherwise="times fit no row")
     words = frozenset(
         words_in(" ".join((told.said["SeriesDescription"], told.said["ProtocolName"])))
     )
+    if echo_ms is not None and repetition_ms is not None and scans != {""}:
+        rules = (rule for rule in load_rules().sequences if not rule.none & words)
+        return _first((one for one in rules if _has_times(one, told, scans)), "times fit no row")
     if "SE" in scans and not scans & {"GR", "EP"}:
         words |= {"SE"}
     return _first((r for r in load_rules().sequence_words if _has_words(r, words)), _SILENT)
@@ -107,23 +113,6 @@ def plane_of(told: Slice) -> Known:
     parts = np.abs(told.normal)
     axis = int(np.argmax(parts))
     return (_PLANE_OF_AXIS[axis], "orientation") if parts[axis] >= LEAST_PART else (None, "oblique")
-
-
-def contrast_of(told: Slice) -> tuple[bool | None, str]:
-    """Return whether a contrast agent was given; an absent agent denies nothing."""
-    rules = load_rules().contrast
-    agent = told.said["ContrastBolusAgent"].upper().strip()
-    if agent:
-        return agent not in rules.no_agent, "agent"
-    said: set[bool] = set()
-    for keyword in ("SeriesDescription", "ProtocolName"):
-        words = words_in(told.said[keyword])
-        for is_given, phrases in ((True, rules.with_), (False, rules.without)):
-            if any(_stands_in(phrase, words) for phrase in phrases):
-                said.add(is_given)
-    if len(said) == 1:
-        return said.pop(), "words"
-    return None, "words contradict" if said else _SILENT
 
 
 def regions_of(told: Slice, length_mm: float | None) -> tuple[frozenset[str], frozenset[str], str]:
@@ -182,11 +171,11 @@ def _union(rows: Iterable[RegionRule]) -> frozenset[str]:
 
 def _rows_of(words: Phrase) -> list[RegionRule]:
     found = {
-        row: {one for one in row.says if _stands_in(one, words)} for row in load_rules().regions
+        row: {one for one in row.says if stands_in(one, words)} for row in load_rules().regions
     }
     every = frozenset().union(*found.values())
     # SKULL of SKULL BASE is no word of its own
-    parts = {one for one in every for longer in every - {one} if _stands_in(one, longer)}
+    parts = {one for one in every for longer in every - {one} if stands_in(one, longer)}
     return [row for row, said in found.items() if said - parts]
 
 
@@ -195,8 +184,7 @@ def _first(rules: Iterable[NamedRule], otherwise: str) -> Known:
 
 
 def _has_times(rule: SequenceRule, told: Slice, scans: frozenset[str]) -> bool:
-    # an inversion recovery is one, whatever it reads out with; a spin echo is nothing else
-    is_of_kind = "IR" in scans if rule.scan == "IR" else scans <= {"SE", "RM"} and "SE" in scans
+    is_of_kind = "IR" in scans if rule.scan == "IR" else _is_spin_echo(told, scans)
     times: dict[str, Range | None] = {
         "EchoTime": rule.echo_ms,
         "RepetitionTime": rule.repetition_ms,
@@ -204,9 +192,14 @@ def _has_times(rule: SequenceRule, told: Slice, scans: frozenset[str]) -> bool:
     }
     return (
         is_of_kind
-        and "EP" not in scans
+        and not scans & {"GR", "EP"}
         and all(_lies_in(told.number(name), wanted) for name, wanted in times.items())
     )
+
+
+def _is_spin_echo(told: Slice, scans: frozenset[str]) -> bool:
+    # an inversion is one though Scanning Sequence forgets it; some write 0 where there is none
+    return scans <= {"SE", "RM"} and "SE" in scans and not told.number("InversionTime")
 
 
 def _lies_in(value: float | None, wanted: Range | None) -> bool:
@@ -215,7 +208,3 @@ def _lies_in(value: float | None, wanted: Range | None) -> bool:
 
 def _has_words(rule: WordRule, words: frozenset[str]) -> bool:
     return rule.all <= words and (not rule.any or bool(rule.any & words)) and not rule.none & words
-
-
-def _stands_in(phrase: Phrase, words: Phrase) -> bool:
-    return any(words[at : at + len(phrase)] == phrase for at in range(len(words) - len(phrase) + 1))

@@ -34,6 +34,8 @@ class SequenceRule(NamedRule):
     echo_ms: Range
     repetition_ms: Range | None = None
     inversion_ms: Range | None = None
+    #: words in which another sequence is named
+    none: frozenset[str] = frozenset()
 
 
 class WordRule(NamedRule):
@@ -45,11 +47,18 @@ class WordRule(NamedRule):
 
 
 class ContrastRules(Section):
-    """Words that grant or deny a contrast agent."""
+    """Words that grant or deny a contrast agent; the file says how they are read."""
 
+    spelt: dict[str, Phrase]
+    fillers: frozenset[str]
+    unclear: frozenset[str]
     no_agent: frozenset[str]
-    with_: tuple[tuple[str, ...], ...] = Field(alias="with")
-    without: tuple[tuple[str, ...], ...]
+    no_agent_whole: frozenset[Phrase]
+    denials: frozenset[str]
+    agents: frozenset[str]
+    with_: tuple[Phrase, ...] = Field(alias="with")
+    without: tuple[Phrase, ...]
+    both: tuple[tuple[frozenset[str], frozenset[str]], ...]
 
 
 class RegionRule(Section):
@@ -95,6 +104,11 @@ def load_rules() -> Rules:
     if unknown:
         raise ValueError(f"volume_labels.yaml: no such sequence: {', '.join(sorted(unknown))}")
     return rules
+
+
+def stands_in(phrase: Phrase, words: Phrase) -> bool:
+    """Whether words hold all of a phrase, in a row."""
+    return any(words[at : at + len(phrase)] == phrase for at in range(len(words) - len(phrase) + 1))
 
 
 def words_in(text: str) -> tuple[str, ...]:

@@ -3,7 +3,6 @@ from typing import Any
 import pytest
 
 from dicom_node.harvest.volumes.labelling import (
-    contrast_of,
     labels_of,
     plane_of,
     regions_of,
@@ -28,6 +27,14 @@ SPIN_ECHO, INVERSION, GRADIENT = ["SE"], ["SE", "IR"], ["GR"]
         (INVERSION, 60, 4000, 150, None),
         (GRADIENT, 5, 500, None, None),
         (["SE", "EP"], 90, 6000, None, None),
+        # an MPRAGE, a PSIR of the heart
+        (["GR", "IR"], 2.98, 1900, 900, None),
+        (["GR", "IR"], 1.5, 700, 400, None),
+        (["EP", "IR"], 20, 2000, 850, None),
+        # an inversion that Scanning Sequence does not name; 0 is none
+        (SPIN_ECHO, 125, 11000, 2800, None),
+        (SPIN_ECHO, 14, 500, 860, None),
+        (SPIN_ECHO, 100, 4000, 0, "T2-SE"),
         # an inversion recovery that does not say its inversion time
         (INVERSION, 130, 9000, None, None),
     ],
@@ -44,9 +51,25 @@ def test_times_say_which_pulse_sequence_it_is(
         EchoTime=echo_ms,
         RepetitionTime=repetition_ms,
         InversionTime=inversion_ms,
-        SeriesDescription="T2 FLAIR",  # words do not overrule times
+        SeriesDescription="T1 TSE",  # words make no sequence beside times
     )
     assert sequence_of(told)[0] == sequence
+    assert sequence_of(told)[1] in rule_names()
+
+
+@pytest.mark.parametrize("words", ["AX T2 FLAIR", "t2_tirm_tra", "STIR"])
+def test_words_that_name_an_inversion_make_times_no_spin_echo(words: str) -> None:
+    for keyword in ("SeriesDescription", "ProtocolName"):
+        times = {"EchoTime": 125, "RepetitionTime": 11000, keyword: words}
+        told = magnetic(ScanningSequence=SPIN_ECHO, **times)
+        assert sequence_of(told) == (None, "times fit no row")
+
+
+def test_words_make_no_flair_of_times_without_an_inversion_time() -> None:
+    told = magnetic(
+        ScanningSequence=INVERSION, EchoTime=130, RepetitionTime=9000, SeriesDescription="T2 FLAIR"
+    )
+    assert sequence_of(told) == (None, "times fit no row")
 
 
 @pytest.mark.parametrize(
@@ -90,29 +113,6 @@ def test_the_plane_is_the_orientation_s(orientation: list[float], plane: str | N
 
 def test_an_animal_has_no_plane_of_man() -> None:
     assert plane_of(read(AnatomicalOrientationType="QUADRUPED")) == (None, "quadruped")
-
-
-@pytest.mark.parametrize(
-    ("fields", "contrast"),
-    [
-        ({"ContrastBolusAgent": "Iohexol 350"}, True),
-        ({"ContrastBolusAgent": "NONE"}, False),
-        ({"ContrastBolusAgent": "", "SeriesDescription": "T1 +C"}, True),
-        ({"SeriesDescription": "Abdomen without contrast"}, False),
-        ({"SeriesDescription": "Abdomen w/o contrast"}, False),
-        ({"ProtocolName": "post-contrast"}, True),
-        # nothing said, or both: an absent agent denies nothing
-        ({}, None),
-        ({"ContrastBolusAgent": ""}, None),
-        ({"SeriesDescription": "with contrast, pre contrast"}, None),
-        # no word of the table
-        ({"SeriesDescription": "precontrasting contrasts"}, None),
-    ],
-)
-def test_contrast_is_the_agent_s_or_the_words(
-    fields: dict[str, Any], contrast: bool | None
-) -> None:
-    assert contrast_of(read(**fields))[0] is contrast
 
 
 def _regions(**fields: Any) -> tuple[set[str], set[str]]:
