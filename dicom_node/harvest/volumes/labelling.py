@@ -1,7 +1,7 @@
 """From the headers of a series to its labels; what they do not say stays unknown."""
 
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 
@@ -25,6 +25,7 @@ LEAST_PART: Final = 0.8
 #: Planes by the axis of the normal: x, y, z (PS3.3 C.7.6.2.1.1).
 _PLANE_OF_AXIS: Final = ("SAG", "COR", "AX")
 _SILENT: Final = "none"
+_DIFFER: Final = "slices differ"
 _SHORT: Final = " of a short series"
 _LONG: Final = " of a long series"
 _SOURCES: Final = ("body part", "series words", "study words")
@@ -39,12 +40,15 @@ FACE: Final = frozenset({"Head", "Brain"})
 #: What rules are called that stand in no table.
 _NAMES: Final = frozenset(
     {
-        *(_SILENT, "modality", "times fit no row", "quadruped", "orientation", "oblique"),
+        *(_SILENT, _DIFFER, "modality", "times fit no row", "quadruped", "orientation", "oblique"),
         *(*contrast.NAMES, *(name for _, name in _PAIRS)),
         *(f"{source}{end}" for source in _SOURCES for end in ("", _SHORT, _LONG)),
     }
 )
+T = TypeVar("T")
 Known = tuple[str | None, str]
+#: shown, known, and the rule
+Regions = tuple[frozenset[str], frozenset[str], str]
 
 
 def rule_names() -> frozenset[str]:
@@ -58,19 +62,20 @@ def labels_of(slices: Sequence[Slice], *, spacing_mm: float, extent_mm: float) -
     Parameters
     ----------
     slices : sequence of Slice
-        One series, in order; what is said of it is taken from the one in the middle.
+        One series. Each header that differs is labelled by itself; where they disagree nothing is
+        known.
     spacing_mm : float
         From the centre of one slice to the next, by position.
     extent_mm : float
         From the first slice to the last.
     """
-    told = slices[len(slices) // 2]
-    sequence, sequence_rule = sequence_of(told)
-    plane, plane_rule = plane_of(told)
-    is_given, contrast_rule = contrast.contrast_of(told)
+    told = list({tuple(one.said.values()): one for one in slices}.values())
+    sequence, sequence_rule = _agreed([sequence_of(one) for one in told])
+    plane, plane_rule = _agreed([plane_of(one) for one in told])
+    is_given, contrast_rule = _agreed([contrast.contrast_of(one) for one in told])
     # of a slab that is thinner than the part only a piece is shown
     length_mm = extent_mm if plane == "AX" else None
-    shown, known, regions_rule = regions_of(told, length_mm)
+    shown, known, regions_rule = _common([regions_of(one, length_mm) for one in told])
     return SeriesLabels(
         sequence=sequence,
         sequence_rule=sequence_rule,
@@ -83,6 +88,19 @@ def labels_of(slices: Sequence[Slice], *, spacing_mm: float, extent_mm: float) -
         regions_rule=regions_rule,
         slice_spacing_mm=spacing_mm,
     )
+
+
+def _agreed(found: Sequence[tuple[T | None, str]]) -> tuple[T | None, str]:
+    return found[0] if len({label for label, _ in found}) == 1 else (None, _DIFFER)
+
+
+def _common(found: Sequence[Regions]) -> Regions:
+    """Return what all show, and what all deny."""
+    if len({(shown, known) for shown, known, _ in found}) == 1:
+        return found[0]
+    shown = frozenset.intersection(*(shown for shown, _, _ in found))
+    denied = frozenset.intersection(*(known - shown for shown, known, _ in found))
+    return shown, shown | denied, _DIFFER
 
 
 def sequence_of(told: Slice) -> Known:
@@ -115,7 +133,7 @@ def plane_of(told: Slice) -> Known:
     return (_PLANE_OF_AXIS[axis], "orientation") if parts[axis] >= LEAST_PART else (None, "oblique")
 
 
-def regions_of(told: Slice, length_mm: float | None) -> tuple[frozenset[str], frozenset[str], str]:
+def regions_of(told: Slice, length_mm: float | None) -> Regions:
     """Return the regions that are shown, those of which it is known, and the rule that spoke.
 
     A region is denied only where no source may show it; a part that no row knows denies no head.

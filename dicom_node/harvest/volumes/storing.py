@@ -99,7 +99,7 @@ class VolumeHarvest:
 
     def _store(self, stack: Stack) -> str:
         """Store the volume of a series; return what became of its slices."""
-        labels = labels_of(stack.slices, spacing_mm=stack.spacing_mm, extent_mm=stack.extent_mm)
+        labels = labels_of(stack.all, spacing_mm=stack.spacing_mm, extent_mm=stack.extent_mm)
         if self.settings.head_volumes == "refuse" and not _shows_no_face(labels):
             return Skip.MAY_SHOW_A_FACE.value
         first = stack.slices[0]
@@ -135,8 +135,7 @@ class VolumeHarvest:
         return STORED if is_new else Skip.DUPLICATE.value
 
     def _made_of(self, stack: Stack) -> str:
-        slices = (*stack.slices, *(one for many in stack.doubles.values() for one in many))
-        digests = sorted(one.instance.sha256 for one in slices)
+        digests = sorted(one.instance.sha256 for one in stack.all)
         return self.key.token("object", "\0".join((_MAKING, *digests)))
 
     def _voxels(self, stack: Stack, canvas: Canvas) -> NDArray[np.uint8] | Skip:

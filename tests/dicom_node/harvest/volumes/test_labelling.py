@@ -9,7 +9,7 @@ from dicom_node.harvest.volumes.labelling import (
     rule_names,
     sequence_of,
 )
-from dicom_node.store.volumes import REGIONS
+from dicom_node.store.volumes import REGIONS, SeriesLabels
 from tests.support.slices import AXIAL, CORONAL, SAGITTAL, magnetic, read
 
 SPIN_ECHO, INVERSION, GRADIENT = ["SE"], ["SE", "IR"], ["GR"]
@@ -226,6 +226,51 @@ def test_an_axial_series_that_is_longer_than_its_part_may_show_everything(
     assert shown == known == regions_of(told, longest_mm)[0]
     assert rule == "body part of a long series"
     assert rule in rule_names()
+
+
+def _labels(*headers: dict[str, Any], make: Any = read) -> SeriesLabels:
+    """Return the labels of a series of equal parts with these headers, one after the other."""
+    slices = [make(number=n, **headers[n * len(headers) // 24]) for n in range(24)]
+    labels = labels_of(slices, spacing_mm=12.0, extent_mm=276.0)
+    for rule in (labels.sequence_rule, labels.contrast_rule, labels.regions_rule):
+        assert rule in rule_names()
+    return labels
+
+
+def test_where_slices_disagree_nothing_is_known() -> None:
+    agent = {"ContrastBolusAgent": "Iohexol"}
+    for headers in ((agent, {}), ({}, agent), (agent, agent, {"ContrastBolusAgent": "NONE"})):
+        labels = _labels(*headers)
+        assert (labels.contrast, labels.contrast_rule) == (None, "slices differ")
+    spin = {"ScanningSequence": ["SE"]}
+    labels = _labels(
+        spin | {"SeriesDescription": "T1"}, spin | {"SeriesDescription": "T2"}, make=magnetic
+    )
+    assert (labels.sequence, labels.sequence_rule) == (None, "slices differ")
+    # headers that differ, and labels that do not
+    labels = _labels(agent, {"ContrastBolusAgent": "Iohexol 350"})
+    assert (labels.contrast, labels.contrast_rule) == (True, "agent")
+
+
+@pytest.mark.parametrize("place", [0, 1, 11, 12, 23])
+def test_one_slice_that_may_show_a_head_is_enough(place: int) -> None:
+    chest = {"BodyPartExamined": "CHEST"}
+    for head in ({"BodyPartExamined": "HEAD"}, chest | {"SeriesDescription": "WB"}, {}):
+        headers = [chest] * 24
+        headers[place] = head
+        labels = _labels(*headers)
+        assert not labels.regions_known & {"Head", "Brain"}
+        assert labels.regions_rule == "slices differ"
+    assert {"Head", "Brain"} <= _labels(chest).regions_known
+
+
+def test_of_a_head_and_an_abdomen_in_one_nothing_is_shown() -> None:
+    labels = _labels({"BodyPartExamined": "HEAD"}, {"BodyPartExamined": "ABDOMEN"})
+    assert labels.regions == labels.regions_known == frozenset()
+    # what both show and what both deny stays
+    labels = _labels({"BodyPartExamined": "LIVER"}, {"BodyPartExamined": "ABDOMEN"})
+    assert labels.regions == {"Liver"}
+    assert labels.regions_known == {"Liver", "Head", "Brain", "Neck"}
 
 
 def test_all_that_is_not_said_is_unknown() -> None:
