@@ -7,6 +7,8 @@ localisers            left out; they are named so in Image Type
 fewer than 8 slices   refused
 orientations, pixel   refused as mixed: nobody knows which of them the label is of
 spacings that differ
+scanning sequences,   refused as mixed, too: times by more than a twentieth, which is more than
+times that differ     vendors round them from slice to slice, or a time that some slices lack
 sizes that differ     refused
 the same place twice  one is used when both show the same, refused as mixed otherwise
 a gap                 refused, and so is a spacing that is uneven
@@ -29,6 +31,9 @@ FEWEST_SLICES: Final = 8
 #: Directions that differ by more are two (cosine of 0.8 degrees); spacings by more, relative.
 _SAME_DIRECTION: Final = 0.9999
 _SAME_SPACING: Final = 0.001
+#: Echo, Repetition or Inversion Times that differ by more are of two sequences, relative.
+_SAME_TIME: Final = 0.05
+_TIMES: Final = ("EchoTime", "RepetitionTime", "InversionTime")
 #: A step may differ from the usual one by this part of it, or by so many mm of rounding.
 _EVEN: Final = 0.1
 _ROUNDING_MM: Final = 0.05
@@ -50,6 +55,11 @@ class Stack:
     spacing_mm: float
     #: mm by which each slice is shifted along rows and along columns, (n, 2)
     shifts_mm: NDArray[np.float64]
+
+    @property
+    def all(self) -> tuple[Slice, ...]:
+        """Slices and doubles."""
+        return (*self.slices, *(one for many in self.doubles.values() for one in many))
 
     @property
     def extent_mm(self) -> float:
@@ -105,7 +115,20 @@ def _misfit(slices: Sequence[Slice]) -> Skip | None:
         )
         if not same:
             return Skip.MIXED
-    return None
+    return None if _is_one_sequence(slices) else Skip.MIXED
+
+
+def _is_one_sequence(slices: Sequence[Slice]) -> bool:
+    scans = {frozenset(one.said["ScanningSequence"].upper().split("\\")) for one in slices}
+    times = ([one.number(keyword) for one in slices] for keyword in _TIMES)
+    return len(scans) == 1 and all(map(_is_one_time, times))
+
+
+def _is_one_time(times: Sequence[float | None]) -> bool:
+    known = [time for time in times if time is not None]
+    if not known:
+        return True
+    return len(known) == len(times) and max(known) - min(known) <= _SAME_TIME * max(known)
 
 
 def _shifts_mm(slices: Sequence[Slice]) -> NDArray[np.float64]:

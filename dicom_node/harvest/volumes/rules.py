@@ -2,6 +2,7 @@
 
 import functools
 import re
+import unicodedata
 from importlib import resources
 from typing import Any, Final, Literal
 
@@ -16,6 +17,7 @@ _WORD: Final = re.compile(r"[A-Z0-9+]+")
 #: Longer text is no LO (PS3.5 6.2) and is cut.
 _MOST_CHARACTERS: Final = 512
 Range = tuple[float, float]
+Phrase = tuple[str, ...]
 
 
 class NamedRule(Section):
@@ -32,6 +34,8 @@ class SequenceRule(NamedRule):
     echo_ms: Range
     repetition_ms: Range | None = None
     inversion_ms: Range | None = None
+    #: words in which another sequence is named
+    none: frozenset[str] = frozenset()
 
 
 class WordRule(NamedRule):
@@ -43,21 +47,35 @@ class WordRule(NamedRule):
 
 
 class ContrastRules(Section):
-    """Words that grant or deny a contrast agent."""
+    """Words that grant or deny a contrast agent; the file says how they are read."""
 
+    spelt: dict[str, Phrase]
+    fillers: frozenset[str]
+    unclear: frozenset[str]
     no_agent: frozenset[str]
-    with_: tuple[tuple[str, ...], ...] = Field(alias="with")
-    without: tuple[tuple[str, ...], ...]
+    no_agent_whole: frozenset[Phrase]
+    denials: frozenset[str]
+    agents: frozenset[str]
+    with_: tuple[Phrase, ...] = Field(alias="with")
+    without: tuple[Phrase, ...]
+    both: tuple[tuple[frozenset[str], frozenset[str]], ...]
 
 
 class RegionRule(Section):
     """What words say of the nine regions."""
 
     words: frozenset[str]
+    phrases: frozenset[Phrase] = frozenset()
     shows: frozenset[Literal[REGIONS]]  # type: ignore[valid-type]
     may: frozenset[Literal[REGIONS]]  # type: ignore[valid-type]
-    #: along an axial series
+    #: along an axial series: of a shorter one a piece is shown, a longer one may show everything
     least_mm: float
+    most_mm: float
+
+    @property
+    def says(self) -> frozenset[Phrase]:
+        """Its words and phrases."""
+        return self.phrases | {(word,) for word in self.words}
 
 
 class Rules(Section):
@@ -67,6 +85,8 @@ class Rules(Section):
     sequence_words: tuple[WordRule, ...]
     contrast: ContrastRules
     regions: tuple[RegionRule, ...]
+    #: no axial series that is longer is without a head, whatever it is called
+    headless_mm: float
 
     @property
     def named(self) -> tuple[NamedRule, ...]:
@@ -86,6 +106,12 @@ def load_rules() -> Rules:
     return rules
 
 
+def stands_in(phrase: Phrase, words: Phrase) -> bool:
+    """Whether words hold all of a phrase, in a row."""
+    return any(words[at : at + len(phrase)] == phrase for at in range(len(words) - len(phrase) + 1))
+
+
 def words_in(text: str) -> tuple[str, ...]:
-    """Return the words of a text in order: "T2 Breast w/o" is T2, BREAST, W, O."""
-    return tuple(_WORD.findall(text[:_MOST_CHARACTERS].upper()))
+    """Return the words of a text in order, without accents: "T2 Tête w/o" is T2, TETE, W, O."""
+    parts = unicodedata.normalize("NFKD", text[:_MOST_CHARACTERS])
+    return tuple(_WORD.findall("".join(c for c in parts if not unicodedata.combining(c)).upper()))

@@ -19,7 +19,7 @@ from dicom_node.harvest.counts import Skip
 from dicom_node.harvest.private import PrivateNotes
 from dicom_node.harvest.pseudonyms import PseudonymKey
 from dicom_node.harvest.volumes.assembling import Stack, assembled
-from dicom_node.harvest.volumes.labelling import labels_of
+from dicom_node.harvest.volumes.labelling import FACE, labels_of
 from dicom_node.harvest.volumes.resampling import Canvas, Plane, needed, values_of, voxels_of
 from dicom_node.harvest.volumes.slices import Slice, read_slice
 from dicom_node.pixels.sandbox import PixelSandbox
@@ -29,8 +29,6 @@ from dicom_node.store import NewVolume, SeriesLabels, WeakLabelStore
 
 #: Counts of slices whose series is in the store.
 STORED: Final = "slices stored"
-#: Regions of which a face can be rebuilt.
-_FACE: Final = frozenset({"Head", "Brain"})
 #: How volumes are made; another number makes them anew.
 _MAKING: Final = "1"
 #: Of what is a series of CT or MR, or a part of one.
@@ -101,7 +99,7 @@ class VolumeHarvest:
 
     def _store(self, stack: Stack) -> str:
         """Store the volume of a series; return what became of its slices."""
-        labels = labels_of(stack.slices, spacing_mm=stack.spacing_mm, extent_mm=stack.extent_mm)
+        labels = labels_of(stack.all, spacing_mm=stack.spacing_mm, extent_mm=stack.extent_mm)
         if self.settings.head_volumes == "refuse" and not _shows_no_face(labels):
             return Skip.MAY_SHOW_A_FACE.value
         first = stack.slices[0]
@@ -137,8 +135,7 @@ class VolumeHarvest:
         return STORED if is_new else Skip.DUPLICATE.value
 
     def _made_of(self, stack: Stack) -> str:
-        slices = (*stack.slices, *(one for many in stack.doubles.values() for one in many))
-        digests = sorted(one.instance.sha256 for one in slices)
+        digests = sorted(one.instance.sha256 for one in stack.all)
         return self.key.token("object", "\0".join((_MAKING, *digests)))
 
     def _voxels(self, stack: Stack, canvas: Canvas) -> NDArray[np.uint8] | Skip:
@@ -170,4 +167,4 @@ def _uid(one: Slice) -> str:
 
 
 def _shows_no_face(labels: SeriesLabels) -> bool:
-    return labels.regions_known >= _FACE and not labels.regions & _FACE
+    return labels.regions_known >= FACE and not labels.regions & FACE

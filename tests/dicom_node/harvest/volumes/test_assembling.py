@@ -5,7 +5,7 @@ import pytest
 
 from dicom_node.harvest.counts import Skip
 from dicom_node.harvest.volumes.assembling import Stack, assembled
-from tests.support.slices import CORONAL, header_slice, read
+from tests.support.slices import CORONAL, header_slice, magnetic, read
 
 
 def _stack(count: int = 12, **fields: Any) -> Stack:
@@ -52,6 +52,43 @@ def test_two_series_in_one_are_found() -> None:
             read(n, **{keyword: value if len(value) > 1 else value[0]}) for n in range(10, 20)
         ]
         assert assembled(mixed) is Skip.MIXED
+
+
+T2 = {"ScanningSequence": ["SE"], "EchoTime": 100, "RepetitionTime": 4000, "InversionTime": 0}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"EchoTime": 14, "RepetitionTime": 500},
+        {"EchoTime": 94},
+        {"EchoTime": None},
+        {"RepetitionTime": 4300},
+        {"InversionTime": 2500},
+        {"ScanningSequence": ["SE", "IR"]},
+        {"ScanningSequence": None},
+    ],
+)
+def test_two_pulse_sequences_in_one_stack_are_found(other: dict[str, Any]) -> None:
+    for is_other in (lambda n: n % 2, lambda n: n < 9, lambda n: n == 19):
+        mixed = [magnetic(number=n, **(T2 | (other if is_other(n) else {}))) for n in range(20)]
+        assert assembled(mixed) is Skip.MIXED
+
+
+def test_times_that_are_rounded_from_slice_to_slice_are_one_sequence() -> None:
+    slices = [
+        magnetic(
+            number=n,
+            ScanningSequence=["SE", "IR"] if n % 2 else ["IR", "SE"],
+            EchoTime=100 + 0.2 * n,
+            RepetitionTime=9000 + 20 * n,
+            InversionTime=2500 - n,
+        )
+        for n in range(20)
+    ]
+    assert isinstance(assembled(slices), Stack)
+    silent = [magnetic(number=n) for n in range(20)]
+    assert isinstance(assembled(silent), Stack)
 
 
 def test_two_interleaved_stacks_are_no_even_one() -> None:

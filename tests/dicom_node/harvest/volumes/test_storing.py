@@ -145,7 +145,13 @@ def test_only_the_modalities_that_are_named_are_taken(
 
 @pytest.mark.parametrize(
     "fields",
-    [{"BodyPartExamined": "HEAD"}, {"BodyPartExamined": None}, {"BodyPartExamined": "NECK"}],
+    [
+        {"BodyPartExamined": "HEAD"},
+        {"BodyPartExamined": None},
+        {"BodyPartExamined": "NECK"},
+        {"SeriesDescription": "CT HEAD"},
+        {"StudyDescription": "CT BRAIN"},
+    ],
 )
 def test_what_may_show_a_face_is_refused_unless_the_site_wants_it(
     fields: dict[str, str | None], files: list[Path], opened: Callable[..., Any]
@@ -157,6 +163,18 @@ def test_what_may_show_a_face_is_refused_unless_the_site_wants_it(
         assert harvester.store.volumes.all() == []
     with opened(WANTED.model_copy(update={"head_volumes": "keep"})) as harvester:
         assert harvested(harvester, files) == {"slices stored": 12}
+
+
+def test_one_slice_of_a_head_or_a_copy_of_one_refuses_a_series(
+    files: list[Path], tmp_path: Path, opened: Callable[..., Any]
+) -> None:
+    double = Path(shutil.copy(files[4], tmp_path / "double.dcm"))
+    changed(double, SOPInstanceUID=generate_uid(), SeriesDescription="HEAD")
+    with opened() as harvester:
+        assert harvested(harvester, [*files, double]) == {"may show a face": 13}
+        changed(files[11], BodyPartExamined="HEAD")
+        assert harvested(harvester, files) == {"may show a face": 12}
+        assert harvester.store.volumes.all() == []
 
 
 def test_missing_slices_cost_the_series(files: list[Path], opened: Callable[..., Any]) -> None:
