@@ -1,11 +1,14 @@
 """Mask R-CNN on the features of an encoder: what is found, where, and its outline."""
 
 from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Final, cast
 
 from torch import Tensor, nn
 from torchvision.models.detection import MaskRCNN
-from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.rpn import AnchorGenerator
 from torchvision.ops import FeaturePyramidNetwork
@@ -16,18 +19,40 @@ from models.layers import ZScore
 
 #: features of an encoder that the pyramid reads, coarsest last
 LEVELS: Final = 4
-_PYRAMID_CHANNELS: Final = 256
-_MASK_LAYERS: Final = 4
-#: of torchvision's head for boxes
-_BOX_FEATURES: Final = 1024
+#: rows and columns of what the head for boxes sees of a region, torchvision's
+_BOX_CELLS: Final = 7
 #: the smallest anchor is this part of the shorter side of the input, each level's twice as large
 _SMALLEST_ANCHOR: Final = 1 / 16
 _RATIOS: Final = (0.5, 1.0, 2.0)
 #: frames of ultrasound show few lesions; torchvision's own numbers are for pictures of streets
 _MOST_FOUND: Final = 20
-_PROPOSALS: Final = 200
 #: what a ResNet has before its second stage; published detectors leave it as it was pretrained
 _EARLY: Final = ("conv1", "bn1", "layer1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Heads:
+    """How much stands on an encoder: on small frames it costs more than the encoder itself."""
+
+    #: of an encoder that is slimmer, its deepest features have the say
+    pyramid_channels: int = 256
+    box_features: int = 1024
+    mask_layers: int = 4
+    #: places that may hold something, of a frame
+    proposals: int = 200
+    #: of these, how many teach the heads
+    regions: int = 64
+
+
+#: ``full`` has torchvision's widths; ``slim`` is what a core trains on small frames
+HEADS: Final[Mapping[str, Heads]] = MappingProxyType(
+    {
+        "full": Heads(),
+        "slim": Heads(
+            pyramid_channels=64, box_features=128, mask_layers=2, proposals=64, regions=16
+        ),
+    }
+)
 
 
 class Detector(nn.Module):
@@ -41,29 +66,40 @@ class Detector(nn.Module):
         Without background.
     height, width : int
         Of the frames.
+    heads : Heads
+        What stands on the encoder.
     """
 
-    def __init__(self, encoder: Encoder, classes: int, *, height: int, width: int) -> None:
+    def __init__(
+        self,
+        encoder: Encoder,
+        classes: int,
+        *,
+        height: int,
+        width: int,
+        heads: Heads = HEADS["full"],
+    ) -> None:
         super().__init__()
         self.normalise = ZScore()
         smallest = round(min(height, width) * _SMALLEST_ANCHOR)
         sizes = tuple((smallest * 2**level,) for level in range(LEVELS + 1))
-        pyramid = _Pyramid(encoder)
+        pyramid = _Pyramid(encoder, heads.pyramid_channels)
         channels = pyramid.out_channels
         self.network = MaskRCNN(
             pyramid,
-            box_predictor=FastRCNNPredictor(_BOX_FEATURES, 1 + classes),
+            box_head=TwoMLPHead(channels * _BOX_CELLS**2, heads.box_features),
+            box_predictor=FastRCNNPredictor(heads.box_features, 1 + classes),
             # frames come in their size and normalised
             min_size=min(height, width),
             max_size=max(height, width),
             image_mean=[0.0] * encoder.in_channels,
             image_std=[1.0] * encoder.in_channels,
             rpn_anchor_generator=AnchorGenerator(sizes, (_RATIOS,) * len(sizes)),
-            rpn_post_nms_top_n_train=_PROPOSALS,
-            rpn_post_nms_top_n_test=_PROPOSALS,
-            box_batch_size_per_image=64,
+            rpn_post_nms_top_n_train=heads.proposals,
+            rpn_post_nms_top_n_test=heads.proposals,
+            box_batch_size_per_image=heads.regions,
             box_detections_per_img=_MOST_FOUND,
-            mask_head=MaskRCNNHeads(channels, (channels,) * _MASK_LAYERS, dilation=1),
+            mask_head=MaskRCNNHeads(channels, (channels,) * heads.mask_layers, dilation=1),
             mask_predictor=MaskRCNNPredictor(channels, channels, 1 + classes),
         )
 
@@ -97,11 +133,10 @@ class Detector(nn.Module):
 class _Pyramid(nn.Module):
     """The last features of an encoder as a feature pyramid."""
 
-    def __init__(self, encoder: Encoder) -> None:
+    def __init__(self, encoder: Encoder, channels: int) -> None:
         super().__init__()
         self.encoder = encoder
-        # torchvision's width, but for an encoder that is slimmer itself
-        self.out_channels = min(_PYRAMID_CHANNELS, encoder.channels[-1])
+        self.out_channels = min(channels, encoder.channels[-1])
         self.fpn = FeaturePyramidNetwork(
             list(encoder.channels[-LEVELS:]), self.out_channels, extra_blocks=LastLevelMaxPool()
         )

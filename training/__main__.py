@@ -25,6 +25,7 @@ class _Commands(LazyGroup):
             "reproduce",
             "folds",
             "detect",
+            "lesions",
             "cam",
             "volumes",
         )

@@ -141,6 +141,13 @@ class FinetuneSettings(Settings):
         return self
 
 
+class DetectSettings(FinetuneSettings):
+    """How to train one detector; masks teach it, so its task is a segmentation."""
+
+    #: what stands on the encoder, of `models.detector.HEADS`
+    heads: Literal["full", "slim"] = "full"
+
+
 class VolumeSettings(Settings):
     """How to learn from volumes.
 

@@ -7,14 +7,14 @@ from typing import Final, cast
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
-from torch.optim import SGD
-from torch.optim.lr_scheduler import StepLR
+from torch.optim import SGD, Optimizer
+from torch.optim.lr_scheduler import ChainedScheduler, LinearLR, LRScheduler, StepLR
 
 from models import encoders
-from models.detector import Detector
+from models.detector import HEADS, Detector
 from training import lesions, runs
 from training.batches import Batches, fitting
-from training.config import FinetuneSettings
+from training.config import DetectSettings, FinetuneSettings
 from training.engine import first_alone
 from training.loop import Batch, Epoch, Fitted, Plan, Player, fit
 from training.pack import Pack
@@ -25,6 +25,9 @@ from training.tasks import labels, starts
 _MOMENTUM, _WEIGHT_DECAY = 0.9, 5e-4
 #: the learning rate falls by `_DROP` after each of so many parts of the epochs
 _PARTS, _DROP = 3, 0.1
+#: in the first epoch, but for so many steps at most, the rate rises from this part of itself: the
+#: heads begin with large errors, and at the whole rate these throw weights off that were learned
+_WARM_UP_STEPS, _WARM_UP_FROM = 1000, 1e-3
 #: what is less sure than this is not shown when the epoch is chosen
 _SURE: Final = 0.5
 
@@ -63,7 +66,7 @@ class Detection:
 
 
 def detect(  # noqa: PLR0913 (as `training.finetune.finetune`)
-    settings: FinetuneSettings,
+    settings: DetectSettings,
     pack: Pack,
     fabric: Fabric,
     *,
@@ -121,8 +124,7 @@ def detect(  # noqa: PLR0913 (as `training.finetune.finetune`)
     )
     task = Detection(network, settings)
     [player] = task.players.values()
-    steps = max(1, settings.epochs // _PARTS) * len(training)
-    player.scheduler = StepLR(player.optimizer, step_size=steps, gamma=_DROP)
+    player.scheduler = paced(player.optimizer, epochs=settings.epochs, steps=len(training))
     plan = Plan(epochs=settings.epochs, seed=settings.seed, run=run)
     fitted = fit(fabric, task, (training, validation), plan, after_epoch)
     network.load_state_dict(fitted.best["network"])
@@ -130,11 +132,32 @@ def detect(  # noqa: PLR0913 (as `training.finetune.finetune`)
     return first_alone(fabric, lambda: _finish(run, info, fitted, precision))
 
 
-def build(settings: FinetuneSettings, classes: int) -> Detector:
+def build(settings: DetectSettings, classes: int) -> Detector:
     """Return the untrained detector of a run's settings; `classes` are without background."""
     encoder = encoders.build(settings.encoder, width=settings.encoder_width)
-    size = settings.size
-    return Detector(encoder, classes, height=size.height, width=size.width)
+    size, heads = settings.size, HEADS[settings.heads]
+    return Detector(encoder, classes, height=size.height, width=size.width, heads=heads)
+
+
+def paced(optimizer: Optimizer, *, epochs: int, steps: int) -> LRScheduler:
+    """Return the learning rate's way: up within the first epoch, then down in steps.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+        At the whole rate.
+    epochs : int
+        Of the run.
+    steps : int
+        Of an epoch.
+    """
+    up = LinearLR(
+        optimizer,
+        start_factor=_WARM_UP_FROM,
+        total_iters=max(1, min(_WARM_UP_STEPS, steps - 1)),
+    )
+    down = StepLR(optimizer, step_size=max(1, epochs // _PARTS) * steps, gamma=_DROP)
+    return ChainedScheduler([up, down])
 
 
 @torch.no_grad()

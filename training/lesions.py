@@ -17,8 +17,10 @@ _INSIDE: Final = 0.5
 _PRECISIONS: Final = {
     "box_ap": "bbox_map",
     "box_ap50": "bbox_map_50",
+    "box_ap75": "bbox_map_75",
     "mask_ap": "segm_map",
     "mask_ap50": "segm_map_50",
+    "mask_ap75": "segm_map_75",
 }
 
 
@@ -69,7 +71,7 @@ def union(found: dict[str, Tensor], least_score: float) -> Tensor:
 def average_precision(
     found: list[dict[str, Tensor]], wanted: list[dict[str, Tensor]]
 ) -> dict[str, float]:
-    """Return average precision of boxes and of outlines, over overlaps of 0.5 to 0.95 and at 0.5.
+    """Return average precision of boxes and of outlines: over overlaps, at 0.5 and at 0.75.
 
     Parameters
     ----------

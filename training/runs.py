@@ -17,6 +17,7 @@ from torch import nn
 from dicom_node.errors import ConfigError, StoreError
 from training.code_version import code_version
 from training.config import (
+    DetectSettings,
     FinetuneSettings,
     PretrainSettings,
     SeriesSettings,
@@ -43,7 +44,13 @@ class RunInfo(Settings):
 
     #: ``fold`` and ``detect`` are fine-tunings that evaluation and export know nothing of
     kind: Literal["pretrain", "finetune", "fold", "detect", "series", "segment volumes"]
-    settings: PretrainSettings | FinetuneSettings | SeriesSettings | VolumeSegmentSettings
+    settings: (
+        PretrainSettings
+        | FinetuneSettings
+        | DetectSettings
+        | SeriesSettings
+        | VolumeSegmentSettings
+    )
     store_version: str
     #: with the commit, where training runs from a checkout
     code_version: str = Field(default_factory=code_version)

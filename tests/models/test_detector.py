@@ -2,16 +2,17 @@ import pytest
 import torch
 
 from models import encoders
-from models.detector import Detector
+from models.detector import HEADS, Detector
 
 
-def built(name: str = "small") -> Detector:
+def built(name: str = "small", heads: str = "full") -> Detector:
     torch.manual_seed(0)
-    return Detector(encoders.build(name, width=2), 1, height=64, width=96)
+    return Detector(encoders.build(name, width=2), 1, height=64, width=96, heads=HEADS[heads])
 
 
-def test_a_detector_tells_losses_in_training_and_what_it_finds_otherwise() -> None:
-    network = built()
+@pytest.mark.parametrize("heads", HEADS)
+def test_a_detector_tells_losses_in_training_and_what_it_finds_otherwise(heads: str) -> None:
+    network = built(heads=heads)
     frames = torch.randint(0, 256, (2, 1, 64, 96), dtype=torch.uint8)
     masks = torch.zeros(1, 64, 96, dtype=torch.uint8)
     masks[0, 8:40, 8:40] = 1
@@ -37,3 +38,10 @@ def test_the_first_stage_of_a_resnet_can_be_kept(name: str, kept: bool) -> None:
     frozen = {n for n, w in network.encoder.named_parameters() if not w.requires_grad}
     assert bool(frozen) == kept
     assert {n.split(".")[0] for n in frozen} <= {"conv1", "bn1", "layer1"}
+
+
+def test_slim_heads_have_a_tenth_of_the_weights() -> None:
+    full, slim = (built("resnet18", heads) for heads in ("full", "slim"))
+    encoder = sum(weight.numel() for weight in full.encoder.parameters())
+    sizes = [sum(w.numel() for w in network.parameters()) - encoder for network in (full, slim)]
+    assert sizes[1] < sizes[0] / 10

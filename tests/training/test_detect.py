@@ -1,36 +1,23 @@
+from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
 import pytest
+import torch
 
-from dicom_node.errors import StoreError
-from dicom_node.records import Task
-from tests.support.finetuning import SIZE, fabric, settings
-from tests.support.packs import HEIGHT, WIDTH, Still, filled, patients
-from training import pack as packs
+from dicom_node.errors import ConfigError, StoreError
+from tests.support.finetuning import fabric
+from tests.support.lesions import detecting, lesions_pack
 from training import runs
-from training.detect import detect
+from training.detect import detect, paced
 from training.export import export
 from training.pack import Pack
 
-LABELS = "breast-lesion"
-WANTED = settings(
-    Task.SEGMENTATION, labels=LABELS, encoder_width=2, batch_size=4, learning_rate=0.005
-)
+WANTED = detecting()
 
 
 @pytest.fixture(scope="module")
 def lesions(tmp_path_factory: pytest.TempPathFactory) -> Pack:
-    """Noise with a block that is called a lesion in every other frame."""
-    folder = tmp_path_factory.mktemp("lesions")
-    block = np.zeros((HEIGHT, WIDTH), np.uint8)
-    stills = []
-    for split, count in (("train", 8), ("validation", 2), ("test", 2)):
-        for number, patient in enumerate(patients(split, count)):
-            block[10:30, 20:45] = number % 2
-            label = {"mask": block.copy(), "labels": LABELS}
-            stills.append(Still(patient=patient, label=label))
-    return packs.build(filled(folder / "store", stills), folder / "pack", SIZE)
+    return lesions_pack(tmp_path_factory.mktemp("lesions"))
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +31,7 @@ def test_a_detector_is_trained_chosen_and_tested(run: Path) -> None:
     info = runs.read(run)
     assert info.kind == "detect"
     assert info.finished_at is not None
-    measures = {f"test_{what}_{ap}" for what in ("box", "mask") for ap in ("ap", "ap50")}
+    measures = {f"test_{what}_{ap}" for what in ("box", "mask") for ap in ("ap", "ap50", "ap75")}
     assert set(info.metrics) == measures | {"validation_dice"}
     assert (run / runs.NETWORK).exists()
     assert not (run / runs.CHECKPOINT).exists()
@@ -58,3 +45,59 @@ def test_a_finished_detector_is_not_trained_again(run: Path, lesions: Pack) -> N
 def test_a_detector_is_not_exported(run: Path, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="a run of 'train detect' is not served"):
         export(run, tmp_path / "lesions.onnx")
+
+
+def rates(epochs: int, steps: int, *, killed_at: int = -1) -> list[float]:
+    """Return the learning rate of each step of a run at the rate 1."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    pace = paced(optimizer, epochs=epochs, steps=steps)
+    found = []
+    for step in range(epochs * steps):
+        if step == killed_at:
+            left, rate = pace.state_dict(), optimizer.state_dict()
+            optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+            pace = paced(optimizer, epochs=epochs, steps=steps)
+            optimizer.load_state_dict(rate)
+            pace.load_state_dict(left)
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        pace.step()
+    return found
+
+
+def test_the_learning_rate_rises_through_the_first_epoch_and_falls_after_each_third() -> None:
+    found = rates(epochs=6, steps=10)
+    first = found[:10]
+    assert first[0] == pytest.approx(0.001)
+    assert all(before < after for before, after in pairwise(first))
+    assert first[-1] == pytest.approx(1)
+    assert found[10:20] == pytest.approx([1] * 10)
+    assert found[20:40] == pytest.approx([0.1] * 20)
+    assert found[40:] == pytest.approx([0.01] * 20)
+
+
+def test_a_long_first_epoch_ends_at_the_whole_rate() -> None:
+    found = rates(epochs=1, steps=1200)
+    assert found[500] == pytest.approx(0.5, abs=0.001)
+    assert found[1000:] == pytest.approx([1] * 200)
+
+
+@pytest.mark.parametrize("step", [5, 15, 40])
+def test_a_run_that_was_killed_goes_on_at_its_rate(step: int) -> None:
+    assert rates(6, 10, killed_at=step) == pytest.approx(rates(6, 10))
+
+
+def test_an_epoch_of_one_step_has_its_whole_rate_in_the_second() -> None:
+    assert rates(epochs=3, steps=1) == pytest.approx([0.001, 0.1, 0.01])
+
+
+def test_slim_heads_are_another_run(run: Path, lesions: Pack) -> None:
+    with pytest.raises(ConfigError, match="holds a run with heads full, not slim"):
+        detect(detecting(heads="slim"), lesions, fabric(), run=run)
+
+
+def test_a_rate_that_breaks_a_network_in_one_step_is_not_that_of_the_first_step(
+    lesions: Pack, tmp_path: Path
+) -> None:
+    wanted = detecting(learning_rate=1e5)
+    assert detect(wanted, lesions, fabric(), run=tmp_path / "run").finished_at is not None

@@ -2,7 +2,7 @@
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -13,7 +13,7 @@ from training.commands import options
 from training.commands.presets import DETECT
 from training.commands.sources import launched, open_pack
 from training.commands.telling import say_finished, telling
-from training.config import FinetuneSettings
+from training.config import DetectSettings
 from training.engine import prepare
 from training.tasks import labels as labelled
 
@@ -44,6 +44,10 @@ def command(  # noqa: PLR0913 (one parameter an option)
     epochs: options.Epochs = DETECT["epochs"],
     batch_size: options.BatchSize = DETECT["batch_size"],
     learning_rate: Annotated[float, typer.Option(help="Of SGD.")] = DETECT["learning_rate"],
+    heads: Annotated[
+        Literal["full", "slim"],
+        typer.Option(help="What stands on the encoder; slim: for a CPU and small frames."),
+    ] = "full",
     seed: options.Seed = 0,
     accelerator: options.Accelerator = "auto",
     devices: options.Devices = 1,
@@ -61,7 +65,7 @@ def command(  # noqa: PLR0913 (one parameter an option)
     )
     task = Task.SEGMENTATION
     settings = options.settings(
-        FinetuneSettings,
+        DetectSettings,
         task=task,
         labels=labels or labelled.only_set(frames, task),
         encoder=encoder,
@@ -70,6 +74,7 @@ def command(  # noqa: PLR0913 (one parameter an option)
         epochs=epochs,
         batch_size=batch_size,
         learning_rate=learning_rate,
+        heads=heads,
         share=share,
         seed=seed,
     )

@@ -1,42 +1,18 @@
 """What a table over folds is: which strategies, how they are pretrained and fine-tuned."""
 
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Final, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from dicom_node.errors import ConfigError
 from dicom_node.records import Task
-from training import recipes
-from training.config import (
-    Count,
-    EncoderName,
-    Engine,
-    FinetuneSettings,
-    Name,
-    PretrainSettings,
-    Rate,
-    Settings,
-    Share,
-    Size,
-    Strategy,
-)
-from training.recipes.reading import read_settings
+from training.config import Count, FinetuneSettings, Rate, Settings
+from training.folds import comparison
+from training.folds.comparison import BatchSize, Comparison
 
 FOLDER: Final = Path(__file__).parent / "presets"
 
 Mode = Literal["last", "all"]
-BatchSize = Annotated[int, Field(ge=2)]
-
-
-class Pretraining(Settings):
-    """How every strategy with a pretext is pretrained."""
-
-    #: one for all strategies, or one for each: an epoch of `uscl` is a pair of each clip, one of
-    #: the others a picture or two of each frame
-    epochs: Count | dict[str, Count]
-    batch_size: BatchSize = 32
-    learning_rate: Rate = 3e-4
 
 
 class Finetuning(Settings):
@@ -48,75 +24,10 @@ class Finetuning(Settings):
     pace: Literal["constant", "one_cycle"] = "one_cycle"
 
 
-class Folds(Settings):
+class Folds(Comparison):
     """A table over folds."""
 
-    name: Name
-    title: str
-    #: what the numbers are, and are not
-    caption: str
-    #: of the class set; the frames' classes are some of its names
-    labels: Name
-    #: `dataset` of the index, where it holds more than one
-    dataset: str | None = None
-    size: Size = Size(height=224, width=224)
-    encoder: EncoderName = EncoderName.RESNET18
-    #: of the encoder ``small`` alone
-    encoder_width: Count = 16
-    strategies: Annotated[tuple[str, ...], Field(min_length=1)]
-    #: of a strategy's pretext, above those of its recipe
-    options: dict[str, dict[str, float | int | bool | str]] = Field(default_factory=dict)
-    pretrain: Pretraining
     finetune: Annotated[dict[Mode, Finetuning], Field(min_length=1)]
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0,)
-    #: of the clips of the training folds, class by class: they choose the epoch
-    validation: Annotated[Share, Field(lt=1)] = 0.2
-    #: of a clip of training and validation, spread over it; test clips are tested whole
-    most_frames: Count | None = None
-    engine: Engine = Engine()
-
-    @model_validator(mode="after")
-    def _fits_together(self) -> Self:
-        if len(set(self.strategies)) < len(self.strategies):
-            raise ValueError("strategies: one is named twice; name each once")
-        for name in self.options:
-            if name not in self.strategies:
-                raise ValueError(f"options: {name!r} is none of the strategies; add it there")
-        return self
-
-    def strategy(self, name: str) -> Strategy:
-        """Return a strategy's recipe with the options of this table.
-
-        Raises
-        ------
-        ConfigError
-            When it has no recipe.
-        """
-        recipe = recipes.load(name)
-        options = recipe.options | self.options.get(name, {})
-        return recipe.model_copy(update={"options": options})
-
-    def pretraining(self, name: str, strategy: Strategy, seed: int) -> PretrainSettings:
-        """Return how a strategy is pretrained.
-
-        Raises
-        ------
-        ConfigError
-            When the table does not say for how long.
-        """
-        epochs = self.pretrain.epochs
-        if isinstance(epochs, dict):
-            if name not in epochs:
-                raise ConfigError(f"pretrain.epochs: gives none for {name}; add it")
-            epochs = epochs[name]
-        return PretrainSettings(
-            strategy=strategy,
-            epochs=epochs,
-            batch_size=self.pretrain.batch_size,
-            learning_rate=self.pretrain.learning_rate,
-            seed=seed,
-            **self._network(),
-        )
 
     def finetuning(self, mode: Mode, seed: int) -> FinetuneSettings:
         """Return how a part of the network is fine-tuned."""
@@ -125,21 +36,15 @@ class Folds(Settings):
             labels=self.labels,
             last_block=mode == "last",
             seed=seed,
+            size=self.size,
             **self.finetune[mode].model_dump(),
-            **self._network(),
+            **self.network(),
         )
-
-    def _network(self) -> dict[str, Any]:
-        return {
-            "encoder": self.encoder,
-            "encoder_width": self.encoder_width,
-            "size": self.size,
-        }
 
 
 def names() -> list[str]:
     """Return the shipped tables."""
-    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+    return comparison.shipped(FOLDER)
 
 
 def load(name: str) -> Folds:
@@ -150,9 +55,4 @@ def load(name: str) -> Folds:
     ConfigError
         When there is none of that name, or the file says something that is not known.
     """
-    path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
-    if not path.is_file():
-        raise ConfigError(
-            f"no table {name!r}: give one of {', '.join(names())}, or the path of a .yaml file"
-        )
-    return read_settings(path, Folds)
+    return comparison.load(name, Folds, FOLDER)

@@ -124,11 +124,12 @@ def _lines(
     yield "|---" * (len(columns) + 3) + "|"
     for strategy, mode in dict.fromkeys((row["strategy"], row["mode"]) for row in known):
         rows = [row for row in known if (row["strategy"], row["mode"]) == (strategy, mode)]
-        cells = [_spread([value(row) for row in rows]) for value in columns.values()]
+        cells = [spread([value(row) for row in rows]) for value in columns.values()]
         yield f"| {strategy} | {_MODES[mode]} | {' | '.join(cells)} | {len(rows)} |"
 
 
-def _spread(values: Sequence[float]) -> str:
+def spread(values: Sequence[float]) -> str:
+    """Return the mean of parts of a whole and their standard deviation, in %."""
     sd = f" ± {100 * np.std(values, ddof=1):.1f}" if len(values) > 1 else ""
     return f"{100 * np.mean(values):.1f}{sd}"
 

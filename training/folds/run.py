@@ -19,6 +19,7 @@ from training.folds.splitting import split
 from training.pack import Pack
 from training.pretrain import pretrain
 from training.runs import RunInfo
+from training.tasks import starts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +115,9 @@ def _cells(
         settings = shop.table.pretraining(name, strategy, seed)
         info = pretrain(settings, pack, shop.fabric, run=start)
         results.pretrained.setdefault(name, []).append(info.seconds)
-    imagenet = _imagenet(shop) if strategy.weights == "imagenet" else None
+    imagenet = None
+    if strategy.weights == "imagenet":
+        imagenet = starts.torchvisions(shop.imagenet, shop.table.encoder)
     for mode in shop.table.finetune:
         cell = Cell(strategy=name, mode=mode, fold=fold, seed=seed)
         info = finetune(
@@ -134,13 +137,3 @@ def _tidy(shop: Shop, cell: Cell) -> None:
     is_first = (cell.fold, cell.seed) == (shop.frames.names[0], shop.table.seeds[0])
     if shop.fabric.is_global_zero and not is_first:
         (shop.out / cell.folder / runs.NETWORK).unlink(missing_ok=True)
-
-
-def _imagenet(shop: Shop) -> Path:
-    encoder = shop.table.encoder
-    found = sorted(shop.imagenet.glob(f"{encoder}*.pth")) if shop.imagenet else []
-    if not found:
-        raise StoreError(
-            f"no ImageNet weights: give --imagenet FOLDER with torchvision's {encoder}-*.pth"
-        )
-    return found[0]

@@ -9,7 +9,7 @@ from dicom_node.errors import ConfigError, StoreError
 from models import encoders
 from models.encoders import Encoder
 from training import runs
-from training.config import FinetuneSettings, PretrainSettings
+from training.config import EncoderName, FinetuneSettings, PretrainSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +51,34 @@ def find(settings: FinetuneSettings, start: Path | None, imagenet: Path | None) 
         return _of_run(settings, start)
     text = f"{start.name} {_digest(start)}"
     return Start(text=text, fill=lambda encoder: runs.load(start, encoder))
+
+
+def torchvisions(folder: Path | None, encoder: EncoderName) -> Path:
+    """Return torchvision's file of an encoder.
+
+    Parameters
+    ----------
+    folder : Path, optional
+        Where such files lie.
+    encoder : EncoderName
+        ``resnet18-f37072fd.pth`` is one of ``resnet18``.
+
+    Raises
+    ------
+    StoreError
+        When there is none.
+    """
+    if encoder == EncoderName.SMALL:
+        raise StoreError(
+            f"no ImageNet weights: torchvision has none of the encoder {str(encoder)!r}; "
+            "take resnet18"
+        )
+    found = sorted(folder.glob(f"{encoder}*.pth")) if folder else []
+    if not found:
+        raise StoreError(
+            f"no ImageNet weights: give --imagenet FOLDER with torchvision's {encoder}-*.pth"
+        )
+    return found[0]
 
 
 def _of_run(settings: FinetuneSettings, folder: Path) -> Start:

@@ -9,7 +9,7 @@ from tests.support.clips import packed
 from tests.support.commands import status_of
 from training import detect, pretexts, recipes, runs
 from training.commands.presets import DETECT, PRETRAIN
-from training.config import EncoderName, FinetuneSettings, PretrainSettings
+from training.config import DetectSettings, EncoderName, PretrainSettings
 
 
 def test_contrast_is_pretrained_as_its_paper_does_where_nobody_says_otherwise() -> None:
@@ -33,10 +33,12 @@ def test_an_option_stands_above_the_preset_of_a_recipe(tmp_path: Path) -> None:
 
 
 def test_a_detector_is_trained_as_the_published_code_does_where_nobody_says_otherwise() -> None:
-    settings = FinetuneSettings(task=Task.SEGMENTATION, labels="breast-lesion", **DETECT)
+    settings = DetectSettings(task=Task.SEGMENTATION, labels="breast-lesion", **DETECT)
     assert settings.encoder is EncoderName.RESNET18
     assert (settings.epochs, settings.batch_size, settings.learning_rate) == (30, 2, 0.005)
     network = detect.build(settings, classes=1)
+    assert network.network.backbone.out_channels == 256
+    assert network.network.roi_heads.box_predictor.cls_score.in_features == 1024
     assert network.network.rpn.anchor_generator.sizes == ((16,), (32,), (64,), (128,), (256,))
     network.freeze_early()
     kept = [name for name, w in network.encoder.named_parameters() if not w.requires_grad]

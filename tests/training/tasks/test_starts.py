@@ -8,7 +8,7 @@ from dicom_node.errors import ConfigError, StoreError
 from models import encoders
 from tests.support.finetuning import settings
 from training import recipes, runs
-from training.config import PretrainSettings
+from training.config import EncoderName, PretrainSettings
 from training.runs import RunInfo
 from training.tasks import starts
 
@@ -98,3 +98,13 @@ def test_imagenet_weights_of_another_network_are_refused(tmp_path: Path) -> None
     encoder = encoders.build("resnet18")
     starts.find(settings(encoder="resnet18"), None, tmp_path / "resnet18-0.pth").fill(encoder)
     assert torch.equal(encoder.state_dict()["conv1.weight"], other["conv1.weight"])
+
+
+def test_torchvisions_file_of_an_encoder_is_found_or_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "resnet50-0.pth").touch()
+    assert starts.torchvisions(tmp_path, EncoderName.RESNET50) == tmp_path / "resnet50-0.pth"
+    for folder in (None, tmp_path):
+        with pytest.raises(StoreError, match=r"give --imagenet FOLDER .* resnet18-\*\.pth"):
+            starts.torchvisions(folder, EncoderName.RESNET18)
+    with pytest.raises(StoreError, match="torchvision has none of the encoder 'small'; take"):
+        starts.torchvisions(tmp_path, EncoderName.SMALL)

@@ -1,0 +1,81 @@
+"""``train lesions``: a table of what starts are worth to a detector, from clips and a store."""
+
+import shlex
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+
+from training.commands import options
+from training.commands.sources import launched, open_pack
+from training.commands.telling import telling
+from training.engine import first_alone, prepare
+from training.folds import frames
+from training.transfer import matrix, report
+from training.transfer.run import Results, Shop, run
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def command(  # noqa: PLR0913 (one parameter an option)
+    *,
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="TABLE", help=f"One of {', '.join(matrix.names())}, or a file FILE.yaml."
+        ),
+    ],
+    index: Annotated[
+        Path, typer.Option(help="CSV of the clips: path, patient, label as 'covid;fold=0'.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the runs and the report.")],
+    node: options.ConfigFile = options.DEFAULT_CONFIG,
+    store: options.Store = None,
+    pack: options.PackFolder = None,
+    imagenet: Annotated[
+        Path | None, typer.Option(help="Folder of torchvision's files, as resnet18-f37072fd.pth.")
+    ] = None,
+    accelerator: Annotated[
+        Literal["auto", "cpu", "gpu"] | None, typer.Option(help="Instead of the table's.")
+    ] = None,
+) -> None:
+    """Pretrain on clips by each strategy, find lesions from each: average precision by start.
+
+    Killed in between, the same command goes on where it was.
+
+    Example: dicom-node train lesions lesions_small --index ultrasound/index.csv --out lesions
+    """
+    table = matrix.load(name)
+    # torchvision's detector has operations that bfloat16 does not know
+    given = options.given({"accelerator": accelerator}) | {"precision": "32-true"}
+    console = Console(highlight=False)
+    clips = frames.read(index, labels=table.labels, size=table.size, dataset=table.dataset)
+    fabric = prepare(options.engine(**(table.engine.model_dump() | given)))
+    size = table.detect.size
+    lesions = launched(
+        fabric, partial(open_pack, console, size, node=node, store=store, folder=pack)
+    )
+    is_first = fabric.is_global_zero
+    say = partial(console.print, markup=False, soft_wrap=True)
+    shop = Shop(
+        table=table,
+        clips=clips,
+        lesions=lesions,
+        out=out,
+        fabric=fabric,
+        imagenet=imagenet,
+        say=say if is_first else lambda _: None,
+        telling=partial(telling, console, fabric),
+    )
+    again = shlex.join(["dicom-node", "train", *sys.argv[1:]])
+
+    def after_cell(results: Results) -> None:
+        first_alone(fabric, lambda: report.write(shop, results, command=again))
+
+    run(shop, after_cell)
+    if is_first:
+        say(f"{out / report.MARKDOWN}: the report")

@@ -1,0 +1,1 @@
+"""Encoders that were pretrained on clips, held against each other where they find lesions."""
