@@ -4,7 +4,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Final, cast
+from typing import Any, Final, Self, cast
 
 from torch import Tensor, nn
 from torchvision.models.detection import MaskRCNN
@@ -80,6 +80,7 @@ class Detector(nn.Module):
         heads: Heads = HEADS["full"],
     ) -> None:
         super().__init__()
+        self._kept: tuple[nn.Module, ...] = ()
         self.normalise = ZScore()
         smallest = round(min(height, width) * _SMALLEST_ANCHOR)
         sizes = tuple((smallest * 2**level,) for level in range(LEVELS + 1))
@@ -109,11 +110,19 @@ class Detector(nn.Module):
         return cast(Encoder, self.network.get_submodule("backbone.encoder"))
 
     def freeze_early(self) -> None:
-        """Keep the weights of a ResNet's first stage; other encoders learn whole."""
-        for name in _EARLY:
-            layer = getattr(self.encoder, name, None)
-            if layer is not None:
-                layer.requires_grad_(requires_grad=False)
+        """Keep a ResNet's first stage, batch statistics included; other encoders learn whole."""
+        found = (getattr(self.encoder, name, None) for name in _EARLY)
+        self._kept = tuple(layer for layer in found if layer is not None)
+        for layer in self._kept:
+            layer.requires_grad_(requires_grad=False)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        """Begin or end training; what is kept stays as it is used."""
+        super().train(mode)
+        for layer in self._kept:
+            layer.eval()
+        return self
 
     def forward(self, frames: Tensor, targets: list[dict[str, Tensor]] | None = None) -> Any:
         """Map uint8 (N, 1, H, W) to losses by name in training, else to what is found in each.

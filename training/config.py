@@ -1,7 +1,7 @@
 """The settings of a run: frozen, checked, and complete enough to repeat it."""
 
 from enum import StrEnum
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -149,6 +149,10 @@ class DetectSettings(FinetuneSettings):
     heads: Literal["full", "slim"] = "full"
 
 
+#: values of the masks of volumes, with background
+MOST_LABELS: Final = 16
+
+
 class VolumeSettings(Settings):
     """How to learn from volumes.
 
@@ -174,7 +178,7 @@ class VolumeSegmentSettings(VolumeSettings):
     """How to learn to segment volumes, from the weights of a series' encoder or from none."""
 
     #: values of the masks, with background
-    labels: Annotated[int, Field(ge=2, le=16)] = 3
+    labels: Annotated[int, Field(ge=2, le=MOST_LABELS)] = 3
     #: up to which block the encoder is kept: 4 is all, 0 the stem alone, None keeps nothing
     freeze: Annotated[int, Field(ge=0, le=4)] | None = None
     #: of the training patients

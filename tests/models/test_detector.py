@@ -38,6 +38,10 @@ def test_the_first_stage_of_a_resnet_can_be_kept(name: str, kept: bool) -> None:
     frozen = {n for n, w in network.encoder.named_parameters() if not w.requires_grad}
     assert bool(frozen) == kept
     assert {n.split(".")[0] for n in frozen} <= {"conv1", "bn1", "layer1"}
+    learning = {n.split(".")[0] for n, part in network.encoder.named_modules() if part.training}
+    assert learning.isdisjoint({"conv1", "bn1", "layer1"})
+    assert network.eval().train().training
+    assert kept == any(not part.training for part in network.encoder.modules())
 
 
 def test_slim_heads_have_a_tenth_of_the_weights() -> None:

@@ -3,6 +3,7 @@
 python -m tests.support.ranks refused PACK RUN OUT
 python -m tests.support.ranks shared STORE OUT
 python -m tests.support.ranks series STORE RUN OUT
+python -m tests.support.ranks uneven OUT
 """
 
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 from dicom_node.errors import NodeError
 from dicom_node.store import WeakLabelStore
 from tests.support.frames import new_frame
-from tests.support.volumes import TINY
+from tests.support.volumes import TINY, slopes
 from training import pack, recipes, runs
 from training.commands.sources import launched
 from training.config import Engine, PretrainSettings, Size
@@ -73,7 +74,13 @@ def series(store: Path, run: Path, out: Path) -> None:
     runs.save(out / f"{fabric.global_rank}.pt", {n: p.detach() for n, p in learned.items()})
 
 
+def uneven(out: Path) -> None:
+    """Write what one step changes, where the first process knows most of the labels."""
+    fabric = launch(ENGINE)
+    runs.save(out / f"{fabric.global_rank}.pt", slopes(fabric))
+
+
 if __name__ == "__main__":
     scenario, *paths = sys.argv[1:]
-    scenarios = {"refused": refused, "shared": shared, "series": series}
+    scenarios = {"refused": refused, "shared": shared, "series": series, "uneven": uneven}
     scenarios[scenario](*map(Path, paths))

@@ -1,3 +1,4 @@
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -5,11 +6,13 @@ import pytest
 import torch
 
 from dicom_node.errors import ConfigError, StoreError
+from models import encoders
 from tests.support.finetuning import fabric
 from tests.support.lesions import detecting, lesions_pack
 from training import runs
-from training.detect import detect, paced
+from training.detect import build, detect, paced
 from training.export import export
+from training.loop import Epoch
 from training.pack import Pack
 
 WANTED = detecting()
@@ -89,6 +92,31 @@ def test_a_run_that_was_killed_goes_on_at_its_rate(step: int) -> None:
 
 def test_an_epoch_of_one_step_has_its_whole_rate_in_the_second() -> None:
     assert rates(epochs=3, steps=1) == pytest.approx([0.001, 0.1, 0.01])
+
+
+def test_what_is_kept_of_a_start_keeps_its_batch_statistics_after_a_kill_too(
+    lesions: Pack, tmp_path: Path
+) -> None:
+    def killed(epoch: Epoch) -> None:
+        raise KeyboardInterrupt
+
+    torch.manual_seed(3)
+    before = encoders.build("resnet18").state_dict()
+    runs.save(tmp_path / "start.pt", before)
+    wanted = detecting(encoder="resnet18", heads="slim", epochs=2)
+    learn = partial(
+        *(detect, wanted, lesions, fabric()), run=tmp_path / "run", start=tmp_path / "start.pt"
+    )
+    with pytest.raises(KeyboardInterrupt):
+        learn(after_epoch=killed)
+    learn()
+    network = build(wanted, 1)
+    runs.load(tmp_path / "run" / runs.NETWORK, network)
+    after = network.encoder.state_dict()
+    kept = [name for name in before if name.startswith(("conv1", "bn1", "layer1"))]
+    assert "bn1.running_mean" in kept
+    assert all(torch.equal(before[name], after[name]) for name in kept)
+    assert not torch.equal(before["layer2.0.bn1.running_mean"], after["layer2.0.bn1.running_mean"])
 
 
 def test_slim_heads_are_another_run(run: Path, lesions: Pack) -> None:

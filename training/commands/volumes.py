@@ -16,7 +16,7 @@ from training.config import SeriesSettings, VolumeSegmentSettings
 from training.engine import first_alone, launch
 from training.volumes.exporting import export
 from training.volumes.running import name_series, segment
-from training.volumes.source import VolumeSet, from_folder, from_store
+from training.volumes.source import VolumeSet, check_masks, from_folder, from_store
 from training.volumes.tables import DEPTHS, SERIES, report, wanted
 
 app = typer.Typer(
@@ -32,6 +32,7 @@ Masks = Annotated[
 ]
 Depth = Annotated[int | None, typer.Option(help="Layers of the encoder: 10, 18, 34 or 50.")]
 Width = Annotated[int | None, typer.Option(help="Channels of its stem; 64 are the published ones.")]
+BatchSize = Annotated[int | None, typer.Option(help="Volumes a step, of all devices together.")]
 Shrink = Annotated[int | None, typer.Option(help="Average blocks of 1, 2 or 4 voxels a side.")]
 
 
@@ -45,7 +46,7 @@ def pretrain(  # noqa: PLR0913 (one parameter an option)
     width: Width = None,
     shrink: Shrink = None,
     epochs: options.Epochs = None,
-    batch_size: options.BatchSize = None,
+    batch_size: BatchSize = None,
     learning_rate: options.LearningRate = None,
     seed: options.Seed = 0,
     accelerator: options.Accelerator = "auto",
@@ -87,7 +88,7 @@ def segment_command(  # noqa: PLR0913 (one parameter an option)
     width: Width = None,
     shrink: Shrink = None,
     epochs: options.Epochs = None,
-    batch_size: options.BatchSize = None,
+    batch_size: BatchSize = None,
     learning_rate: options.LearningRate = None,
     seed: options.Seed = 0,
     accelerator: options.Accelerator = "auto",
@@ -170,29 +171,39 @@ def table(  # noqa: PLR0913 (one parameter an option)
     labels: Annotated[int | None, typer.Option(help="Values of the masks, with 0.")] = None,
     epochs: options.Epochs = None,
     segment_epochs: options.Epochs = None,
+    batch_size: BatchSize = None,
+    learning_rate: options.LearningRate = None,
     seed: options.Seed = 0,
     accelerator: options.Accelerator = "auto",
+    devices: options.Devices = 1,
+    precision: options.Precision = "auto",
 ) -> None:
     """Make the slides' tables: what series are, and segmentation by what is kept and by share.
 
     A finished run is not repeated. Example: dicom-node train volumes table --masks lits --out
     tables --config node.yaml
     """
-    fabric = launch(options.engine(accelerator=accelerator))
-    shape = {"depth": depth, "width": width, "shrink": shrink, "seed": seed}
-    naming = options.settings(SeriesSettings, **shape, epochs=epochs)
-    _name(naming, _stored(node, store), fabric, out / SERIES)
+    engine = options.engine(accelerator=accelerator, devices=devices, precision=precision)
+    fabric = launch(engine)
+    shared = {
+        "depth": depth,
+        "width": width,
+        "shrink": shrink,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "seed": seed,
+    }
+    naming = options.settings(SeriesSettings, **shared, epochs=epochs)
+    segmenting = options.settings(
+        VolumeSegmentSettings, **shared, labels=labels, epochs=segment_epochs
+    )
+    # before the pretraining, which takes the longest
     segmented = from_folder(masks)
+    first_alone(fabric, lambda: check_masks(segmented, segmenting.labels))
+    _name(naming, _stored(node, store), fabric, out / SERIES)
     for name, (kept, share) in wanted().items():
         freeze, takes_weights = DEPTHS[kept]
-        settings = options.settings(
-            VolumeSegmentSettings,
-            **shape,
-            freeze=freeze,
-            share=share,
-            labels=labels,
-            epochs=segment_epochs,
-        )
+        settings = segmenting.model_copy(update={"freeze": freeze, "share": share})
         start = out / SERIES if takes_weights else None
         _segment(settings, segmented, fabric, out / name, start)
     text = report(out, what)

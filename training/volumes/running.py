@@ -17,7 +17,7 @@ from training.engine import first_alone
 from training.loop import Epoch, Fitted, Plan, fit
 from training.runs import RunInfo
 from training.volumes.scores import Scores, write_scores
-from training.volumes.source import VolumeBatches, VolumeSet
+from training.volumes.source import VolumeBatches, VolumeSet, check_masks
 from training.volumes.targets import answers
 from training.volumes.tasks import NamingSeries, SegmentingVolumes
 
@@ -80,10 +80,12 @@ def segment(
     ConfigError
         When the folder holds something else, or nothing is there to be kept as it is.
     StoreError
-        When the start is of another network, or the volumes cannot teach this.
+        When the start is of another network, or the volumes cannot teach this: a mask holds a
+        value that has no label, too.
     """
     if start is None and settings.freeze is not None:
         raise ConfigError("--freeze: random weights are not worth keeping; name --start RUN")
+    first_alone(fabric, lambda: check_masks(volumes, settings.labels))
     fabric.seed_everything(settings.seed, workers=True, verbose=False)
     task = SegmentingVolumes(settings)
     if start is not None:

@@ -16,6 +16,7 @@ from dicom_node.errors import ConfigError, StoreError
 from dicom_node.store import open_store
 from dicom_node.store.split import split_of
 from dicom_node.store.volumes import SHAPE, version
+from training.config import MOST_LABELS
 from training.volumes.targets import rows_of
 
 Voxels = NDArray[np.uint8]
@@ -96,6 +97,39 @@ def from_folder(folder: Path) -> VolumeSet:
         targets=None,
         read=lambda place: _masked(paths[place]),
     )
+
+
+def check_masks(volumes: VolumeSet, labels: int) -> None:
+    """Look into all masks: of what is met later, the test's comes after the whole training.
+
+    Parameters
+    ----------
+    volumes : VolumeSet
+        Of `from_folder`.
+    labels : int
+        Values that a network tells apart, with 0.
+
+    Raises
+    ------
+    StoreError
+        When a mask holds other values, or a file cannot be read.
+    """
+    largest = 0, ""
+    for place, name in enumerate(volumes.names):
+        _, mask = volumes.read(place)
+        if mask is not None:
+            largest = max(largest, (int(mask.max()), name))
+    value, name = largest
+    if value >= labels:
+        cure = (
+            f"take --labels {value + 1}"
+            if value < MOST_LABELS
+            else f"write it again with values of 0 to {MOST_LABELS - 1}"
+        )
+        raise StoreError(
+            f"{name}.npz: the mask holds a value {value}, where --labels {labels} has 0 to "
+            f"{labels - 1}; {cure}"
+        )
 
 
 def _masked(path: Path) -> tuple[Voxels, Voxels | None]:

@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from dicom_node.store import SeriesLabels
 from dicom_node.store.volumes import PLANES, REGIONS, SEQUENCES
+from training.contrast import mean_of_known
 
 CONTRASTS: Final = ("no", "yes")
 #: Heads of one answer out of several, with their classes.
@@ -77,10 +78,13 @@ def losses(parts: dict[str, Tensor], targets: Tensor) -> dict[str, Tensor]:
     return found
 
 
-def known_mean(values: Tensor) -> Tensor:
-    """Return the mean of what is no NaN, 0 where nothing is; its slope is 0 for the rest."""
+def known_mean(values: Tensor, *, shared: bool = False) -> Tensor:
+    """Return the mean of what is no NaN, 0 where nothing is; its slope is 0 for the rest.
+
+    With `shared` the average of what processes return is the mean over all of them.
+    """
     known = values.isfinite()
-    return torch.where(known, values, 0.0).sum() / known.sum().clamp(min=1)
+    return mean_of_known(torch.where(known, values, 0.0), known, shared=shared)
 
 
 def answers(parts: dict[str, Tensor]) -> Tensor:

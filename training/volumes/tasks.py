@@ -9,6 +9,7 @@ from models.resnet3d import ResNet3d
 from models.series import SeriesNetwork
 from models.volume_segmenter import VolumeSegmenter
 from training.config import SeriesSettings, VolumeSegmentSettings, VolumeSettings
+from training.contrast import is_shared
 from training.loop import Batch, Networks, Player
 from training.losses import soft_dice_loss
 from training.metrics import dice
@@ -38,9 +39,11 @@ class NamingSeries:
         self.players = {_NETWORK: Player(self.network, optimizer)}
 
     def loss(self, turn: str, networks: Networks, batch: Batch) -> dict[str, Tensor]:
-        """Return the sum of the means over what is known, and its parts."""
+        """Return the sum of the means over what is known to any device, and its parts."""
+        shared = is_shared(networks[turn], self.network)
         parts = self.network.parts(networks[turn](batch["frames"]))
-        means = {name: known_mean(one) for name, one in losses(parts, batch["targets"]).items()}
+        each = losses(parts, batch["targets"])
+        means = {name: known_mean(one, shared=shared) for name, one in each.items()}
         return means | {"loss": torch.stack(list(means.values())).sum()}
 
     def measure(self, networks: Networks, batch: Batch) -> Tensor:

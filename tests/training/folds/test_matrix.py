@@ -20,7 +20,7 @@ def test_shipped_tables_say_how_long_every_strategy_is_pretrained(name: str) -> 
         assert number in found.caption
 
 
-def test_the_full_table_is_trained_as_the_published_code_does() -> None:
+def test_the_full_table_has_epochs_batches_and_rates_of_the_published_code() -> None:
     full = load("pocus")
     uscl = full.pretraining("uscl", full.strategy("uscl"), 2)
     assert (uscl.encoder, str(uscl.size), uscl.seed) == ("resnet18", "224x224", 2)

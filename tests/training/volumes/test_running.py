@@ -9,7 +9,7 @@ from lightning_fabric import Fabric
 from dicom_node.errors import ConfigError, StoreError
 from tests.support.commands import status_of
 from tests.support.launching import launch_module
-from tests.support.volumes import TINY, fill_folder, fill_store
+from tests.support.volumes import TINY, fill_folder, fill_store, slopes
 from training import curves, runs
 from training.config import Engine, VolumeSegmentSettings
 from training.engine import launch
@@ -177,8 +177,49 @@ def test_two_processes_learn_one_network(store: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_a_label_weighs_the_same_whatever_device_knows_it(fabric: Fabric, tmp_path: Path) -> None:
+    launch_module("tests.support.ranks", "uneven", tmp_path)
+    alone = slopes(fabric)
+    for rank in range(2):
+        shared = runs.load_state(tmp_path / f"{rank}.pt")
+        assert shared.keys() == alone.keys()
+        for name, slope in alone.items():
+            assert torch.allclose(shared[name], slope, rtol=1e-3, atol=1e-6), name
+
+
+def test_masks_with_more_values_than_labels_are_said_before_anything_is_learned(
+    masks: Path, fabric: Fabric, tmp_path: Path
+) -> None:
+    two = SEGMENT.model_copy(update={"labels": 2})
+    with pytest.raises(StoreError, match=r"P\d+_a.npz: .* value 2, .*take --labels 3"):
+        segment(two, from_folder(masks), fabric, run=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [(("--masks", "absent"), "absent: no volumes"), (("--labels", "2"), "take --labels 3")],
+)
+def test_a_table_looks_at_its_masks_before_it_pretrains(
+    store: Path,
+    masks: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    wrong: tuple[str, str],
+    says: str,
+) -> None:
+    options = "--depth 10 --width 2 --shrink 4 --epochs 1 --segment-epochs 1 --accelerator cpu"
+    words = ("--masks", masks, "--store", store, "--out", tmp_path / "t", *options.split())
+    assert status_of("volumes", "table", *words, *wrong) == 1
+    assert says in capsys.readouterr().err
+    assert not (tmp_path / "t").exists()
+
+
+@pytest.mark.slow
 def test_one_command_makes_the_tables(store: Path, masks: Path, tmp_path: Path) -> None:
     options = "--depth 10 --width 2 --shrink 4 --epochs 1 --segment-epochs 1 --accelerator cpu"
+    options += " --batch-size 4 --learning-rate 1e-2 --devices 1 --precision 32-true"
     words = ("--masks", masks, "--store", store, "--out", tmp_path / "t", *options.split())
     assert status_of("volumes", "table", *words, "--what", "Phantoms.") == 0
     text = (tmp_path / "t" / "report.md").read_text("utf-8")
@@ -191,4 +232,6 @@ def test_one_command_makes_the_tables(store: Path, masks: Path, tmp_path: Path) 
         "20 %",
     ):
         assert line in text
-    assert len(list((tmp_path / "t").glob("*/run.json"))) == 1 + 6 + 3 * 4
+    made = [runs.read(path.parent) for path in (tmp_path / "t").glob("*/run.json")]
+    assert len(made) == 1 + 6 + 3 * 4
+    assert {(run.settings.batch_size, run.settings.learning_rate) for run in made} == {(4, 1e-2)}

@@ -8,7 +8,13 @@ import torch
 from dicom_node.errors import ConfigError, StoreError
 from dicom_node.store import WeakLabelStore
 from tests.support.volumes import fill_folder, fill_store
-from training.volumes.source import VolumeBatches, VolumeSet, from_folder, from_store
+from training.volumes.source import (
+    VolumeBatches,
+    VolumeSet,
+    check_masks,
+    from_folder,
+    from_store,
+)
 
 
 @pytest.fixture(scope="module")
@@ -88,3 +94,16 @@ def test_a_file_that_is_no_volume_is_said(tmp_path: Path) -> None:
     for place in range(3):
         with pytest.raises(StoreError, match="write it again"):
             found.read(place)
+
+
+@pytest.mark.parametrize(("value", "cure"), [(3, "take --labels 4"), (255, "values of 0 to 15")])
+def test_a_mask_with_more_values_than_labels_is_named(
+    masked: VolumeSet, tmp_path: Path, value: int, cure: str
+) -> None:
+    check_masks(masked, 3)
+    volume, mask = masked.read(1)
+    assert mask is not None
+    for name, largest in (("P1", 2), ("P2", value)):
+        np.savez(tmp_path / f"{name}.npz", volume=volume, mask=np.minimum(mask, 1) * largest)
+    with pytest.raises(StoreError, match=rf"P2\.npz: .*a value {value}, .*0 to 1; .*{cure}"):
+        check_masks(from_folder(tmp_path), 2)
