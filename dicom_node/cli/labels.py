@@ -147,7 +147,11 @@ def coverage(
 @app.command("import")
 def take_in(
     file: Annotated[
-        Path, typer.Argument(help="CSV: sop_instance_uid,frame,quality,mask[,labels,class,reader]")
+        Path,
+        typer.Argument(
+            help="CSV: sop_instance_uid,frame, and of quality,mask,class what there is; "
+            "labels,reader where wanted."
+        ),
     ],
     config: ConfigFile = DEFAULT_CONFIG,
 ) -> None:
