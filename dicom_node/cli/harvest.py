@@ -19,6 +19,7 @@ from dicom_node.cli.pulling import showing
 from dicom_node.config import Config
 from dicom_node.errors import ConfigError
 from dicom_node.node.harvesting import archive_of, harvest_archive, harvest_folder
+from dicom_node.node.layout import Layout
 from dicom_node.node.locks import is_owned
 from dicom_node.pull.asked import Wanted
 from dicom_node.pull.folder import GOOD, Fate
@@ -174,14 +175,20 @@ def _from_folder(settings: Config, folder: Path, pace: PaceSettings, *, as_json:
         fates = harvest_folder(settings, folder, pace=pace, tell=tell)
     counts = {fate.value: fates[fate] for fate in Fate}
     is_served = is_owned(settings.node.data)
+    is_good = _are_good(fates)
+    listed = None if is_good else str(Layout(settings.node.data).not_taken)
     if as_json:
-        print_json({"files": counts, "node_runs": is_served})
+        print_json({"files": counts, "node_runs": is_served, "not_taken": listed})
     else:
         rows = [[what, str(count)] for what, count in counts.items()]
         print_table("Files", ["what", "count"], rows, empty="")
+        if listed is not None:
+            typer.echo(f"which files were not taken, and why: {listed}")
+        if fates[Fate.BARE]:
+            typer.echo("without preamble: write them anew with DCMTK's 'dcmconv IN OUT', take OUT")
         if not is_served:
             typer.echo("no node runs: they are registered when 'dicom-node serve' starts")
-    return _are_good(fates)
+    return is_good
 
 
 def _are_good(fates: Counter[Fate]) -> bool:

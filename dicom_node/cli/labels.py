@@ -15,7 +15,7 @@ from dicom_node.errors import ConfigError
 from dicom_node.harvest import PrivateNotes, import_labels, load_tables, relabel_store
 from dicom_node.harvest.coverage import counted
 from dicom_node.harvest.coverage_plot import plotted, plotted_png
-from dicom_node.harvest.descriptions import groups_of, normalised
+from dicom_node.harvest.descriptions import DescriptionMap, groups_of, normalised
 from dicom_node.harvest.opening import NOTES
 from dicom_node.node.layout import Layout
 from dicom_node.store import Source, Verdict, WeakLabelStore, is_store
@@ -35,6 +35,8 @@ app.command()(label_decisions.undo)
 SourceOption = Annotated[
     Source, typer.Option("--source", help="The attribute that the words stand in.")
 ]
+#: What a plot's name ends in.
+PLOTS = frozenset({".svg", ".png"})
 #: How many row numbers an import names before it only counts.
 SHOWN_FAULTS = 20
 
@@ -82,15 +84,22 @@ def decide(
     """
     settings = load(config)
     _store_of(settings.node.data)
+    is_met = True
     with _notes(settings) as notes:
         if words is not None:
             decision = _decision(words, groups, source)
             replaced = notes.decisions().get((source, normalised(words)))
+            is_met = _is_met(notes, source, words)
             notes.book.decide(*decision, who=label_decisions.operator())
             if replaced is not None and replaced != decision[-1]:
                 typer.echo(f"replaces: {'; '.join(sorted(replaced)) or 'none of the eight'}")
     count = relabel_store(settings.harvest, data=settings.node.data)
     typer.echo(f"{count.groups} instances have other groups, {count.probes} another probe")
+    if not is_met:
+        typer.echo(
+            "no study has had these words so far: the decision is kept for one that comes; "
+            "see 'labels unmapped' for how they are written"
+        )
 
 
 @app.command()
@@ -127,6 +136,10 @@ def coverage(
     Example: dicom-node labels coverage --plot coverage.svg --config node.yaml
     """
     folder = _store_of(load(config).node.data)
+    if plot is not None and plot.suffix.lower() not in PLOTS:
+        raise ConfigError(
+            f"--plot {plot}: is drawn as SVG or PNG; let its name end in .svg or .png"
+        )
     with WeakLabelStore(folder) as store:
         table = counted(store)
     if plot is not None:
@@ -147,7 +160,11 @@ def coverage(
 @app.command("import")
 def take_in(
     file: Annotated[
-        Path, typer.Argument(help="CSV: sop_instance_uid,frame,quality,mask[,labels,class,reader]")
+        Path,
+        typer.Argument(
+            help="CSV: sop_instance_uid,frame, and of quality,mask,class what there is; "
+            "labels,reader where wanted."
+        ),
     ],
     config: ConfigFile = DEFAULT_CONFIG,
 ) -> None:
@@ -184,6 +201,18 @@ def _unmapped(config: Config, source: Source) -> list[dict[str, Any]]:
             for row in notes.terms(label_map)
             if row.source is source and not row.is_mapped
         ]
+
+
+def _is_met(notes: PrivateNotes, source: Source, words: str) -> bool:
+    """Whether a study had words that a decision is about."""
+    nothing = DescriptionMap({})
+    met = {(Source.STUDY_DESCRIPTION, seen.description) for seen in notes.descriptions(nothing)}
+    met |= {(seen.source, seen.term) for seen in notes.terms(nothing)}
+    # what is decided of Study Description holds for its like, too
+    alike = {source}
+    if source is Source.STUDY_DESCRIPTION:
+        alike.add(Source.PERFORMED_PROCEDURE_STEP_DESCRIPTION)
+    return any((one, normalised(words)) in met for one in alike)
 
 
 def _decision(words: str, groups: str | None, source: Source) -> tuple[Source, str, frozenset[str]]:

@@ -6,22 +6,27 @@ mixed. A site adds its own rows as a CSV with the columns ``study_description`` 
 (separated by semicolons, empty for "known, none of the eight").
 
 Other words of a header teach something too (``data/sources.csv``). A row of theirs has the keyword
-of their attribute in a column ``source``, as ``ImageType``, and stands in the same file.
+of their attribute in a column ``source``, as ``ImageType``, and stands in the same file. Columns
+``why`` and ``note`` are for the site's own eyes.
 """
 
-import csv
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
 from dicom_node.errors import ConfigError
+from dicom_node.harvest.site_csv import site_rows, site_text
 from dicom_node.records import GROUPS
 from dicom_node.store import Source
 
 SHIPPED = ("as_printed", "corrected")
 COLUMNS = ("study_description", "groups")
+CELLS_CURE = (
+    "separate groups by semicolons, put a description that holds a comma into quotes, and write "
+    "the comma before an empty cell"
+)
 #: Sources that a row may be of.
 MAPPED = tuple(source.value for source in Source if source is not Source.TRANSDUCER_DATA)
 
@@ -105,16 +110,9 @@ def load_map(shipped: str, site: Path | None = None) -> DescriptionMap:
     rows: dict[Key, Mapped] = {}
     for name, rule in (("sources", "second sources"), (shipped, shipped.replace("_", " "))):
         data = resources.files("dicom_node.harvest").joinpath("data", f"{name}.csv")
-        rows |= _read(data.read_text("utf-8").splitlines(), f"{name}.csv", rule)
+        rows |= _read(data.read_text("utf-8"), f"{name}.csv", rule)
     if site is not None:
-        try:
-            lines = site.read_text("utf-8-sig").splitlines()
-        except (OSError, UnicodeDecodeError) as exc:
-            raise ConfigError(
-                f"{site}: harvest.site_labels cannot be read ({type(exc).__name__}); "
-                "it is a CSV in UTF-8"
-            ) from None
-        rows |= _read(lines, str(site), "site")
+        rows |= _read(site_text(site, "harvest.site_labels"), str(site), "site")
     return DescriptionMap(rows)
 
 
@@ -134,21 +132,16 @@ def groups_of(words: str, where: str) -> frozenset[str]:
     return frozenset(names)
 
 
-def _read(lines: Iterable[str], name: str, rule: str) -> dict[Key, Mapped]:
-    reader = csv.DictReader(lines)
-    missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
-    if missing:
-        raise ConfigError(f"{name}:1: no column {missing[0]!r}; the columns are {COLUMNS}")
+def _read(text: str, name: str, rule: str) -> dict[Key, Mapped]:
     found: dict[Key, Mapped] = {}
-    for row in reader:
-        description = normalised(row["study_description"] or "")
-        source = (row.get("source") or "").strip() or Source.STUDY_DESCRIPTION.value
-        where = f"{name}:{reader.line_num}"
+    for where, row in site_rows(text, name, columns=COLUMNS, more=("source",), cure=CELLS_CURE):
+        description = normalised(row["study_description"])
+        source = row["source"].strip() or Source.STUDY_DESCRIPTION.value
         if not description:
             raise ConfigError(f"{where}: no study description; fill it in or delete the row")
         if source not in MAPPED:
             raise ConfigError(f"{where}: unknown source {source!r}; known: {', '.join(MAPPED)}")
-        mapped = Mapped(groups=groups_of(row["groups"] or "", where), rule=rule)
+        mapped = Mapped(groups=groups_of(row["groups"], where), rule=rule)
         if found.setdefault((Source(source), description), mapped) != mapped:
             raise ConfigError(f"{where}: stands twice with different groups; keep one row")
     return found

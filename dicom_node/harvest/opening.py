@@ -192,7 +192,7 @@ def import_labels(csv_path: Path, *, data: Path) -> ImportCount:
     Parameters
     ----------
     csv_path : Path
-        Columns ``sop_instance_uid, frame, quality, mask``.
+        Columns ``sop_instance_uid, frame`` and at least one of ``quality, mask, class``.
     data : Path
         The folder ``node.data``.
 

@@ -8,9 +8,8 @@ number that is 0 to 4, ``quality/3`` for an answer that is a code, or nothing fo
 these".
 """
 
-import csv
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -19,6 +18,7 @@ from pydicom.sr._snomed_dict import mapping as snomed_mapping
 
 from dicom_node import codes
 from dicom_node.errors import ConfigError
+from dicom_node.harvest.site_csv import site_rows, site_text
 from dicom_node.store import QUALITY
 from dicom_node.store.label_sets import class_sets, label_sets
 from dicom_node.store.records import BEST_QUALITY
@@ -88,14 +88,7 @@ def load_reader_codes(site: Path | None = None) -> ReaderCodes:
     meanings: dict[Key, Meaning] = dict(_shipped())
     if site is None:
         return ReaderCodes(meanings)
-    try:
-        lines = site.read_text("utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as exc:
-        raise ConfigError(
-            f"{site}: harvest.reader_codes cannot be read ({type(exc).__name__}); "
-            "it is a CSV in UTF-8"
-        ) from None
-    return ReaderCodes(meanings | _read(lines, str(site)))
+    return ReaderCodes(meanings | _read(site_text(site, "harvest.reader_codes"), str(site)))
 
 
 def _shipped() -> Iterator[tuple[Key, Meaning]]:
@@ -111,19 +104,14 @@ def _shipped() -> Iterator[tuple[Key, Meaning]]:
         yield (code, ""), Meaning(about=QUALITY, value=value)
 
 
-def _read(lines: Iterable[str], name: str) -> dict[Key, Meaning]:
-    reader = csv.DictReader(lines)
-    missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
-    if missing:
-        raise ConfigError(f"{name}:1: no column {missing[0]!r}; the columns are {COLUMNS}")
+def _read(text: str, name: str) -> dict[Key, Meaning]:
     found: dict[Key, Meaning] = {}
-    for row in reader:
-        where = f"{name}:{reader.line_num}"
-        scheme, _, value = (row["code"] or "").strip().rpartition(":")
+    for where, row in site_rows(text, name, columns=COLUMNS):
+        scheme, _, value = row["code"].strip().rpartition(":")
         if not scheme or not value:
             raise ConfigError(f"{where}: no code; write it as SCT:10200004")
-        key = code_of(value, scheme), _normalised(row["label"] or "")
-        meaning = _meaning((row["stands_for"] or "").strip(), where)
+        key = code_of(value, scheme), _normalised(row["label"])
+        meaning = _meaning(row["stands_for"].strip(), where)
         if found.setdefault(key, meaning) != meaning:
             raise ConfigError(f"{where}: stands twice with different meanings; keep one row")
     return found

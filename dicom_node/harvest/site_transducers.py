@@ -6,17 +6,17 @@ the name means another probe at another vendor, and ``probe``, the model's name 
 is a code for it. There are no patterns: a site knows its probes, and a pattern would guess.
 """
 
-import csv
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from dicom_node.errors import ConfigError
+from dicom_node.harvest.site_csv import site_rows, site_text
 from dicom_node.harvest.transducer import SiteTransducer, normal_values
 from dicom_node.records import Geometry
 from dicom_node.store.records import PROBE
 
 COLUMNS = ("transducer", "geometry")
+MORE_COLUMNS = ("manufacturer", "probe")
 #: What a scanner writes where no probe is plugged in.
 NO_PROBE = "UNUSED"
 
@@ -51,26 +51,14 @@ def load_site_transducers(path: Path | None) -> tuple[SiteTransducer, ...]:
     """
     if path is None:
         return ()
-    try:
-        lines = path.read_text("utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as exc:
-        raise ConfigError(
-            f"{path}: harvest.site_transducers cannot be read ({type(exc).__name__}); "
-            "it is a CSV in UTF-8"
-        ) from None
-    rows = _read(lines, str(path))
+    rows = _read(site_text(path, "harvest.site_transducers"), str(path))
     return tuple(sorted(rows, key=lambda row: not row.manufacturer))
 
 
-def _read(lines: Iterable[str], name: str) -> list[SiteTransducer]:
-    reader = csv.DictReader(lines)
-    missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
-    if missing:
-        raise ConfigError(f"{name}:1: no column {missing[0]!r}; the columns are {COLUMNS}")
+def _read(text: str, name: str) -> list[SiteTransducer]:
     found: dict[tuple[str, str], SiteTransducer] = {}
-    for row in reader:
-        where = f"{name}:{reader.line_num}"
-        cells = {key: (row.get(key) or "").strip() for key in _Cells.__annotations__}
+    for where, row in site_rows(text, name, columns=COLUMNS, more=MORE_COLUMNS):
+        cells = {key: row[key].strip() for key in _Cells.__annotations__}
         one = _checked(_Cells(**cells), where)
         if found.setdefault((one.transducer, one.manufacturer), one) != one:
             raise ConfigError(f"{where}: stands twice with different words; keep one row")

@@ -1,17 +1,18 @@
 """Readers' labels into the store: quality, masks and classes, from a CSV of the researcher.
 
-Columns ``sop_instance_uid, frame, quality, mask``: `frame` counts from 1, `quality` is 0 to 4 or
-empty, `mask` is the path of a PNG, relative to the CSV, or empty. The PNG is grey or indexed, its
+Columns ``sop_instance_uid, frame`` and at least one of ``quality, mask, class``: `frame` counts
+from 1, `quality` is 0 to 4 or empty, `mask` is the path of a PNG, relative to the CSV, or empty,
+`class` says what the frame is, as ``set/class``, or is empty. The PNG is grey or indexed, its
 values are the labels (0 background), and it has the size of the source image; the store keeps the
 part that it keeps of the frame.
 
 Columns that may be there: `labels` names the label set of the mask, ``liver-kidney`` where it is
-empty; `class` says what the frame is, as ``set/class``; `reader` is the name of who labelled it, of
-which the store keeps a pseudonym. The sets are in ``dicom_node/store/data/label_sets.yaml``.
+empty; `reader` is the name of who labelled it, of which the store keeps a pseudonym. The sets are
+in ``dicom_node/store/data/label_sets.yaml``.
 """
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,8 +35,10 @@ from dicom_node.store import (
 )
 from dicom_node.store.label_sets import DEFAULT_LABEL_SET, class_set, label_set
 
-COLUMNS = ("sop_instance_uid", "frame", "quality", "mask")
-MORE_COLUMNS = ("labels", "class", "reader")
+COLUMNS = ("sop_instance_uid", "frame")
+#: A CSV has at least one of them.
+LABEL_COLUMNS = ("quality", "mask", "class")
+MORE_COLUMNS = ("labels", "reader")
 #: So many rows are noted in one transaction.
 NOTED_AT_ONCE = 200
 #: Modes of a PNG whose values are numbers and no colours.
@@ -91,9 +94,7 @@ def attach_labels(
     try:
         with csv_path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
-            missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
-            if missing:
-                raise StoreError(f"{csv_path.name}: no column {missing[0]!r}; add it")
+            _need_columns(reader.fieldnames or (), csv_path.name)
             for row in reader:
                 reason = labels.attach(row)
                 imported += reason is None
@@ -120,8 +121,8 @@ class _Labels:
 
     def attach(self, row: dict[str, str]) -> str | None:
         """Attach the labels of one row and return why not."""
-        uid, frame, quality, mask, labels, class_name, reader = (
-            (row.get(name) or "").strip() for name in COLUMNS + MORE_COLUMNS
+        uid, frame, quality, mask, class_name, labels, reader = (
+            (row.get(name) or "").strip() for name in COLUMNS + LABEL_COLUMNS + MORE_COLUMNS
         )
         if not (quality or mask or class_name):
             return "no quality, no mask and no class"
@@ -211,6 +212,14 @@ class _Row:
             if name not in names:
                 raise StoreError(f"no class of this name in {about}; it has {', '.join(names)}")
             yield Reading(frame_number=self.frame, about=about, value=names.index(name))
+
+
+def _need_columns(header: Collection[str], name: str) -> None:
+    missing = [column for column in COLUMNS if column not in header]
+    if missing:
+        raise StoreError(f"{name}: no column {missing[0]!r}; add it")
+    if not set(LABEL_COLUMNS) & set(header):
+        raise StoreError(f"{name}: no label; add a column of {', '.join(LABEL_COLUMNS)}")
 
 
 def _whole(value: str, name: str) -> int:

@@ -1,5 +1,7 @@
 """What ``dicom-node harvest`` runs: it asks, and the node that runs takes what comes."""
 
+import csv
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -132,7 +134,19 @@ def harvest_folder(
     teller = Teller(tell)
     with _opened(config) as (index, inbox):
         shelf = Shelf(digests=Digests(index, inbox), keep=keeper(inbox, config.node.ae_title))
-        return take_folder(folder, shelf, Pace(pace, tell=teller.waits), tell=teller.told)
+        with _not_taken(Layout(data).not_taken) as left:
+            pace_of_files = Pace(pace, tell=teller.waits)
+            return take_folder(folder, shelf, pace_of_files, tell=teller.told, left=left)
+
+
+@contextmanager
+def _not_taken(path: Path) -> Iterator[Callable[[Path, Fate], None]]:
+    """List the files that are not taken, anew; names of files may hold those of patients."""
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(("why", "file"))
+        yield lambda one, fate: rows.writerow((fate.value, one))
 
 
 def keeper(inbox: Inbox, calling_ae_title: str) -> Keep:

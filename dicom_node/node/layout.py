@@ -44,6 +44,11 @@ class Layout:
         return self.data / "pull.db"
 
     @property
+    def not_taken(self) -> Path:
+        """Which files of the last folder were not taken: names as found, for the site's eyes."""
+        return self.data / "not-taken.csv"
+
+    @property
     def page(self) -> Path:
         """Who may use the page, who is logged in, and who did what on it."""
         return self.data / "page.db"

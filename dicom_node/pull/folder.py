@@ -19,6 +19,7 @@ from dicom_node.pull.part10 import (
     MEDIA_STORAGE_DIRECTORY,
     FileMeta,
     file_meta_of,
+    is_bare,
     is_part10,
 )
 from dicom_node.pull.reconciled import Told
@@ -37,6 +38,8 @@ class Fate(StrEnum):
     #: the same data set is registered, or waits
     HERE = "here already"
     NO_DICOM = "no DICOM"
+    #: a data set, of which nothing says how it is encoded
+    BARE = "DICOM without preamble"
     #: a DICOMDIR: the files that it names are looked at themselves
     DIRECTORY = "DICOMDIR"
     #: of a class or transfer syntax that the node does not take
@@ -58,7 +61,12 @@ class Shelf:
 
 
 def take_folder(
-    folder: Path, shelf: Shelf, pace: Pace, *, tell: Callable[[Told], None] = lambda _: None
+    folder: Path,
+    shelf: Shelf,
+    pace: Pace,
+    *,
+    tell: Callable[[Told], None] = lambda _: None,
+    left: Callable[[Path, Fate], None] = lambda *_: None,
 ) -> Counter[Fate]:
     """Put each DICOM file of a folder into the inbox; what is here already costs a look.
 
@@ -71,6 +79,8 @@ def take_folder(
         Where it limits studies, each file counts as one.
     tell : callable
         Told how far it is.
+    left : callable
+        Told each file that should be here and is not, and why.
 
     Raises
     ------
@@ -86,6 +96,8 @@ def take_folder(
         fates[fate] += 1
         if fate is Fate.TAKEN:
             pace.spent(studies=1, instances=1)
+        if fate not in GOOD:
+            left(path, fate)
     tell(Told(step="files", done=total, total=total))
     return fates
 
@@ -104,7 +116,7 @@ def _take(path: Path, shelf: Shelf) -> Fate:
         with path.open("rb") as file:
             head = file.read(HEAD_BYTES)
             if not is_part10(head):
-                return Fate.NO_DICOM
+                return Fate.BARE if is_bare(head) else Fate.NO_DICOM
             meta = file_meta_of(head)
             if meta.media_storage_sop_class_uid == MEDIA_STORAGE_DIRECTORY:
                 return Fate.DIRECTORY

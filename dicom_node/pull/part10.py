@@ -21,6 +21,10 @@ _LONG: Final = struct.Struct("<I")
 _LONG_VRS: Final = frozenset(
     {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
 )
+#: What a data set begins with: a group, and the last element that may be the first of it.
+_FIRST_ELEMENTS: Final = {0x0002: 0x0010, 0x0008: 0x0018}
+_FIRST_VRS: Final = frozenset({b"CS", b"DA", b"OB", b"SH", b"TM", b"UI", b"UL"})
+_LONGEST_FIRST: Final = 128
 _CLASS, _INSTANCE, _SYNTAX = 0x0002, 0x0003, 0x0010
 
 
@@ -38,6 +42,20 @@ class FileMeta:
 def is_part10(head: bytes) -> bool:
     """Whether the first bytes of a file are those of a DICOM file."""
     return head[_PREAMBLE : _PREAMBLE + len(_PREFIX)] == _PREFIX
+
+
+def is_bare(head: bytes) -> bool:
+    """Whether a file begins as a DICOM data set does, or as File Meta Information, unprefixed.
+
+    It is DICOM, but no DICOM file (PS3.10 7.1): how it is encoded would have to be guessed.
+    """
+    if len(head) < _ELEMENT.size:
+        return False
+    group, element, vr, _ = _ELEMENT.unpack_from(head)
+    [implicit_length] = _LONG.unpack_from(head, 4)
+    if element > _FIRST_ELEMENTS.get(group, -1):
+        return False
+    return vr in _FIRST_VRS or implicit_length <= _LONGEST_FIRST
 
 
 def file_meta_of(head: bytes) -> FileMeta:

@@ -296,6 +296,7 @@ def stored_frame(row: Any) -> StoredFrame:
         number_of_frames=row.number_of_frames,
         probe=row.probe,
         geometry=Geometry(row.geometry),
+        geometry_rule=row.geometry_rule,
         groups=from_bits(row.groups),
         spacing_mm=None if None in spacing else spacing,
         height=row.height,

@@ -165,6 +165,8 @@ class StoredFrame:
     number_of_frames: int | None
     probe: str | None
     geometry: Geometry
+    #: which rule spoke of probe and geometry; ``none`` where no one did
+    geometry_rule: str
     groups: frozenset[str]
     #: row and column spacing in mm
     spacing_mm: tuple[float, float] | None

@@ -1,5 +1,6 @@
 """The store as the other parts see it."""
 
+import os
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -229,11 +230,24 @@ def open_store(folder: Path | str) -> WeakLabelStore:
     Raises
     ------
     StoreError
-        When there is none.
+        When there is none, or this account may not write in it.
     """
     place = Path(folder)
     if not places.is_store(place):
         raise StoreError(
             f"{place}: no weak-label store; name the folder that the node harvests into"
         )
+    if places.read(place) is None:
+        _need_writable(place)
     return WeakLabelStore(place)
+
+
+def _need_writable(folder: Path) -> None:
+    # SQLite writes a log beside the catalogue, whoever only reads, too
+    for path in (folder, *folder.glob(f"{places.FILE}*")):
+        if not os.access(path, os.R_OK | os.W_OK):
+            raise StoreError(
+                f"{path}: this account may not write it, and a store is not opened for reading "
+                "alone; copy the store's folder while no node harvests into it, and make the copy "
+                "yours with 'chmod -R u+w'"
+            )

@@ -91,6 +91,30 @@ def test_a_file_that_cannot_be_taken_makes_the_exit_status_1(config: Path) -> No
     assert CliRunner().invoke(app, arguments).exit_code == 1
 
 
+def test_files_that_are_not_taken_are_named_in_a_private_list_that_each_run_replaces(
+    config: Path,
+) -> None:
+    study = write_study(config.parent / "files", 1, images=2)
+    whole = study.files[0].read_bytes()
+    study.files[0].write_bytes(whole[132:])
+    arguments = ["harvest", str(config.parent / "files"), "--config", str(config)]
+    result = CliRunner().invoke(app, arguments)
+    listed = config.parent / "data" / "not-taken.csv"
+    assert result.exit_code == 1
+    assert str(listed.name) in result.output
+    assert "dcmconv" in result.output
+    assert study.files[0].name not in result.output
+    assert listed.read_text().splitlines() == [
+        "why,file",
+        f"DICOM without preamble,{study.files[0]}",
+    ]
+    assert listed.stat().st_mode & 0o777 == 0o600
+    study.files[0].write_bytes(whole)
+    result = CliRunner().invoke(app, [*arguments, "--json"])
+    assert json.loads(result.stdout)["not_taken"] is None
+    assert listed.read_text().splitlines() == ["why,file"]
+
+
 def test_what_the_line_gives_takes_the_place_of_what_the_archive_says() -> None:
     pace = _pace(PaceSettings(window="22:00-06:00"), {"window": None, "studies_per_minute": 3.0})
     assert (pace.window, pace.studies_per_minute) == ("22:00-06:00", 3.0)

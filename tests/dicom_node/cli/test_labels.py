@@ -115,6 +115,22 @@ def test_coverage_is_drawn(harvested: Path, tmp_path: Path) -> None:
         _run(harvested, "coverage", "--plot", str(tmp_path / "none" / "a.svg"))
 
 
+def test_a_plot_is_drawn_in_no_form_but_that_of_its_name(harvested: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"c\.pdf: is drawn as SVG or PNG"):
+        _run(harvested, "coverage", "--plot", str(tmp_path / "c.pdf"))
+    assert not (tmp_path / "c.pdf").exists()
+
+
+def test_a_decision_on_words_that_no_study_had_says_so(harvested: Path) -> None:
+    told = "no study has had these words so far: the decision is kept"
+    assert told in _run(harvested, "map", "NO SUCH WORDS", "liver")
+    assert told in _run(harvested, "map", "US HEART", "liver", "--source", "ImageType")
+    assert told not in _run(harvested, "map", "us  heart", "")
+    assert told not in _run(harvested, "map")
+    for _ in range(3):
+        _run(harvested, "undo")
+
+
 def test_every_geometry_has_a_colour_of_its_own_and_bars_have_the_length_of_their_counts() -> None:
     assert set(COLOURS) == set(Geometry)
     assert len(set(COLOURS.values())) == len(Geometry)

@@ -57,6 +57,12 @@ def test_the_sites_rows_win(tmp_path: Path) -> None:
         ("study_description,groups\nUS HEART,heart\n", "site.csv:2: unknown group 'heart'"),
         ("study_description,groups\n ,liver\n", "site.csv:2: no study description"),
         ("study_description,groups\nA,liver\na,kidney\n", "site.csv:3: stands twice"),
+        ("study_description,groups\nUS ABDO,abdomen,liver\n", "site.csv:2: .*separate groups by"),
+        ("study_description,groups\nA,liver\nUS ABDO\n", "site.csv:3: 1 cells, and the header has"),
+        (
+            "study_description,groups,sorce\nA,liver,ImageType\n",
+            "site.csv:1: unknown column 'sorce'",
+        ),
         ("", "no column"),
     ],
 )

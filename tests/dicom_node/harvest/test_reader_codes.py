@@ -47,6 +47,10 @@ def test_the_site_wins_and_a_label_wins_over_its_code(tmp_path: Path) -> None:
         (HEADER + "SCT:1,,liver-kidney/lung\n", "2: no 'lung' in liver-kidney; it has liver, kid"),
         (HEADER + "SCT:1,,liver-kidney\n", "2: no '' in liver-kidney"),
         (HEADER + "SCT:1,,quality/5\n", "2: no '5' in quality; it has 0, 1, 2, 3, 4"),
+        (
+            HEADER + "SCT:1,Lobe, left,quality\n",
+            "2: 4 cells, and the header has 3; put a cell that",
+        ),
         (HEADER + "SCT:1,,\nSCT:1,,quality\n", "3: stands twice with different meanings"),
     ],
 )

@@ -68,6 +68,8 @@ def test_a_row_of_one_vendor_comes_before_the_row_of_all(tmp_path: Path) -> None
         ("transducer,geometry\nC5-1\\77,linear\n", "site.csv:2: transducer is not one value"),
         ("transducer,geometry\nUNUSED,linear\n", "site.csv:2: transducer is not one value"),
         ("transducer,geometry\nA1,linear\na1,phased\n", "site.csv:3: stands twice"),
+        ("transducer,geometry\nA1\n", "site.csv:2: 1 cells, and the header has 2; put a cell that"),
+        ("transducer,geometry,model\n77,linear,C1\n", "site.csv:1: unknown column 'model'"),
         ("transducer,geometry,probe\n77,linear,Dr Roe\n", "site.csv:2: probe 'Dr Roe' is no model"),
     ],
 )

@@ -65,6 +65,22 @@ def test_quality_alone_is_enough(store: WeakLabelStore, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("content", "labels"),
+    [
+        (f"sop_instance_uid,frame,quality\n{UID},1,3\n", (3, None)),
+        (f"sop_instance_uid,frame,class\n{UID},1,breast/normal\n", (None, "normal")),
+    ],
+)
+def test_a_csv_has_the_columns_of_what_it_labels_alone(
+    store: WeakLabelStore, tmp_path: Path, content: str, labels: tuple[int | None, str | None]
+) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text(content)
+    assert attach_labels(path, store=store, key=KEY).faults == ()
+    assert [(f.quality, f.class_name) for f in store.frames() if f.frame_number == 1] == [labels]
+
+
+@pytest.mark.parametrize(
     ("row", "fault"),
     [
         ("9.9.9,1,3,", "harvest it first"),
@@ -141,6 +157,9 @@ def test_a_file_that_is_no_such_csv_is_refused(store: WeakLabelStore, tmp_path: 
     path = tmp_path / "labels.csv"
     path.write_text("uid,score\n1,2\n")
     with pytest.raises(StoreError, match="no column 'sop_instance_uid'"):
+        attach_labels(path, store=store, key=KEY)
+    path.write_text(f"sop_instance_uid,frame,reader\n{UID},1,Roe\n")
+    with pytest.raises(StoreError, match="no label; add a column of quality, mask, class"):
         attach_labels(path, store=store, key=KEY)
     with pytest.raises(StoreError, match="cannot be read"):
         attach_labels(tmp_path / "none.csv", store=store, key=KEY)

@@ -91,6 +91,8 @@ def test_what_is_no_image_is_counted_by_what_it_is(place: Place) -> None:
         "notes.txt": b"words",
         "empty": b"",
         "cut.dcm": whole[:200],
+        "bare.dcm": whole[whole.index(b"\x08\x00") :],
+        "unprefixed.dcm": whole[132:],
         "no-uid.dcm": whole.replace(b"\x08\x00\x18\x00UI", b"\x08\x00\x19\x00UI"),
     }.items():
         (place.files / name).write_bytes(content)
@@ -104,6 +106,7 @@ def test_what_is_no_image_is_counted_by_what_it_is(place: Place) -> None:
     assert place.take() == {
         Fate.TAKEN: 3,
         Fate.NO_DICOM: 2,
+        Fate.BARE: 2,
         Fate.UNREADABLE: 2,
         Fate.DIRECTORY: 1,
         Fate.REFUSED: 1,

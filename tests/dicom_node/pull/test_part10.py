@@ -5,7 +5,7 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from dicom_node.errors import UnreadableError
-from dicom_node.pull.part10 import file_meta_of, is_part10
+from dicom_node.pull.part10 import file_meta_of, is_bare, is_part10
 
 CLASS = "1.2.840.10008.5.1.4.1.1.6.1"
 
@@ -46,3 +46,21 @@ def test_what_has_no_prefix_is_no_dicom() -> None:
     assert is_part10(content())
     assert not is_part10(b"%PDF-1.7" * 40)
     assert not is_part10(b"")
+
+
+@pytest.mark.parametrize(
+    ("head", "bare"),
+    [
+        (b"\x08\x00\x05\x00CS\x0a\x00ISO_IR 100", True),
+        (b"\x08\x00\x05\x00\x0a\x00\x00\x00ISO_IR 100", True),
+        (b"\x02\x00\x00\x00UL\x04\x00\xc0\x00\x00\x00", True),
+        (b"\x08\x00\x05\x00words of somebody", False),
+        (b"\x08\x00\x60\x00CS\x02\x00US", False),
+        (b"\x10\x00\x10\x00PN\x04\x00Roe^", False),
+        (b"\x89PNG\r\n\x1a\n", False),
+        (b"\x08\x00", False),
+        (b"", False),
+    ],
+)
+def test_a_data_set_without_preamble_is_known_by_its_first_element(head: bytes, bare: bool) -> None:
+    assert is_bare(head) is bare

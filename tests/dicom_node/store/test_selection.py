@@ -1,5 +1,9 @@
 import pickle
+import shutil
 import sqlite3
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +72,41 @@ def test_pixels_come_with_what_is_known_of_them(folder: Path) -> None:
     assert set(seen) == {pseudonym("instance 0"), pseudonym("instance 1")}
     for number in (0, 1):
         assert np.array_equal(seen[pseudonym(f"instance {number}")], speckle(seed=number))
+
+
+def test_a_frame_says_which_rule_spoke_of_its_geometry(tmp_path: Path) -> None:
+    ruled = Still(patient=TRAIN, fields={"geometry_rule": "philips curved"}, label={})
+    with open_store(filled(tmp_path / "ruled", [ruled])) as store:
+        assert [frame.geometry_rule for frame in store.frames()] == ["philips curved"]
+
+
+#: Opens a store as an account that may not write it; imports come first, while all can be read.
+_OPENED = """
+import os, sys
+import sqlalchemy.dialects.sqlite
+from dicom_node.errors import StoreError
+from dicom_node.store import open_store
+if os.getuid() == 0:
+    os.setgid(65534)
+    os.setuid(65534)
+try:
+    open_store(sys.argv[1]).close()
+except StoreError as exc:
+    print(exc)
+"""
+
+
+def test_a_store_that_may_not_be_written_is_refused_with_the_cure(folder: Path) -> None:
+    with tempfile.TemporaryDirectory() as open_to_all:
+        Path(open_to_all).chmod(0o755)
+        copy = Path(shutil.copytree(folder, Path(open_to_all) / "store"))
+        for path in (copy, *copy.rglob("*")):
+            path.chmod(0o555 if path.is_dir() else 0o444)
+        asked = [sys.executable, "-c", _OPENED, str(copy)]
+        told = subprocess.run(asked, capture_output=True, text=True, check=False)
+        copy.chmod(0o755)
+    assert "may not write it" in told.stdout, told.stderr
+    assert "chmod -R u+w" in told.stdout
 
 
 @pytest.mark.parametrize("word", ["group", "geometry", "split"])
