@@ -183,6 +183,8 @@ class HarvestSettings(Section):
     site_transducers: Path | None = Field(default=None, strict=False)
     #: of an image whose header names no B-mode region: leave it out, or look for the scan
     no_region: Literal["skip", "detect"] = "skip"
+    #: ultrasound whose Burned In Annotation is not NO, absent included: text may be in the scan
+    burned_in: Literal["keep", "skip"] = "keep"
     #: CSV (code, label, stands_for) of the site: what codes in readers' SEG and SR stand for
     reader_codes: Path | None = Field(default=None, strict=False)
     #: so many of a clip's frames are kept

@@ -92,10 +92,14 @@ class ImageFacts:
     columns: int
     number_of_frames: int
     transfer_syntax_uid: str
-    #: the B-mode part of the picture (PS3.3 C.8.5.5), None when the header names none
+    #: the B-mode part of the picture (PS3.3 C.8.5.5), None when the header names none to rely on
     region: Box | None
-    #: row and column spacing in mm, None when the scanner did not calibrate the region
+    #: row and column spacing in mm of the whole picture, None unless all B-mode regions share it
     spacing_mm: tuple[float, float] | None
+    #: that of `region` alone, None when the scanner did not calibrate it
+    region_spacing_mm: tuple[float, float] | None = None
+    #: B-mode regions beside `region`, which is the largest
+    further_regions: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,10 @@ class Skip(StrEnum):
     #: Quality Control Subject (0010,0200) says that it shows no patient
     PHANTOM = "phantom"
     NO_REGION = "no region"
+    #: Burned In Annotation (0028,0301) does not deny text, and says nothing of it
+    BURNED_IN_NOT_SAID = "burned in annotation not said"
+    #: not of frames: B-mode regions beside the largest, which alone is kept
+    FURTHER_REGIONS = "further regions"
     UNDECODABLE = "undecodable"
     BLACK = "black"
     #: the same pixels are there, from another frame or instance
@@ -28,12 +32,13 @@ class Skip(StrEnum):
     PATIENT_REFUSED = "patient refused"
     #: not of `harvest.modalities`
     NOT_WANTED = "modality not wanted"
+    #: Burned In Annotation is YES
+    BURNED_IN = "burned in annotation"
     # of a slice of CT or MR: why its series is no volume
     LOCALISER = "localiser"
     ENHANCED = "enhanced object"
     NO_GEOMETRY = "no geometry"
     NO_RESCALE = "no rescale to hounsfield units"
-    BURNED_IN = "burned in annotation"
     TOO_FEW_SLICES = "too few slices"
     MIXED = "mixed series"
     SIZES_DIFFER = "sizes differ"

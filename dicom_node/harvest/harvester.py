@@ -1,8 +1,8 @@
 """One image into the store: region, sampled frames, weak labels, pseudonyms.
 
 What lies outside the B-mode region never enters the store. Text that a scanner burned into the
-region itself does: such frames can only be told by ``burned_in_annotation``, which is true unless
-the scanner denied it.
+region itself does, unless `harvest.burned_in` is ``skip``: such frames can only be told by
+``burned_in_annotation``, which is true unless the scanner denied it.
 """
 
 from collections import Counter
@@ -84,6 +84,7 @@ def store_image(
             skipped[fault or Skip.BLACK] += fault is not None
     except PixelError:
         skipped[Skip.UNDECODABLE] += missing - seen
+    skipped[Skip.FURTHER_REGIONS] = look.found.facts.further_regions
     return HarvestCount(frames_stored=stored, skipped=dict(+skipped))
 
 
@@ -134,7 +135,7 @@ class _Blank:
             geometry_rule=self._labels.geometry_rule,
             groups=self._labels.groups,
             description=description_of(self._evidence),
-            spacing_mm=self._facts.spacing_mm,
+            spacing_mm=self._facts.region_spacing_mm,
             burned_in_annotation=self._may_show_text,
             evidence=self._evidence,
             number_of_frames=self._facts.number_of_frames,

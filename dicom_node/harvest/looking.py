@@ -73,6 +73,10 @@ def _picture(
         frames_per_s=settings.frames_per_s,
         most_frames=settings.max_frames_per_clip,
     )
+    if settings.burned_in == "skip" and words.may_show_text:
+        said = words.burned_in_annotation.upper() == "YES"
+        why = Skip.BURNED_IN if said else Skip.BURNED_IN_NOT_SAID
+        return _without(instance, why, len(wanted), words=words)
     area = _area(facts, instance, wanted[0], sandbox, settings)
     if isinstance(area, Skip):
         return _without(instance, area, len(wanted), words=words)

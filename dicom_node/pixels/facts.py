@@ -3,6 +3,9 @@
 The B-mode region is the largest item of Sequence of Ultrasound Regions (0018,6011) that is 2D
 (Region Spatial Format 1) and shows tissue (Region Data Type 1). Doppler, M-mode, waveforms and the
 all-zero dummies that some scanners write first do not count.
+
+A picture that was made smaller after its header was written has regions that leave it: then none of
+them is where the header says, and none is believed.
 """
 
 import math
@@ -18,6 +21,8 @@ from dicom_node.records import Box, ImageFacts
 KEYWORDS = ("Rows", "Columns", "NumberOfFrames", "SequenceOfUltrasoundRegions")
 #: A smaller region, in pixels of its shorter side, is no picture.
 SMALLEST_REGION_PX = 16
+#: So far may a region leave the picture: the last pixel counted from 1, or rounding.
+MOST_OUTSIDE_PX = 2
 #: No scanner writes more regions; the rest is not looked at.
 MOST_REGIONS = 64
 #: An item of an encapsulated cine has a header of so many bytes (PS3.5 A.4).
@@ -55,14 +60,17 @@ def facts_of(header: FileDataset, *, size_bytes: int) -> ImageFacts:
     """Return the facts of a header that was read already, with `KEYWORDS`; see `read_facts`."""
     rows, columns = _size(header, "Rows"), _size(header, "Columns")
     regions = tuple(_tissue_regions(header, rows=rows, columns=columns))
-    boxes = [box for box, _ in regions]
+    # of two that are equally large the first one
+    kept = max(regions, key=lambda one: one[0].width * one[0].height, default=None)
     return ImageFacts(
         rows=rows,
         columns=columns,
         number_of_frames=_frames(header, size_bytes=size_bytes),
         transfer_syntax_uid=transfer_syntax_of(header),
-        region=max(boxes, key=lambda box: box.width * box.height, default=None),
+        region=kept and kept[0],
         spacing_mm=_single_scale(scale for _, scale in regions),
+        region_spacing_mm=kept and kept[1],
+        further_regions=max(0, len(regions) - 1),
     )
 
 
@@ -121,14 +129,20 @@ def _tissue_regions(
         raise UnreadableError(
             f"SequenceOfUltrasoundRegions is not readable ({type(exc).__name__})"
         ) from None
-    for item in items:
-        if _number(item, "RegionSpatialFormat") == 1 and _number(item, "RegionDataType") == 1:
-            box = _box(item, rows=rows, columns=columns)
-            if box is not None:
-                yield box, _scale(item)
+    # a dummy (Region Spatial Format 0) says nothing of the picture
+    placed = [(item, _stated(item)) for item in items if _number(item, "RegionSpatialFormat")]
+    if any(stated and _leaves(stated, rows=rows, columns=columns) for _, stated in placed):
+        return
+    for item, stated in placed:
+        is_tissue = (
+            _number(item, "RegionSpatialFormat") == 1 and _number(item, "RegionDataType") == 1
+        )
+        box = _cut(stated, rows=rows, columns=columns) if is_tissue and stated else None
+        if box is not None:
+            yield box, _scale(item)
 
 
-def _box(item: Dataset, *, rows: int, columns: int) -> Box | None:
+def _stated(item: Dataset) -> Box | None:
     """Return the region as a half-open box; Max X1 and Max Y1 are the last pixel inside."""
     corners = _numbers(
         item, *(f"RegionLocation{at}" for at in ("MinX0", "MinY0", "MaxX1", "MaxY1"))
@@ -136,11 +150,21 @@ def _box(item: Dataset, *, rows: int, columns: int) -> Box | None:
     if corners is None:
         return None
     left, top, last_x, last_y = (int(corner) for corner in corners)
+    return Box(left=left, top=top, right=last_x + 1, bottom=last_y + 1)
+
+
+def _leaves(box: Box, *, rows: int, columns: int) -> bool:
+    outside = max(-box.left, -box.top, box.right - columns, box.bottom - rows)
+    return outside > MOST_OUTSIDE_PX
+
+
+def _cut(stated: Box, *, rows: int, columns: int) -> Box | None:
+    """Return the part of a region that is in the picture, None where it is too small."""
     box = Box(
-        left=max(0, left),
-        top=max(0, top),
-        right=min(columns, last_x + 1),
-        bottom=min(rows, last_y + 1),
+        left=max(0, stated.left),
+        top=max(0, stated.top),
+        right=min(columns, stated.right),
+        bottom=min(rows, stated.bottom),
     )
     return box if min(box.width, box.height) >= SMALLEST_REGION_PX else None
 

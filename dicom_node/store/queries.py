@@ -127,5 +127,8 @@ def info(connection: sa.Connection) -> StoreInfo:
         },
         by_label_set=labelled(_LABEL_SET),
         by_class=labelled(frames.c.class_set, frames.c.class_name),
+        burned_in_annotation=int(
+            number(sa.select(FRAMES).where(instances.c.burned_in_annotation.is_(True))) or 0
+        ),
         size_bytes=number(sa.select(size_bytes)) or 0,
     )

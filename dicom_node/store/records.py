@@ -230,6 +230,8 @@ class StoreInfo:
     by_label_set: Mapping[str, int]
     #: ``set/class``, of those that occur
     by_class: Mapping[str, int]
+    #: frames in which text may be burned in: their scanner did not deny it
+    burned_in_annotation: int
     #: of frames and masks
     size_bytes: int
 

@@ -64,6 +64,7 @@ class Selection:
         geometry: str | Sequence[str] | None = None,
         split: str | None = None,
         labelled: Task | None = None,
+        burned_in_annotation: bool | None = None,
     ) -> "Selection":
         """Return those of the frames that fit every word.
 
@@ -78,6 +79,8 @@ class Selection:
             where he is when the store grows.
         labelled : Task, optional
             With a reader's label for this task.
+        burned_in_annotation : bool, optional
+            False: only where the scanner said that no text is burned in; True: all others.
 
         Raises
         ------
@@ -94,6 +97,8 @@ class Selection:
             added.append(instances.c.split.in_(_known("split", split, tuple(SPLITS))))
         if labelled is not None:
             added.append(queries.LABEL_OF[labelled].is_not(None))
+        if burned_in_annotation is not None:
+            added.append(instances.c.burned_in_annotation.is_(burned_in_annotation))
         return replace(self, conditions=(*self.conditions, *added))
 
     def __len__(self) -> int:

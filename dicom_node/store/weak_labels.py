@@ -133,10 +133,17 @@ class WeakLabelStore:
         geometry: str | Sequence[str] | None = None,
         split: str | None = None,
         labelled: Task | None = None,
+        burned_in_annotation: bool | None = None,
     ) -> Selection:
         """Choose frames by their labels; parameters are those of `Selection.where`."""
         every = Selection(engine=self._engine, folder=self._frames)
-        return every.where(group=group, geometry=geometry, split=split, labelled=labelled)
+        return every.where(
+            group=group,
+            geometry=geometry,
+            split=split,
+            labelled=labelled,
+            burned_in_annotation=burned_in_annotation,
+        )
 
     def label_counts(self) -> list[LabelCount]:
         """Count the frames by their weak labels."""

@@ -15,10 +15,11 @@ from dicom_node.store import NewFrame
 
 US_IMAGE = "1.2.840.10008.5.1.4.1.1.6.1"
 US_MULTI_FRAME_IMAGE = "1.2.840.10008.5.1.4.1.1.3.1"
-#: The real ultrasound files that pydicom ships, with (frames, whether they name a region).
+#: The real ultrasound files that pydicom ships, with (frames, whether they name a region). The
+#: first two name those of a larger picture: one was cut after 350 rows, one made half as large.
 PYDICOM_FILES = {
-    "examples_palette.dcm": (1, True),
-    "examples_ybr_color.dcm": (30, True),
+    "examples_palette.dcm": (1, False),
+    "examples_ybr_color.dcm": (30, False),
     "examples_rgb_color.dcm": (1, False),
     "examples_jpeg2k.dcm": (1, False),
     "ExplVR_BigEnd.dcm": (1, False),
@@ -133,6 +134,13 @@ def changed(name: str, path: Path, **fields: Any) -> Path:
         else:
             setattr(data_set, keyword, value)
     return saved(data_set, path)
+
+
+def with_its_region(path: Path) -> Path:
+    """Write pydicom's Philips image with the region cut as its picture was; return its path."""
+    item = dcmread(pydicom_file("examples_palette.dcm")).SequenceOfUltrasoundRegions[0]
+    item.RegionLocationMaxY1 = 349
+    return changed("examples_palette.dcm", path, SequenceOfUltrasoundRegions=[item])
 
 
 def instance_of(path: Path) -> Instance:

@@ -3,19 +3,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydicom import dcmread
 
 from dicom_node.config import HarvestSettings
 from dicom_node.harvest import open_harvester
 from dicom_node.pixels.sandbox import PixelSandbox
 from dicom_node.records import Box, Instance
 from tests.support.frames import (
-    changed,
     instance_of,
     pydicom_file,
     region_item,
     saved,
     speckle,
     ultrasound,
+    with_its_region,
 )
 
 REGION = Box(left=16, top=16, right=112, bottom=112)
@@ -37,7 +38,9 @@ def _images(folder: Path) -> list[Instance]:
         regions = [region_item(REGION)]
         data_set = ultrasound(pixels, SequenceOfUltrasoundRegions=regions, FrameTime=400)
         made.append(instance_of(saved(data_set, folder / f"{number}.dcm")))
-    broken = changed("examples_palette.dcm", folder / "broken.dcm", PixelData=b"\0" * 10)
+    cut_short = dcmread(with_its_region(folder / "broken.dcm"))
+    cut_short.PixelData = b"\0" * 10
+    broken = saved(cut_short, folder / "broken.dcm")
     no_region = instance_of(pydicom_file("examples_rgb_color.dcm"))
     return [made[0], no_region, *made[1:3], instance_of(broken), made[0], made[3]]
 

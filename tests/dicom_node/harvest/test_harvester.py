@@ -25,6 +25,7 @@ from tests.support.frames import (
     saved,
     speckle,
     ultrasound,
+    with_its_region,
 )
 
 REGION = Box(left=30, top=40, right=110, bottom=120)
@@ -237,6 +238,50 @@ def test_only_an_explicit_no_denies_burned_in_text(
     assert harvester.store.frames()[0].burned_in_annotation is may_show_text
 
 
+@pytest.mark.parametrize(
+    ("stated", "why"),
+    [
+        ("YES", "burned in annotation"),
+        ("", "burned in annotation not said"),
+        (None, "burned in annotation not said"),
+        ("NO", None),
+    ],
+)
+def test_a_site_may_leave_out_what_may_show_text(
+    tmp_path: Path, sandbox: PixelSandbox, stated: str | None, why: str | None
+) -> None:
+    image = _cine(tmp_path / "a.dcm", frames=2, BurnedInAnnotation=stated)
+    settings = HarvestSettings(burned_in="skip")
+    with open_harvester(settings, tmp_path / "data", sandbox) as harvester:
+        counts = harvester.harvest(image)
+        assert counts == ({"frames stored": 0, why: 2} if why else {"frames stored": 2})
+        assert len(harvester.store.frames()) == counts["frames stored"]
+
+
+def test_of_several_regions_the_largest_is_kept_with_its_own_scale_and_the_others_counted(
+    harvester: Harvester, tmp_path: Path
+) -> None:
+    other = Box(left=0, top=0, right=40, bottom=40)
+    regions = [region_item(other, PhysicalDeltaX=0.2), region_item(REGION)]
+    data_set = ultrasound(speckle(128, 128)[None], SequenceOfUltrasoundRegions=regions)
+    count = harvester.harvest(instance_of(saved(data_set, tmp_path / "a.dcm")))
+    assert count == {"frames stored": 1, "further regions": 1}
+    [frame] = harvester.store.frames()
+    assert harvester.store.crop_of(frame.instance) == REGION
+    assert frame.spacing_mm == pytest.approx((0.5, 0.5))
+
+
+def test_a_picture_that_is_smaller_than_its_header_says_is_left_out(
+    harvester: Harvester, tmp_path: Path
+) -> None:
+    small = _cine(tmp_path / "a.dcm")
+    data_set = dcmread(small.path)
+    half = np.full((64, 64), BANNER, np.uint8)
+    data_set.Rows, data_set.Columns, data_set.PixelData = 64, 64, half.tobytes()
+    image = instance_of(saved(data_set, small.path))
+    assert harvester.harvest(image) == {"frames stored": 0, "no region": 1}
+
+
 def test_a_study_without_patient_id_is_its_own_patient(
     harvester: Harvester, tmp_path: Path
 ) -> None:
@@ -248,12 +293,18 @@ def test_a_study_without_patient_id_is_its_own_patient(
     assert len({frame.patient for frame in harvester.store.frames()}) == 2
 
 
+def _cut_short(path: Path) -> Path:
+    data_set = dcmread(with_its_region(path))
+    data_set.PixelData = b"\0" * 10
+    return saved(data_set, path)
+
+
 def test_what_cannot_be_harvested_is_counted_with_its_reason(
     harvester: Harvester, tmp_path: Path
 ) -> None:
     no_region = instance_of(pydicom_file("examples_rgb_color.dcm"))
     assert harvester.harvest(no_region) == {"frames stored": 0, "no region": 1}
-    short = instance_of(changed("examples_palette.dcm", tmp_path / "a.dcm", PixelData=b"\0" * 10))
+    short = instance_of(_cut_short(tmp_path / "a.dcm"))
     assert harvester.harvest(short) == {"frames stored": 0, "undecodable": 1}
     no_image = instance_of(changed("examples_palette.dcm", tmp_path / "b.dcm", Rows=None))
     assert harvester.harvest(no_image) == {"frames stored": 0, "not an image": 1}
@@ -267,7 +318,7 @@ def test_what_cannot_be_harvested_is_counted_with_its_reason(
 
 
 def test_a_study_is_harvested_image_by_image_in_order(harvester: Harvester, tmp_path: Path) -> None:
-    broken = instance_of(changed("examples_palette.dcm", tmp_path / "b.dcm", PixelData=b"\0" * 10))
+    broken = instance_of(_cut_short(tmp_path / "b.dcm"))
     images = [
         _cine(tmp_path / "a.dcm", frames=8),
         broken,
@@ -322,18 +373,20 @@ def test_words_that_were_erased_during_a_study_are_noted_anew(
     assert seen.description == "US BIOPSY LIVER FOCAL"
 
 
-def test_the_real_files_of_pydicom_give_the_pixels_of_their_regions(harvester: Harvester) -> None:
+def test_the_real_files_of_pydicom_name_no_region_of_theirs(harvester: Harvester) -> None:
     for name in PYDICOM_FILES:
-        harvester.harvest(instance_of(pydicom_file(name)))
-    frames = {frame.instance: frame for frame in harvester.store.frames()}
-    assert len(harvester.store.frames()) == 1 + 3  # a still and a second of cine
-    for name in ("examples_palette.dcm", "examples_ybr_color.dcm"):
-        path = pydicom_file(name)
-        token = harvester.key.token("instance", instance_of(path).sop_instance_uid)
-        frame, region = frames[token], read_facts(path).region
-        assert region is not None
-        ((_, whole),) = decode(path, [frame.frame_number])
-        assert np.array_equal(harvester.store.pixels(frame.frame_id), whole[region.slices])
+        assert "no region" in harvester.harvest(instance_of(pydicom_file(name)))
+    assert harvester.store.frames() == []
+
+
+def test_a_real_image_gives_the_pixels_of_its_region(harvester: Harvester, tmp_path: Path) -> None:
+    path = with_its_region(tmp_path / "a.dcm")
+    harvester.harvest(instance_of(path))
+    [frame] = harvester.store.frames()
+    region = read_facts(path).region
+    assert region is not None
+    ((_, whole),) = decode(path, [1])
+    assert np.array_equal(harvester.store.pixels(frame.frame_id), whole[region.slices])
 
 
 def test_raw_words_stay_in_the_private_notes(harvester: Harvester, tmp_path: Path) -> None:
@@ -373,8 +426,8 @@ def test_every_real_image_with_a_region_is_harvested(
         if "Rows" in dcmread(path, stop_before_pixels=True):
             for what, count in harvester.harvest(instance_of(path)).items():
                 total[what] = total.get(what, 0) + count
-    # four frames belong to files that reuse another file's SOP Instance UID with other pixels
-    assert total.pop("refused") == 4
+    # the same picture in two files, of two halves
+    assert total.pop("further regions") == 2
     assert set(total) == {"frames stored", "already stored", "duplicate", "no region"}
     assert total["frames stored"] == len(harvester.store.frames()) == 25
     assert audit(tmp_path / "data" / "store") == []
@@ -383,6 +436,7 @@ def test_every_real_image_with_a_region_is_harvested(
 def test_the_store_of_the_real_files_holds_no_word_of_theirs(
     harvester: Harvester, tmp_path: Path
 ) -> None:
+    assert harvester.harvest(instance_of(with_its_region(tmp_path / "a.dcm")))["frames stored"] == 1
     for name in PYDICOM_FILES:
         harvester.harvest(instance_of(pydicom_file(name)))
     content = b"".join(

@@ -20,6 +20,7 @@ from dicom_node.records import Instance, Task
 
 pytest.importorskip("onnx", reason="needs the train group: make test installs it")
 from tests.support.bundles import write_bundle
+from tests.support.frames import with_its_region
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +53,7 @@ def instance(path: Path) -> Instance:
 def test_a_still_gets_labels_in_source_pixels_inside_its_region(
     tmp_path: Path, sandbox: PixelSandbox
 ) -> None:
-    path = real("examples_palette.dcm")
+    path = with_its_region(tmp_path / "a.dcm")
     bundle = Bundle(write_bundle(tmp_path / "a.onnx", Task.SEGMENTATION))
     found = analyse(instance(path), [bundle], sandbox=sandbox)
     [segmentation] = found.segmentations
@@ -66,7 +67,7 @@ def test_a_still_gets_labels_in_source_pixels_inside_its_region(
 
 
 def test_bright_pixels_are_found_where_they_are(tmp_path: Path, sandbox: PixelSandbox) -> None:
-    path = real("examples_palette.dcm")
+    path = with_its_region(tmp_path / "a.dcm")
     facts = read_facts(path)
     bundle = Bundle(write_bundle(tmp_path / "a.onnx", Task.SEGMENTATION, height=256, width=384))
     [segmentation] = analyse(instance(path), [bundle], sandbox=sandbox).segmentations
@@ -76,6 +77,19 @@ def test_bright_pixels_are_found_where_they_are(tmp_path: Path, sandbox: PixelSa
     bright = frame[facts.region.slices] > 127
     overlap = 2 * (inside & bright).sum() / (inside.sum() + bright.sum())
     assert overlap > 0.8
+
+
+def test_a_picture_that_is_smaller_than_its_header_says_is_seen_whole(
+    tmp_path: Path, sandbox: PixelSandbox
+) -> None:
+    bundle = Bundle(write_bundle(tmp_path / "a.onnx", Task.SEGMENTATION, height=240, width=320))
+    path = real("examples_ybr_color.dcm")
+    stated = dcmread(path).SequenceOfUltrasoundRegions[0]
+    found = analyse(instance(path), [bundle], sandbox=sandbox)
+    [segmentation] = found.segmentations
+    # the model finds what is bright, also left of where the header has the region
+    assert segmentation.label_map[:, :, : stated.RegionLocationMinX0].any()
+    assert (found.facts.region, found.facts.spacing_mm) == (None, None)
 
 
 def test_every_frame_of_a_cine_is_scored(tmp_path: Path, sandbox: PixelSandbox) -> None:

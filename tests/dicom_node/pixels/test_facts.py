@@ -13,6 +13,7 @@ from tests.support.frames import (
     region_item,
     saved,
     ultrasound,
+    with_its_region,
 )
 
 BLANK = np.zeros((1, 100, 200), np.uint8)
@@ -25,9 +26,9 @@ def test_the_real_files_of_pydicom_are_read(name: str) -> None:
     assert (facts.number_of_frames, facts.region is not None) == PYDICOM_FILES[name]
 
 
-def test_the_region_and_spacing_of_a_real_curved_array_image() -> None:
-    facts = read_facts(pydicom_file("examples_palette.dcm"))
-    # Max Y1 lies outside the picture, which was cut: 350 rows
+def test_the_region_and_spacing_of_a_real_curved_array_image(tmp_path: Path) -> None:
+    # Max X1 is one pixel outside
+    facts = read_facts(with_its_region(tmp_path / "a.dcm"))
     assert facts.region == Box(left=120, top=60, right=800, bottom=350)
     assert facts.spacing_mm == pytest.approx((0.26229, 0.26229), abs=1e-5)
 
@@ -47,6 +48,8 @@ def test_the_last_pixel_of_a_region_is_inside(tmp_path: Path) -> None:
         {"RegionSpatialFormat": 3, "RegionDataType": 3},  # spectral Doppler
         {"RegionDataType": 10},  # ECG
         {"RegionLocationMaxX1": 25},  # too narrow for a picture
+        {"RegionLocationMaxX1": 202},  # three columns outside
+        {"RegionLocationMaxY1": 102},
         {"RegionLocationMinX0": 500, "RegionLocationMaxX1": 900},  # outside
         {"RegionLocationMinY0": 60, "RegionLocationMaxY1": 20},  # upside down
     ],
@@ -58,11 +61,67 @@ def test_what_is_no_tissue_picture_is_no_region(tmp_path: Path, fields: dict[str
     assert (facts.region, facts.spacing_mm) == (None, None)
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"RegionSpatialFormat": 3, "RegionDataType": 3},
+        {"RegionDataType": 10},
+    ],
+)
+def test_where_one_region_leaves_the_picture_none_is_believed(
+    tmp_path: Path, fields: dict[str, int]
+) -> None:
+    beyond = region_item(Box(left=0, top=90, right=160, bottom=120), **fields)
+    items = [region_item(INNER), beyond]
+    path = saved(ultrasound(BLANK, SequenceOfUltrasoundRegions=items), tmp_path / "a.dcm")
+    facts = read_facts(path)
+    assert (facts.region, facts.spacing_mm, facts.region_spacing_mm) == (None, None, None)
+
+
+def test_a_dummy_may_lie_anywhere(tmp_path: Path) -> None:
+    dummy = region_item(Box(left=0, top=0, right=900, bottom=900), RegionSpatialFormat=0)
+    items = [dummy, region_item(INNER)]
+    path = saved(ultrasound(BLANK, SequenceOfUltrasoundRegions=items), tmp_path / "a.dcm")
+    assert read_facts(path).region == INNER
+
+
+def test_a_region_may_leave_the_picture_by_two_pixels(tmp_path: Path) -> None:
+    items = [region_item(Box(left=20, top=10, right=202, bottom=102))]
+    path = saved(ultrasound(BLANK, SequenceOfUltrasoundRegions=items), tmp_path / "a.dcm")
+    assert read_facts(path).region == Box(left=20, top=10, right=200, bottom=100)
+
+
+@pytest.mark.data
+@pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
+def test_a_real_picture_that_was_made_half_as_large_has_no_region(test_data: Path) -> None:
+    large, small = (
+        read_facts(test_data / "dicom_us" / name)
+        for name in (
+            "pydicom-data-1.0.0__color3d_jpeg_baseline.dcm",
+            "pydicom__examples_ybr_color.dcm",
+        )
+    )
+    # the same region and scale stand in both headers
+    assert (large.rows, large.region) == (480, Box(left=84, top=31, right=596, bottom=415))
+    assert large.spacing_mm == pytest.approx((0.5105, 0.5105), abs=1e-4)
+    assert (small.rows, small.region, small.spacing_mm) == (240, None, None)
+
+
 def test_the_largest_of_several_regions_counts(tmp_path: Path) -> None:
     small = region_item(Box(left=0, top=0, right=50, bottom=50))
     items = [region_item(INNER, RegionSpatialFormat=0), small, region_item(INNER)]
     path = saved(ultrasound(BLANK, SequenceOfUltrasoundRegions=items), tmp_path / "a.dcm")
-    assert read_facts(path).region == INNER
+    facts = read_facts(path)
+    assert (facts.region, facts.further_regions) == (INNER, 1)
+
+
+def test_of_two_regions_that_are_equally_large_the_first_counts(tmp_path: Path) -> None:
+    halves = [Box(left=x, top=0, right=x + 100, bottom=100) for x in (100, 0)]
+    items = [region_item(half) for half in halves]
+    path = saved(ultrasound(BLANK, SequenceOfUltrasoundRegions=items), tmp_path / "a.dcm")
+    facts = read_facts(path)
+    assert (facts.region, facts.further_regions) == (halves[0], 1)
 
 
 @pytest.mark.parametrize(
@@ -75,12 +134,23 @@ def test_the_largest_of_several_regions_counts(tmp_path: Path) -> None:
         ({"PhysicalDeltaY": 0.0}, None),
     ],
 )
-def test_only_one_scale_in_centimetres_is_a_spacing(
+def test_only_one_scale_in_centimetres_is_the_spacing_of_the_picture(
     tmp_path: Path, other: dict[str, float], spacing: tuple[float, float] | None
 ) -> None:
     items = [region_item(INNER), region_item(INNER, **other)]
     path = saved(ultrasound(BLANK, SequenceOfUltrasoundRegions=items), tmp_path / "a.dcm")
-    assert read_facts(path).spacing_mm == pytest.approx(spacing)
+    facts = read_facts(path)
+    assert facts.spacing_mm == pytest.approx(spacing)
+    # the one that is kept is the first
+    assert facts.region_spacing_mm == pytest.approx((0.5, 0.5))
+
+
+def test_a_scale_of_another_region_is_not_lent_to_the_one_that_is_kept(tmp_path: Path) -> None:
+    small = region_item(Box(left=0, top=0, right=50, bottom=50))
+    items = [region_item(INNER, PhysicalUnitsXDirection=0), small]
+    path = saved(ultrasound(BLANK, SequenceOfUltrasoundRegions=items), tmp_path / "a.dcm")
+    facts = read_facts(path)
+    assert (facts.spacing_mm, facts.region_spacing_mm) == (None, None)
 
 
 @pytest.mark.parametrize("stated", [None, "", "0", "1"])
@@ -143,7 +213,7 @@ def test_every_real_image_gives_its_facts(test_data: Path) -> None:
             refused.append(path.name)
     # a file without Rows is the only one that is no image
     assert refused == ["cornerstone3D__no-meta-length-test.dcm"]
-    assert regions == 22
+    assert regions == 20
 
 
 @pytest.mark.data

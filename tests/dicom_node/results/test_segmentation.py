@@ -113,6 +113,13 @@ def test_an_image_without_calibration_says_so(tmp_path: Path) -> None:
     assert "not calibrated" in seg_of(analysis, tmp_path).ContentDescription
 
 
+def test_an_image_that_is_smaller_than_its_header_says_is_not_calibrated(tmp_path: Path) -> None:
+    seg = seg_of(analysis_of(pydicom_file(CINE)), tmp_path)
+    shared = seg.SharedFunctionalGroupsSequence[0]
+    assert list(shared.PixelMeasuresSequence[0].PixelSpacing) == [1.0, 1.0]
+    assert "not calibrated: 1 mm pixels are nominal" in seg.ContentDescription
+
+
 def test_the_series_says_of_which_image_it_is_before_a_viewers_list_cuts_it(tmp_path: Path) -> None:
     analysis = analysis_of(pydicom_file(CINE))
     number = dcmread(pydicom_file(CINE), stop_before_pixels=True).InstanceNumber

@@ -19,15 +19,18 @@ TRAIN, TEST = patients("train", 1)[0], patients("test", 1)[0]
 LIVER, BOTH = frozenset({"liver"}), frozenset({"liver", "kidney"})
 
 
-def _still(patient: str, geometry: Geometry, groups: frozenset[str], **label: object) -> Still:
-    return Still(patient=patient, fields={"geometry": geometry, "groups": groups}, label=label)
+def _still(
+    patient: str, geometry: Geometry, groups: frozenset[str], *, text: bool = True, **label: object
+) -> Still:
+    fields = {"geometry": geometry, "groups": groups, "burned_in_annotation": text}
+    return Still(patient=patient, fields=fields, label=label)
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     stills = [
         _still(TRAIN, Geometry.CURVILINEAR, LIVER),
-        _still(TRAIN, Geometry.CURVILINEAR, BOTH, quality=2),
+        _still(TRAIN, Geometry.CURVILINEAR, BOTH, text=False, quality=2),
         _still(TRAIN, Geometry.LINEAR, frozenset({"thyroid"})),
         _still(TEST, Geometry.PHASED, frozenset({"kidney"}), quality=0),
         _still(TEST, Geometry.LINEAR, frozenset()),
@@ -47,6 +50,8 @@ def folder(tmp_path: Path) -> Path:
         ({"labelled": Task.QUALITY}, {1, 3}),
         ({"group": "kidney", "split": "train", "labelled": Task.QUALITY}, {1}),
         ({"group": "chest"}, set()),
+        ({"burned_in_annotation": False}, {1}),
+        ({"burned_in_annotation": True, "geometry": "linear"}, {2, 4}),
     ],
 )
 def test_frames_are_chosen_by_their_labels(

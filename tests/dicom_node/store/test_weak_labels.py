@@ -283,6 +283,7 @@ def test_info_counts_what_is_there(store: WeakLabelStore, tmp_path: Path) -> Non
     say(store, "d" * 32, 2, quality=0)
     info = store.info()
     assert (info.frames, info.instances, info.patients) == (2, 1, 1)
+    assert info.burned_in_annotation == 2
     assert info.by_geometry[Geometry.LINEAR] == 2
     assert info.labelled == {Task.SEGMENTATION: 0, Task.QUALITY: 1, Task.CLASSIFICATION: 0}
     assert (info.by_label_set, info.by_class) == ({}, {})
@@ -290,6 +291,10 @@ def test_info_counts_what_is_there(store: WeakLabelStore, tmp_path: Path) -> Non
     info = store.info()
     assert info.labelled[Task.CLASSIFICATION] == info.labelled[Task.SEGMENTATION] == 1
     assert (info.by_label_set, info.by_class) == ({"liver-kidney": 1}, {"lung/covid": 1})
+    denied = new_frame(seed=2, instance="e" * 32, burned_in_annotation=False)
+    store.add_frame(denied)
+    info = store.info()
+    assert (info.frames, info.burned_in_annotation) == (3, 2)
     on_disk = sum(path.stat().st_size for path in (tmp_path / "store").rglob("*.png"))
     assert info.size_bytes == on_disk > 0
 
