@@ -14,6 +14,7 @@ from dicom_node.records import ResultKind
 from dicom_node.results import Part, write_results, write_still
 from dicom_node.results.source import odd_values_allowed
 from tests.support.analyses import CINE, INSTALLATION, STILL, drawn_analysis_of, pydicom_file
+from tests.support.frames import with_its_region
 from tests.support.overlays import overlays_of
 
 _KINDS: Final = ("stills", "cines")
@@ -91,8 +92,9 @@ _STUDY: Final = {
 def _objects() -> dict[ResultKind, dict[str, Dataset]]:
     found: dict[ResultKind, dict[str, Dataset]] = {kind: {} for kind in ResultKind}
     with tempfile.TemporaryDirectory() as folder, odd_values_allowed():
-        for name, file in zip(_KINDS, (STILL, CINE), strict=True):
-            analysis = drawn_analysis_of(pydicom_file(file), every_nth=10)
+        images = with_its_region(Path(folder) / "still.dcm"), pydicom_file(CINE)
+        for name, path in zip(_KINDS, images, strict=True):
+            analysis = drawn_analysis_of(path, every_nth=10)
             written = write_results(analysis, Path(folder), installation=INSTALLATION)
             for one in written:
                 if one.merging is not None:
