@@ -186,7 +186,7 @@ def measure(fabric: Fabric, task: Task, batches: Source) -> NDArray[np.float64]:
 
 
 def _set_up(fabric: Fabric, player: Player, *, compile_network: bool) -> nn.Module:
-    network: nn.Module = player.network.to(memory_format=_layout(player.network))
+    network: nn.Module = player.network.to(memory_format=layout(player.network))
     if compile_network:
         network = cast(nn.Module, torch.compile(network))
     wrapped, optimizer = fabric.setup(network, player.optimizer)
@@ -195,7 +195,7 @@ def _set_up(fabric: Fabric, player: Player, *, compile_network: bool) -> nn.Modu
     return cast(nn.Module, wrapped)
 
 
-def _layout(network: nn.Module) -> torch.memory_format:
+def layout(network: nn.Module) -> torch.memory_format:
     """Return the layout in which CPUs and GPUs convolve fastest, of frames or of volumes."""
     is_3d = any(parameter.dim() == 5 for parameter in network.parameters())
     return torch.channels_last_3d if is_3d else torch.channels_last

@@ -77,7 +77,11 @@ def largest_batch(step: Callable[[int], None], tried: int) -> int | None:
     return None
 
 
-def advice(tried: int, fitting: int | None) -> StoreError:
+#: What takes less memory than a smaller batch, of a run on frames.
+SMALLER: Final = "a smaller --height and --width, a smaller --encoder"
+
+
+def advice(tried: int, fitting: int | None, smaller: str = SMALLER) -> StoreError:
     """Return the error that says what was tried and what fits.
 
     Parameters
@@ -86,12 +90,13 @@ def advice(tried: int, fitting: int | None) -> StoreError:
         Frames a step that the GPU had no room for.
     fitting : int or None
         What `largest_batch` found.
+    smaller : str
+        Options to take where no batch fits.
     """
     refused = f"the GPU has no room for --batch-size {tried}"
     if fitting is None:
         return StoreError(
-            f"{refused}, nor for any smaller one; take a smaller --height and --width, "
-            "a smaller --encoder, or end what else runs on the GPU"
+            f"{refused}, nor for any smaller one; take {smaller}, or end what else runs on the GPU"
         )
     return StoreError(f"{refused}; {fitting} fits: take --batch-size {fitting}")
 

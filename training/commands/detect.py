@@ -1,21 +1,30 @@
 """``train detect``: Mask R-CNN on the masks of readers."""
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
+import torch
 import typer
+from lightning_fabric import Fabric
 from rich.console import Console
 
 from dicom_node.records import Task
 from training import detect
+from training.batches import held_bytes
 from training.commands import options
+from training.commands.fitting import step_of, within_memory
 from training.commands.presets import DETECT
 from training.commands.sources import cache_of, launched, open_pack
 from training.commands.telling import say_finished, telling
 from training.config import DetectSettings
 from training.engine import prepare
+from training.loop import Batch
+from training.memory import SMALLER
+from training.pack import Pack
 from training.pack.cache import DEFAULT_GIB
+from training.runs import RunInfo
 from training.tasks import labels as labelled
 
 app = typer.Typer(add_completion=False)
@@ -91,15 +100,35 @@ def command(  # noqa: PLR0913 (one parameter an option)
         share=share,
         seed=seed,
     )
-    with telling(console, fabric, out, "detect", settings.epochs) as after_epoch:
-        info = detect.detect(
-            settings,
-            frames,
-            fabric,
-            run=out,
-            start=start,
-            imagenet=imagenet,
-            after_epoch=after_epoch,
-        )
+    learn = partial(
+        detect.detect, settings, frames, fabric, run=out, start=start, imagenet=imagenet
+    )
+
+    def work() -> RunInfo:
+        with telling(console, fabric, out, "detect", settings.epochs) as after_epoch:
+            return learn(after_epoch=after_epoch)
+
+    smaller = f"--heads slim, {SMALLER}"
+    info = within_memory(work, trial_step(settings, frames, fabric), settings.batch_size, smaller)
     if fabric.is_global_zero:
         say_finished(console, out, info)
+
+
+def trial_step(settings: DetectSettings, pack: Pack, fabric: Fabric) -> Callable[[int], None]:
+    """Return one step of the run, on dark frames with a lesion each."""
+    height, width = settings.size.height, settings.size.width
+
+    def make_task() -> detect.Detection:
+        network = detect.build(settings, len(labelled.names(pack, settings)))
+        return detect.Detection(network, settings)
+
+    def batch(_: detect.Detection, frames: int) -> Batch:
+        mask = torch.zeros(frames, height, width, dtype=torch.int64)
+        mask[:, : height // 2, : width // 2] = 1
+        return {"frames": torch.zeros(frames, 1, height, width, dtype=torch.uint8), "mask": mask}
+
+    def held() -> list[int]:
+        rows = labelled.splits(pack, settings)
+        return [held_bytes(pack, of_split, ("mask",)) for of_split in rows.values()]
+
+    return step_of(fabric, make_task, batch, held)

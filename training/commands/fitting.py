@@ -7,14 +7,20 @@ from typing import TypeVar
 import torch
 from lightning_fabric import Fabric
 
+from dicom_node.errors import StoreError
 from training import memory
-from training.loop import Batch, Task
+from training.loop import Batch, Task, layout
 
 T = TypeVar("T")
 S = TypeVar("S", bound=Task)
 
 
-def within_memory(work: Callable[[], T], step: Callable[[int], None], batch_size: int) -> T:
+def within_memory(
+    work: Callable[[], T],
+    step: Callable[[int], None],
+    batch_size: int,
+    smaller: str = memory.SMALLER,
+) -> T:
     """Do the work of a run, or say which batch its GPU has room for.
 
     Parameters
@@ -25,6 +31,8 @@ def within_memory(work: Callable[[], T], step: Callable[[int], None], batch_size
         Takes a number of frames and does what one step of the run does with so many.
     batch_size : int
         Frames a step of the run.
+    smaller : str
+        Options to take where no batch fits.
 
     Raises
     ------
@@ -38,7 +46,32 @@ def within_memory(work: Callable[[], T], step: Callable[[int], None], batch_size
     # outside of the handler, where nothing holds the tensors of the run any longer
     gc.collect()
     torch.cuda.empty_cache()
-    raise memory.advice(batch_size, memory.largest_batch(step, batch_size))
+    raise memory.advice(batch_size, memory.largest_batch(step, batch_size), smaller)
+
+
+def table_within_memory(work: Callable[[], T], keys: str) -> T:
+    """Do the work of a table, or say what in its file takes less memory.
+
+    Parameters
+    ----------
+    work : callable
+        All runs of the table.
+    keys : str
+        Of the file.
+
+    Raises
+    ------
+    StoreError
+        When the GPU ran out of memory.
+    """
+    try:
+        return work()
+    except torch.cuda.OutOfMemoryError:
+        pass
+    raise StoreError(
+        f"the GPU has no room for a step of this table; copy its file, give it a smaller {keys} "
+        "and name it by its path with another --out, or end what else runs on the GPU"
+    )
 
 
 def step_of(
@@ -64,7 +97,7 @@ def step_of(
     def step(size: int) -> None:
         task = make_task()
         networks = {
-            name: player.network.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            name: player.network.to(fabric.device, memory_format=layout(player.network))  # type: ignore[call-overload]
             for name, player in task.players.items()
         }
         # where a run takes them too: when its networks are there, and before its first step

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from dicom_node.errors import ConfigError
 from training.commands import options
+from training.commands.fitting import table_within_memory
 from training.engine import first_alone, launch
 from training.folds import frames, matrix, report
 from training.folds.run import Results, Shop, run
@@ -69,7 +70,9 @@ def command(
     def after_fold(results: Results) -> None:
         first_alone(fabric, lambda: report.write(shop, results, command=again))
 
-    run(shop, after_fold)
+    table_within_memory(
+        partial(run, shop, after_fold), "pretrain.batch_size, finetune.all.batch_size or size"
+    )
     if is_first:
         say(f"{out / report.MARKDOWN}: the report")
 

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from training.commands import options
+from training.commands.fitting import table_within_memory
 from training.commands.sources import launched, open_pack
 from training.commands.telling import telling
 from training.engine import first_alone, prepare
@@ -76,6 +77,8 @@ def command(  # noqa: PLR0913 (one parameter an option)
     def after_cell(results: Results) -> None:
         first_alone(fabric, lambda: report.write(shop, results, command=again))
 
-    run(shop, after_cell)
+    table_within_memory(
+        partial(run, shop, after_cell), "pretrain.batch_size, detect.batch_size or size"
+    )
     if is_first:
         say(f"{out / report.MARKDOWN}: the report")

@@ -1,23 +1,32 @@
 """``train volumes``: learn from CT and MR series."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
+import torch
 import typer
 from lightning_fabric import Fabric
 from rich.console import Console
 
 from dicom_node import config
 from dicom_node.errors import StoreError
+from dicom_node.store.volumes import SHAPE
 from training import runs
 from training.commands import options
+from training.commands.fitting import step_of, within_memory
 from training.commands.telling import say_finished, telling
 from training.config import SeriesSettings, VolumeSegmentSettings
 from training.engine import first_alone, launch
+from training.loop import Batch
+from training.runs import RunInfo
 from training.volumes.exporting import export
 from training.volumes.running import name_series, segment
 from training.volumes.source import VolumeSet, check_masks, from_folder, from_store
 from training.volumes.tables import DEPTHS, SERIES, report, wanted
+from training.volumes.targets import COLUMNS
+from training.volumes.tasks import NamingSeries, SegmentingVolumes
 
 app = typer.Typer(
     help="Learn from CT and MR series.\n\n"
@@ -26,6 +35,7 @@ app = typer.Typer(
     add_completion=False,
 )
 
+_SMALLER: Final = "a larger --shrink, a smaller --width or --depth"
 Out = Annotated[Path, typer.Option(help="Folder of the run; named again, it goes on.")]
 Masks = Annotated[
     Path, typer.Option(help="Folder of PATIENT.npz, each with 'volume' and 'mask' (uint8).")
@@ -227,8 +237,13 @@ def _shape(start: Path | None) -> dict[str, int]:
 
 def _name(settings: SeriesSettings, volumes: VolumeSet, fabric: Fabric, out: Path) -> None:
     console = Console(highlight=False)
-    with telling(console, fabric, out, "name series", settings.epochs) as told:
-        info = name_series(settings, volumes, fabric, run=out, after_epoch=told)
+
+    def work() -> RunInfo:
+        with telling(console, fabric, out, "name series", settings.epochs) as told:
+            return name_series(settings, volumes, fabric, run=out, after_epoch=told)
+
+    step = trial_step(fabric, partial(NamingSeries, settings), settings.shrink)
+    info = within_memory(work, step, settings.batch_size, _SMALLER)
     if fabric.is_global_zero:
         say_finished(console, out, info)
 
@@ -241,7 +256,27 @@ def _segment(
     start: Path | None,
 ) -> None:
     console = Console(highlight=False)
-    with telling(console, fabric, out, f"segment {out.name}", settings.epochs) as told:
-        info = segment(settings, volumes, fabric, run=out, start=start, after_epoch=told)
+
+    def work() -> RunInfo:
+        with telling(console, fabric, out, f"segment {out.name}", settings.epochs) as told:
+            return segment(settings, volumes, fabric, run=out, start=start, after_epoch=told)
+
+    step = trial_step(fabric, partial(SegmentingVolumes, settings), settings.shrink)
+    info = within_memory(work, step, settings.batch_size, _SMALLER)
     if fabric.is_global_zero:
         say_finished(console, out, info)
+
+
+def trial_step(
+    fabric: Fabric, make_task: Callable[[], NamingSeries | SegmentingVolumes], shrink: int
+) -> Callable[[int], None]:
+    """Return one step of a run, on volumes of nothing."""
+    side = tuple(size // shrink for size in SHAPE)
+
+    def batch(task: NamingSeries | SegmentingVolumes, volumes: int) -> Batch:
+        frames = torch.zeros(volumes, 1, *side, dtype=torch.uint8)
+        if isinstance(task, NamingSeries):
+            return {"frames": frames, "targets": torch.zeros(volumes, len(COLUMNS))}
+        return {"frames": frames, "mask": torch.zeros(volumes, *side, dtype=torch.int64)}
+
+    return step_of(fabric, make_task, batch, lambda: ())

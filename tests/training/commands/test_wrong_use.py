@@ -11,6 +11,7 @@ from training import tasks
 
 FINETUNE = ("finetune", "--task", "quality", "--out", "run", *SMALL)
 FOLDS = ("folds", "pocus_small", "--index", "index.csv", "--out", "table")
+DETECT = ("detect", "--labels", "liver-kidney", "--heads", "slim", "--out", "run", *SMALL[:-2])
 PRETRAIN = ("pretrain", "--recipe", "ce", "--out", "run", *SMALL)
 
 
@@ -122,7 +123,9 @@ class Hungry(nn.Module):
     ("room", "words"),
     [(5, "no room for --batch-size 16; 4 fits: take --batch-size 4"), (1, "nor for any smaller")],
 )
-@pytest.mark.parametrize("command", [FINETUNE, PRETRAIN], ids=["finetune", "pretrain"])
+@pytest.mark.parametrize(
+    "command", [FINETUNE, PRETRAIN, DETECT], ids=["finetune", "pretrain", "detect"]
+)
 def test_a_gpu_that_runs_out_of_memory_is_answered_with_the_batch_that_fits(
     command: tuple[str, ...],
     room: int,

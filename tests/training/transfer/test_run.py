@@ -6,8 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
+from models import encoders
+from tests.support import folds
 from tests.support.commands import status_of
 from tests.support.transfer import table, values
 from training import runs
@@ -100,3 +103,24 @@ def test_the_command_makes_the_table_and_goes_on_where_it_was(
     assert (out / report.MARKDOWN).exists()
     assert status_of(*words.split(), "--accelerator", "cpu") == 0
     assert "epoch 1/1" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["lesions", "folds"])
+def test_a_table_that_a_gpu_has_no_room_for_says_what_to_make_smaller(
+    command: str,
+    index: Path,
+    lesions: Pack,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def no_room(name: str, *, width: int = 16) -> None:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(encoders, "build", no_room)
+    own, made_of = tmp_path / "own.yaml", values if command == "lesions" else folds.values
+    own.write_text(yaml.safe_dump(made_of(strategies=["baseline"], options={}, seeds=[0])))
+    words = f"{command} {own} --index {index} --out {tmp_path / 'out'} --accelerator cpu"
+    source = ("--pack", lesions.folder) if command == "lesions" else ()
+    assert status_of(*words.split(), *source) == 1
+    assert "give it a smaller pretrain.batch_size" in capsys.readouterr().err

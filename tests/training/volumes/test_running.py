@@ -5,8 +5,10 @@ import onnxruntime as ort
 import pytest
 import torch
 from lightning_fabric import Fabric
+from torch import Tensor
 
 from dicom_node.errors import ConfigError, StoreError
+from models.resnet3d import ResNet3d
 from tests.support.commands import status_of
 from tests.support.launching import launch_module
 from tests.support.volumes import TINY, fill_folder, fill_store, slopes
@@ -14,6 +16,7 @@ from training import curves, runs
 from training.config import Engine, VolumeSegmentSettings
 from training.engine import launch
 from training.loop import Epoch
+from training.volumes import tasks
 from training.volumes.running import name_series, segment
 from training.volumes.scores import read_scores, totals
 from training.volumes.source import VolumeSet, from_folder, from_store
@@ -214,6 +217,34 @@ def test_a_table_looks_at_its_masks_before_it_pretrains(
     assert status_of("volumes", "table", *words, *wrong) == 1
     assert says in capsys.readouterr().err
     assert not (tmp_path / "t").exists()
+
+
+class Hungry(ResNet3d):
+    """An encoder on a device with room for two volumes."""
+
+    def forward(self, volumes: Tensor) -> list[Tensor]:
+        if len(volumes) > 2:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return super().forward(volumes)
+
+
+@pytest.mark.parametrize("command", ["pretrain", "segment"])
+def test_a_gpu_that_runs_out_of_memory_is_answered_with_the_volumes_that_fit(
+    store: Path,
+    masks: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+) -> None:
+    monkeypatch.setattr(tasks, "ResNet3d", Hungry)
+    shape = "--depth 10 --width 2 --shrink 4 --epochs 1 --accelerator cpu"
+    source = ("--store", store) if command == "pretrain" else ("--masks", masks)
+    words = ("volumes", command, *source, "--out", tmp_path / "run", *shape.split())
+    assert status_of(*words, "--batch-size", 8) == 1
+    assert "no room for --batch-size 8; 2 fits: take --batch-size 2" in capsys.readouterr().err
+    assert status_of(*words, "--batch-size", 3) == 1
+    assert "take a larger --shrink, a smaller --width" in capsys.readouterr().err
 
 
 @pytest.mark.slow
