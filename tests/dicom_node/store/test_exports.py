@@ -38,7 +38,7 @@ def erase(folder: Path, patient: str, *exports: str) -> tuple[int, tuple[str, ..
 
 def remembered(folder: Path) -> set[str]:
     """Return the frames whose packs and exports are not deleted yet."""
-    engine = catalogue.open_catalogue(folder / "store" / "catalogue.db")
+    engine = catalogue.open_catalogue(folder / "store")
     with engine.begin() as connection:
         found = set(connection.scalars(sa.select(catalogue.erasing)))
     engine.dispose()

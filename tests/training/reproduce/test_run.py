@@ -66,7 +66,7 @@ def test_a_cell_that_fails_is_written_down_and_the_others_go_on(
 def test_cells_without_imagenet_weights_are_left_out(phantoms: Pack, tmp_path: Path) -> None:
     layout = of_quality(strategies=["baseline", "imagenet"], compare=[], seeds=[0])
     entries, told = reproduce(layout, phantoms, tmp_path)
-    assert told[0].startswith("left out: 1 of 2 cells: no ImageNet weights: give --imagenet FOLDER")
+    assert told[0].startswith("left out: 1 of 2 cells: no ImageNet weights: nobody publishes any")
     assert list(entries.left_out()) == [layout.finetune[1].name]
     assert entries.failed() == {}
 
