@@ -30,6 +30,7 @@ from dicom_node.register import RegisterCounts, register_waiting
 pytest.importorskip("onnx", reason="needs the train group: make test installs it")
 from tests.support.analyses import named
 from tests.support.bundles import HEIGHT, WIDTH, write_bundle
+from tests.support.frames import with_its_region
 from tests.support.graphs import hangs
 
 #: (111001,DCM,"Algorithm Name")
@@ -107,8 +108,10 @@ def test_each_destination_is_owed_the_form_that_it_takes(parts: Parts) -> None:
     }
 
 
-def test_what_became_of_an_image_is_written_down_for_who_asks_later(parts: Parts) -> None:
-    study = received(parts, STILL)
+def test_what_became_of_an_image_is_written_down_for_who_asks_later(
+    parts: Parts, tmp_path: Path
+) -> None:
+    study = received(parts, with_its_region(tmp_path / "still.dcm"))
     trail = parts.outbox.trail
     harvest_study(parts, study, "1")
     [harvest] = trail.harvested(study)
@@ -125,8 +128,8 @@ def test_what_became_of_an_image_is_written_down_for_who_asks_later(parts: Parts
     assert trail.rejections(study) == []
 
 
-def test_stages_that_run_again_change_nothing(parts: Parts) -> None:
-    study = received(parts, STILL)
+def test_stages_that_run_again_change_nothing(parts: Parts, tmp_path: Path) -> None:
+    study = received(parts, with_its_region(tmp_path / "still.dcm"))
     assert harvest_study(parts, study, "1") == {"frames stored": 1}
     assert harvest_study(parts, study, "1") == {"frames stored": 0, "already stored": 1}
     analyse_study(parts, study, "1")
@@ -418,8 +421,8 @@ def test_a_model_that_hangs_fails_in_the_report_and_the_others_answer(parts: Par
         assert models_in(report) == {"slow", "test-quality", "test-segmentation"}
 
 
-def test_the_header_decides_which_models_see_an_image(parts: Parts) -> None:
-    study = received(parts, STILL)
+def test_the_header_decides_which_models_see_an_image(parts: Parts, tmp_path: Path) -> None:
+    study = received(parts, with_its_region(tmp_path / "still.dcm"))
     maker = str(dcmread(STILL).Manufacturer)
     assert parts.config.bundles is not None
     fitting = {"frames": {"max": 1}, "region": "present", "header": {"Manufacturer": [maker]}}
