@@ -96,7 +96,8 @@ sightings = sa.Table(
     sa.Column("frame_id", sa.ForeignKey("frames.frame_id"), nullable=False, index=True),
 )
 
-#: Frames of an erasure that has begun and not ended: packs that hold them are still to be deleted.
+#: Frames of an erasure that has begun and not ended: packs and exports that hold them
+#: are still to be deleted.
 erasing = sa.Table(
     "erasing",
     metadata,

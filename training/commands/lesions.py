@@ -38,7 +38,7 @@ def command(  # noqa: PLR0913 (one parameter an option)
     store: options.Store = None,
     pack: options.PackFolder = None,
     imagenet: Annotated[
-        Path | None, typer.Option(help="Folder of torchvision's files, as resnet18-f37072fd.pth.")
+        Path | None, typer.Option(help="Folder of published files, as resnet18-f37072fd.pth.")
     ] = None,
     accelerator: Annotated[
         Literal["auto", "cpu", "gpu"] | None, typer.Option(help="Instead of the table's.")

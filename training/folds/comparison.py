@@ -1,7 +1,6 @@
 """What every table of strategies says: which, of what network, and how they are pretrained."""
 
-from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
@@ -19,7 +18,6 @@ from training.config import (
     Size,
     Strategy,
 )
-from training.recipes.reading import read_settings
 
 BatchSize = Annotated[int, Field(ge=2)]
 
@@ -107,28 +105,3 @@ class Comparison(Settings):
     def network(self) -> dict[str, Any]:
         """Return what all settings of the table say of the encoder."""
         return {"encoder": self.encoder, "encoder_width": self.encoder_width}
-
-
-C = TypeVar("C", bound=Comparison)
-
-
-def shipped(folder: Path) -> list[str]:
-    """Return the names of a folder's tables."""
-    return sorted(path.stem for path in folder.glob("*.yaml"))
-
-
-def load(name: str, kind: type[C], folder: Path) -> C:
-    """Read a table by its name in a folder, or from a file.
-
-    Raises
-    ------
-    ConfigError
-        When there is none of that name, or the file says something that is not known.
-    """
-    path = Path(name) if name.endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
-    if not path.is_file():
-        raise ConfigError(
-            f"no table {name!r}: give one of {', '.join(shipped(folder))}, or the path of a "
-            ".yaml file"
-        )
-    return read_settings(path, kind)

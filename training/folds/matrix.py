@@ -7,8 +7,8 @@ from pydantic import Field
 
 from dicom_node.records import Task
 from training.config import Count, FinetuneSettings, Rate, Settings
-from training.folds import comparison
 from training.folds.comparison import BatchSize, Comparison
+from training.recipes.reading import load_settings, shipped
 
 FOLDER: Final = Path(__file__).parent / "presets"
 
@@ -44,7 +44,7 @@ class Folds(Comparison):
 
 def names() -> list[str]:
     """Return the shipped tables."""
-    return comparison.shipped(FOLDER)
+    return shipped(FOLDER)
 
 
 def load(name: str) -> Folds:
@@ -55,4 +55,4 @@ def load(name: str) -> Folds:
     ConfigError
         When there is none of that name, or the file says something that is not known.
     """
-    return comparison.load(name, Folds, FOLDER)
+    return load_settings(name, Folds, FOLDER, "table")

@@ -6,16 +6,15 @@ recipe of one's own is a file like those beside this one; it is named by its pat
 
 from pathlib import Path
 
-from dicom_node.errors import ConfigError
 from training.config import Strategy
-from training.recipes.reading import read_settings
+from training.recipes.reading import load_settings, shipped
 
 FOLDER = Path(__file__).parent
 
 
 def names() -> list[str]:
     """Return the shipped strategies."""
-    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+    return shipped(FOLDER)
 
 
 def load(name: str) -> Strategy:
@@ -26,9 +25,4 @@ def load(name: str) -> Strategy:
     ConfigError
         When there is none of that name, or the file says something that is not known.
     """
-    path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
-    if not path.is_file():
-        raise ConfigError(
-            f"no recipe {name!r}: give one of {', '.join(names())}, or the path of a .yaml file"
-        )
-    return read_settings(path, Strategy)
+    return load_settings(name, Strategy, FOLDER, "recipe")

@@ -14,6 +14,39 @@ from training.config import Settings
 S = TypeVar("S", bound=Settings)
 
 
+def shipped(folder: Path) -> list[str]:
+    """Return the names of a folder's files, without ``.yaml``."""
+    return sorted(path.stem for path in folder.glob("*.yaml"))
+
+
+def load_settings(name: str, kind: type[S], folder: Path, what: str) -> S:
+    """Read settings by their name in a folder, or from a file.
+
+    Parameters
+    ----------
+    name : str
+        Of a shipped file without ``.yaml``, or the path of one.
+    kind : type
+        Of the settings.
+    folder : Path
+        Holds the shipped ones.
+    what : str
+        How a message calls them.
+
+    Raises
+    ------
+    ConfigError
+        When there is none of that name, or the file says something that is not known.
+    """
+    path = Path(name) if name.endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
+    if not path.is_file():
+        raise ConfigError(
+            f"no {what} {name!r}: give one of {', '.join(shipped(folder))}, or the path of a "
+            ".yaml file"
+        )
+    return read_settings(path, kind)
+
+
 def read_settings(path: Path, kind: type[S]) -> S:
     """Read settings from a YAML file.
 

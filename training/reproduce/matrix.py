@@ -8,7 +8,6 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
-from dicom_node.errors import ConfigError
 from dicom_node.records import Task
 from training.config import (
     Count,
@@ -22,7 +21,7 @@ from training.config import (
     Share,
     Size,
 )
-from training.recipes.reading import read_settings
+from training.recipes.reading import load_settings, shipped
 
 FOLDER: Final = Path(__file__).parent / "matrices"
 #: After a strategy: fine-tuned with its encoder frozen.
@@ -159,7 +158,7 @@ class Matrix(Settings):
 
 def names() -> list[str]:
     """Return the shipped matrices."""
-    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+    return shipped(FOLDER)
 
 
 def load(name: str) -> Matrix:
@@ -170,12 +169,7 @@ def load(name: str) -> Matrix:
     ConfigError
         When there is none of that name, or the file says something that is not known.
     """
-    path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
-    if not path.is_file():
-        raise ConfigError(
-            f"no matrix {name!r}: give one of {', '.join(names())}, or the path of a .yaml file"
-        )
-    return read_settings(path, Matrix)
+    return load_settings(name, Matrix, FOLDER, "matrix")
 
 
 def _check_covers(key: str, values: object, wanted: tuple[object, ...]) -> None:

@@ -7,8 +7,8 @@ from pydantic import Field
 
 from dicom_node.records import Task
 from training.config import Count, DetectSettings, Name, Rate, Settings, Size
-from training.folds import comparison
 from training.folds.comparison import BatchSize, Comparison
+from training.recipes.reading import load_settings, shipped
 
 FOLDER: Final = Path(__file__).parent / "presets"
 
@@ -40,7 +40,7 @@ class Transfer(Comparison):
 
 def names() -> list[str]:
     """Return the shipped tables."""
-    return comparison.shipped(FOLDER)
+    return shipped(FOLDER)
 
 
 def load(name: str) -> Transfer:
@@ -51,4 +51,4 @@ def load(name: str) -> Transfer:
     ConfigError
         When there is none of that name, or the file says something that is not known.
     """
-    return comparison.load(name, Transfer, FOLDER)
+    return load_settings(name, Transfer, FOLDER, "table")

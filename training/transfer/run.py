@@ -58,7 +58,7 @@ class Shop:
     lesions: Pack
     out: Path
     fabric: Fabric
-    #: folder of torchvision's files
+    #: folder of published files
     imagenet: Path | None = None
     #: told of each cell that is finished, and of what is left out
     say: Callable[[str], None] = lambda _: None
