@@ -64,7 +64,9 @@ class Cache:
                     # the room is taken before it is filled: others count it
                     os.truncate(part, size_bytes)
                 fetch(part)
-                part.replace(path)
+                with _held(self.folder / "cache.lock"):
+                    # whoever counts what is taken meets it under one of its two names
+                    part.replace(path)
             finally:
                 part.unlink(missing_ok=True)
         return path
