@@ -10,26 +10,56 @@ from typing import ClassVar
 import typer
 from rich.console import Console
 
-from dicom_node.cli.lazy import LazyGroup
+from dicom_node.cli.lazy import LazyGroup, Listed
 from dicom_node.errors import ConfigError, NodeError
 
 
 class _Commands(LazyGroup):
-    modules: ClassVar[Mapping[str, str]] = {
-        name: f"training.commands.{name}"
-        for name in (
-            "shards",
-            "pretrain",
-            "finetune",
-            "evaluate",
-            "export",
-            "reproduce",
-            "folds",
-            "detect",
-            "lesions",
-            "cam",
-            "volumes",
-        )
+    listed: ClassVar[Mapping[str, Listed]] = {
+        "shards": Listed(
+            "training.commands.shards",
+            "Export the frames of the store, shuffled, as WebDataset shards that training reads by"
+            " URL.",
+        ),
+        "pretrain": Listed(
+            "training.commands.pretrain",
+            "Pretrain an encoder on all frames but those of the test patients.",
+        ),
+        "finetune": Listed(
+            "training.commands.finetune",
+            "Fine-tune a network on labelled frames, measure it on the test patients.",
+        ),
+        "evaluate": Listed(
+            "training.commands.evaluate",
+            "Measure a run on the test patients: mean and spread over draws of half of them.",
+        ),
+        "export": Listed(
+            "training.commands.export",
+            "Write the network of a run as a bundle, if onnxruntime answers what torch does.",
+        ),
+        "reproduce": Listed(
+            "training.commands.reproduce",
+            "Reproduce a whole table: pretrain, fine-tune, test and report, cell by cell.",
+        ),
+        "folds": Listed(
+            "training.commands.folds",
+            "Pretrain on all folds but one, fine-tune, and test on that one; each fold in turn.",
+        ),
+        "detect": Listed(
+            "training.commands.detect",
+            "Train Mask R-CNN to find and outline what masks show; average precision on test "
+            "patients.",
+        ),
+        "lesions": Listed(
+            "training.commands.lesions",
+            "Pretrain on clips by each strategy, find lesions from each: average precision by "
+            "start.",
+        ),
+        "cam": Listed(
+            "training.commands.cam",
+            "Draw by Grad-CAM what of test frames spoke for their class in each run.",
+        ),
+        "volumes": Listed("training.commands.volumes", "Learn from CT and MR series."),
     }
 
 
