@@ -7,8 +7,9 @@ from pydantic import Field
 
 from dicom_node.records import Task
 from training.config import Count, FinetuneSettings, Rate, Settings
-from training.folds.comparison import BatchSize, Comparison
+from training.folds.comparison import Comparison
 from training.recipes.reading import load_settings, shipped
+from training.recipes.table import BatchSize
 
 FOLDER: Final = Path(__file__).parent / "presets"
 

@@ -105,6 +105,9 @@ def _faults(error: ValidationError, kind: type[Settings], where: str) -> list[st
             what = f"unknown key{known}"
         elif fault["type"] == "missing":
             what = "missing; add it"
+        elif fault["type"] == "value_error" and isinstance(fault["input"], dict):
+            # of several keys together: the fault says which, and what of them will not do
+            what = str(fault["ctx"]["error"])
         else:
             what = f"{fault['input']!r} will not do: {fault['msg']}"
         lines.append(": ".join(part for part in (where, key, what) if part))
