@@ -20,10 +20,9 @@ from training.config import (
     Share,
     Size,
 )
-from training.recipes.reading import load_settings, shipped
+from training.recipes.reading import Shelf
 from training.recipes.table import BatchSize, Seed, Table
 
-FOLDER: Final = Path(__file__).parent / "matrices"
 #: After a strategy: fine-tuned with its encoder frozen.
 FROZEN: Final = "+F"
 
@@ -151,20 +150,9 @@ class Matrix(Table):
         return self
 
 
-def names() -> list[str]:
-    """Return the shipped matrices."""
-    return shipped(FOLDER)
-
-
-def load(name: str) -> Matrix:
-    """Read a matrix by its name, or from a file.
-
-    Raises
-    ------
-    ConfigError
-        When there is none of that name, or the file says something that is not known.
-    """
-    return load_settings(name, Matrix, FOLDER, "matrix")
+_SHELF: Final = Shelf(Path(__file__).parent / "matrices", Matrix, "matrix")
+#: the shipped ones, and one by its name or from a file
+names, load = _SHELF.names, _SHELF.load
 
 
 def _check_covers(key: str, values: object, wanted: tuple[object, ...]) -> None:
