@@ -98,12 +98,12 @@ def need_writable(engine: sa.Engine) -> None:
 
     Raises
     ------
-    PermanentError
-        When it is.
+    DatabaseDownError
+        When it is; a disk that turned read-only may be mended, and jobs try again then.
     """
     path = engine.get_execution_options().get(_ONLY_READ)
     if path is not None:
-        raise PermanentError(
+        raise DatabaseDownError(
             f"{path}: this account may only read it; run this as the account that owns it, or on a "
             "copy of its folder that is yours ('chmod -R u+w')"
         )

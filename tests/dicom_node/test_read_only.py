@@ -77,7 +77,9 @@ def test_a_file_that_changed_while_it_was_read_as_it_lies_is_no_answer(
 
 
 def test_what_writes_is_refused_with_the_cure(reader: sa.Engine) -> None:
-    with pytest.raises(PermanentError, match=r"words.db: this account may only read it; run this"):
+    with pytest.raises(
+        DatabaseDownError, match=r"words.db: this account may only read it; run this"
+    ):
         add(reader, "second")
     with pytest.raises(DatabaseDownError), for_reading(reader).begin() as connection:
         connection.execute(WORDS.insert().values(word="second"))

@@ -131,7 +131,7 @@ def test_what_writes_to_a_store_that_may_only_be_read_is_refused_with_the_cure(
     """
     with shared(folder) as copy:
         for said in (as_another(dedent(code), copy), as_another(dedent(code_of_erasure), copy)):
-            assert said.startswith("PermanentError")
+            assert said.startswith("DatabaseDownError")
             assert "catalogue.db: this account may only read it; run this as" in said
             assert "chmod -R u+w" in said
 
