@@ -19,7 +19,8 @@ NOT_ERASED: Final = (
     "whatever was sent to the PACS or another node, and stores of other nodes",
     "copies: backups, snapshots, exported stores, packs in folders not named with --packs, exports "
     "named neither with --exports nor in harvest.exports, replicas of a bucket",
-    "shards of a bucket in the cache of a training machine, until a training there opens it again",
+    "shards of a bucket, and packs of a store that was only read, in the cache of a training "
+    "machine, until a training there opens it again",
     "models that were trained with the frames, their runs and pictures of them",
 )
 PatientID = Annotated[

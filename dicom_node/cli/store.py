@@ -5,15 +5,20 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from dicom_node.cli.erase import PACKS, accept, erase
 from dicom_node.cli.moving import move
 from dicom_node.cli.options import DEFAULT_CONFIG, AsJson, ConfigFile, load, print_json, print_table
+from dicom_node.cli.pulling import showing
 from dicom_node.errors import ConfigError
 from dicom_node.harvest import load_tables
 from dicom_node.harvest.vocabulary import vocabulary
 from dicom_node.node.layout import Layout
+from dicom_node.pull.reconciled import Told
 from dicom_node.store import WeakLabelStore, audit, is_store
+from dicom_node.store.export_audit import audit_exports
+from dicom_node.store.export_places import checked
 from dicom_node.store.pack_audit import audit_packs
 
 app = typer.Typer(
@@ -51,19 +56,34 @@ def look_through(
         list[Path] | None,
         typer.Option(help="Another folder that holds packs for training; may be repeated."),
     ] = None,
+    exports: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A folder or s3://BUCKET/PREFIX that 'train shards' exported to, beside those of "
+            "harvest.exports; may be repeated.",
+        ),
+    ] = None,
     config: ConfigFile = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Scan store and packs for anything that could identify; exit status 1 when there is something.
+    """Scan store, packs and exports for anything that could identify; exit 1 if there is something.
 
-    Exports made by 'train shards' are not looked at.
+    Shards of a bucket are fetched for that, one by one. What cannot be reached is a finding.
 
     Example: dicom-node store audit --config node.yaml
     """
     settings, folder = load(config), _folder(config)
+    places = [checked(one) for one in (*settings.harvest.exports, *(exports or []))]
     findings = audit(folder, vocabulary(load_tables(settings.harvest)))
     for place in (settings.node.data / PACKS, *(packs or [])):
         findings += audit_packs(place, folder)
+    # what a script reads is on standard output
+    with showing(Console(stderr=True, highlight=False)) as show:
+        findings += audit_exports(
+            places,
+            folder,
+            lambda name, done, total: show(Told(step=f"export {name}", done=done, total=total)),
+        )
     if as_json:
         print_json([asdict(finding) for finding in findings])
     else:

@@ -11,12 +11,13 @@ from pathlib import Path
 import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
 
-from dicom_node.database import for_reading, open_sqlite, scrub
+from dicom_node.database import for_reading, scrub
 from dicom_node.harvest.decisions import DECISIONS, HISTORY, METADATA, DecisionBook
 from dicom_node.harvest.descriptions import DescriptionMap, Key, normalised
 from dicom_node.harvest.evidence import MOST_CHARACTERS
 from dicom_node.harvest.transducer import SiteTransducer, resolve
 from dicom_node.harvest.words import Words
+from dicom_node.read_only import open_or_read
 from dicom_node.store import Source
 
 #: Words as the scanner wrote them, the UID of their study, and the pseudonym of its patient.
@@ -125,7 +126,7 @@ class PrivateNotes:
     """
 
     def __init__(self, path: Path) -> None:
-        self._engine = open_sqlite(path, METADATA)
+        self._engine = open_or_read(path, METADATA)
         self._reads = for_reading(self._engine)
         #: who decided when what words stand for
         self.book = DecisionBook(self._engine)
@@ -211,7 +212,7 @@ class PrivateNotes:
         studies = sa.func.count().label("studies")
         column = _descriptions.c.description
         query = sa.select(column, studies).group_by(column).order_by(studies.desc(), column)
-        with self._engine.begin() as connection:
+        with self._reads.begin() as connection:
             return [
                 SeenDescription(
                     description=row.description,
@@ -226,7 +227,7 @@ class PrivateNotes:
         studies = sa.func.count().label("studies")
         named, meaning = [_terms.c.source, _terms.c.term], sa.func.max(_terms.c.meaning)
         query = sa.select(*named, meaning.label("meaning"), studies).group_by(*named)
-        with self._engine.begin() as connection:
+        with self._reads.begin() as connection:
             return [
                 SeenTerm(
                     source=Source(row.source),
@@ -251,7 +252,7 @@ class PrivateNotes:
         studies = sa.func.count().label("studies")
         columns = [column for column in _transducers.c if column.name != "study_instance_uid"]
         query = sa.select(*columns, studies).group_by(*columns).order_by(studies.desc(), *columns)
-        with self._engine.begin() as connection:
+        with self._reads.begin() as connection:
             rows = [dict(row) for row in connection.execute(query).mappings()]
         names = [column.name for column in columns]
         return [

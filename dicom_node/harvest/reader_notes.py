@@ -14,9 +14,10 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
 
-from dicom_node.database import open_sqlite
+from dicom_node.database import for_reading
 from dicom_node.harvest.reader_codes import ReaderCodes
 from dicom_node.harvest.segmentations import SeenCode
+from dicom_node.read_only import open_or_read
 from dicom_node.store import Origin
 
 _metadata = sa.MetaData()
@@ -116,7 +117,8 @@ class ReaderNotes:
     """
 
     def __init__(self, path: Path) -> None:
-        self._engine = open_sqlite(path, _metadata)
+        self._engine = open_or_read(path, _metadata)
+        self._reads = for_reading(self._engine)
 
     def close(self) -> None:
         """Close the file."""
@@ -166,7 +168,7 @@ class ReaderNotes:
             .where(_objects.c.origin != Origin.CSV)
             .order_by(_objects.c.received_us.desc(), _objects.c.name)
         )
-        with self._engine.begin() as connection:
+        with self._reads.begin() as connection:
             return [_noted(row) for row in connection.execute(query)]
 
     def unmapped(self, codes: ReaderCodes) -> list[UnmappedCode]:
@@ -178,7 +180,7 @@ class ReaderNotes:
             .group_by(_codes.c.code, _codes.c.label)
             .order_by(objects.desc(), _codes.c.code, _codes.c.label)
         )
-        with self._engine.begin() as connection:
+        with self._reads.begin() as connection:
             rows = connection.execute(query).mappings().all()
         return [
             UnmappedCode(**row) for row in rows if codes.meaning(row["code"], row["label"]) is None

@@ -1,14 +1,16 @@
 """Look for anything in a store that could identify somebody, and for what does not belong there."""
 
 import itertools
+import os
 import re
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
+from dicom_node.database import for_reading
 from dicom_node.errors import StoreError
 from dicom_node.records import GROUPS, Geometry
 from dicom_node.store import catalogue, files, places, readers, volumes
@@ -113,7 +115,7 @@ def audit(folder: Path, known: Known | None = None) -> list[Finding]:
         )
     engine = catalogue.open_catalogue(folder)
     try:
-        with engine.begin() as connection:
+        with for_reading(engine).begin() as connection:
             findings = [*_tables(connection, known or {}), *_without_mask(connection)]
             findings += [*_miscounted(connection), *_unfinished(connection)]
             expected = _expected(connection, folder)
@@ -245,6 +247,7 @@ def _files(folder: Path, expected: Mapping[Path, tuple[str, int]]) -> Iterator[F
     if places.says_more(folder):
         what = "says more than where the catalogue is; leave 'url' and 'schema' alone in it"
         yield Finding(where=f"file {places.SERVER}", what=what)
+    yield from _closed(folder, folders | {folder})
     for path in sorted(folders):
         if not _FOLDER.fullmatch(path.relative_to(folder).as_posix()):
             yield Finding(where=f"folder {_place(folder, path)}", what="not the store's; delete it")
@@ -263,9 +266,19 @@ def _files(folder: Path, expected: Mapping[Path, tuple[str, int]]) -> Iterator[F
             yield Finding(where=f"file {_place(folder, path)}", what=fault)
 
 
+def _closed(folder: Path, folders: Iterable[Path]) -> Iterator[Finding]:
+    """Yield folders whose files nobody sees here."""
+    for path in sorted(folders):
+        if not os.access(path, os.R_OK | os.X_OK):
+            what = "this account may not look into it; run the audit as one that may"
+            name = path.relative_to(folder).as_posix()
+            is_known = _FOLDER.fullmatch(name) is not None
+            yield Finding(where=f"folder {name if is_known else _place(folder, path)}", what=what)
+
+
 def _place(folder: Path, path: Path) -> str:
     """Return a place, up to the first name that the store does not give: it may be a person's."""
-    *parents, name = path.relative_to(folder).parts
+    *parents, name = path.relative_to(folder).parts or ("",)
     known = [*itertools.takewhile(_PARENT.fullmatch, parents)]
     is_known = len(known) == len(parents) and _FILE.fullmatch(name)
     return "/".join([*known, name if is_known else "..."])

@@ -82,6 +82,21 @@ class Bucket:
             found = {key.removeprefix(self._below) for key, _ in self._versions("")}
         yield from sorted(found)
 
+    def covered_keys(self) -> Iterator[str]:
+        """Yield the key of each version that no reader is given any more."""
+        with self._in_words("listed"):
+            pages = self._client.get_paginator("list_object_versions")
+            found = [
+                one["Key"].removeprefix(self._below)
+                for page in pages.paginate(Bucket=self._bucket, Prefix=self._below)
+                for one in page.get("Versions", [])
+                if not one["IsLatest"]
+            ]
+        yield from sorted(found)
+
+    #: Who asks an absent bucket for anything is told so.
+    is_there: Final = True
+
     def read(self, key: str) -> bytes | None:
         """Return an object, None where there is none."""
         return self._got(key)

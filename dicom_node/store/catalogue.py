@@ -5,13 +5,15 @@ again, only a row of `sightings` is added.
 """
 
 from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
 import sqlalchemy as sa
 
-from dicom_node.database import open_sqlite
+from dicom_node.database import for_reading
 from dicom_node.errors import DatabaseDownError, StoreError
+from dicom_node.read_only import need_columns, only_reads, open_or_read
 from dicom_node.records import GROUPS, Geometry
 from dicom_node.store import places
 from dicom_node.store.columns import TEXT, if_absent
@@ -145,7 +147,7 @@ _FORMER_INDEX = "instances_by_labels"
 
 
 def open_catalogue(folder: Path, *, new_on: str | None = None) -> sa.Engine:
-    """Open (and create) the catalogue of a store, wherever it is.
+    """Open (and create) the catalogue of a store, wherever it is; see `opened`.
 
     Parameters
     ----------
@@ -159,8 +161,8 @@ def open_catalogue(folder: Path, *, new_on: str | None = None) -> sa.Engine:
 
     def stay(connection: sa.Connection) -> None:
         # whoever moves a catalogue holds up its writers until it has moved
-        only_reads = connection.get_execution_options().get("only_reads", False)
-        if not only_reads and places.read(folder) != place:
+        is_reading = connection.get_execution_options().get("only_reads", False)
+        if not is_reading and places.read(folder) != place:
             raise DatabaseDownError("the store's catalogue has moved: run the command again")
 
     sa.event.listen(engine, "begin", stay)
@@ -168,11 +170,28 @@ def open_catalogue(folder: Path, *, new_on: str | None = None) -> sa.Engine:
 
 
 def opened(at: Path | Place) -> sa.Engine:
-    """Open (and create) a catalogue; an older version's gets its new columns and indexes."""
+    """Open (and create) a catalogue; an older version's gets its new columns and indexes.
+
+    One that this account may only read is opened as it is, and refuses what writes.
+    """
     if isinstance(at, Path):
-        engine = open_sqlite(at, metadata, layout=LAYOUT)
+        engine = open_or_read(at, metadata, layout=LAYOUT)
     else:
         engine = open_server(at, metadata)
+    if only_reads(engine):
+        return engine
+    with ExitStack() as stack:
+        stack.callback(engine.dispose)
+        try:
+            _bring_up_to_date(engine)
+        except sa.exc.ProgrammingError:  # of a server's role that may only read
+            with for_reading(engine).begin() as connection:
+                need_columns(connection, metadata, "the catalogue")
+        stack.pop_all()
+    return engine
+
+
+def _bring_up_to_date(engine: sa.Engine) -> None:
     with engine.begin() as connection:  # of two processes one adds
         added = [name for table in _ADDED for name in _add_columns(connection, table)]
         if "stored_frames" in added:
@@ -184,7 +203,6 @@ def opened(at: Path | Place) -> sa.Engine:
         if "label_set" in added:
             masked = frames.c.mask_digest.is_not(None)
             connection.execute(frames.update().where(masked).values(label_set=DEFAULT_LABEL_SET))
-    return engine
 
 
 def _add_columns(connection: sa.Connection, table: sa.Table) -> list[str]:

@@ -36,6 +36,13 @@ class Place(Protocol):
     def old_keys(self) -> Iterator[str]:
         """Yield the keys of which a version is kept, those of deleted objects among them."""
 
+    def covered_keys(self) -> Iterator[str]:
+        """Yield the key of each version that no reader is given any more."""
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the place is there at all."""
+
     def read(self, key: str) -> bytes | None:
         """Return an object, None where there is none."""
 
@@ -124,12 +131,33 @@ class Folder:
 
     def keys(self, prefix: str = "") -> Iterator[str]:
         """Yield the keys that begin so, sorted."""
-        found = (path for path in self.path.rglob("*") if not path.is_dir())
-        names = (path.relative_to(self.path).as_posix() for path in found)
+        names = (path.relative_to(self.path).as_posix() for path in self._files())
         yield from sorted(name for name in names if name.startswith(prefix))
+
+    def _files(self) -> Iterator[Path]:
+        """Yield what is no folder; a link to one is none."""
+
+        def closed(error: OSError) -> None:
+            raise TemporaryError(
+                f"{error.filename}: cannot be listed ({error.strerror}); see to it and run the "
+                "command again"
+            ) from None
+
+        for place, folders, names in os.walk(self.path, onerror=closed) if self.is_there else ():
+            links = (name for name in folders if (Path(place) / name).is_symlink())
+            yield from (Path(place) / name for name in (*names, *links))
+
+    @property
+    def is_there(self) -> bool:
+        """Whether anything was written, or the disk of the folder is there."""
+        return self.path.exists()
 
     def old_keys(self) -> Iterator[str]:
         """Yield nothing: a folder keeps no versions."""
+        return iter(())
+
+    def covered_keys(self) -> Iterator[str]:
+        """Yield nothing, as `old_keys`."""
         return iter(())
 
     def read(self, key: str) -> bytes | None:

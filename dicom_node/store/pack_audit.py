@@ -6,13 +6,16 @@ their number and size are. What stands beside them is held against what the stor
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import struct
+from collections.abc import Iterator, Mapping, Sequence, Set
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
 
 import numpy as np
 import sqlalchemy as sa
+from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from dicom_node.database import for_reading
@@ -41,8 +44,14 @@ _HIGHEST = {
 }
 #: Columns that count from 0 what a frame is of.
 _COUNTED = ("patient", "study", "instance")
-_COLUMNS = frozenset({"frame_id", *_HIGHEST, *_COUNTED})
+#: Of rows.npz, in packs and in exports.
+COLUMNS = frozenset({"frame_id", *_HIGHEST, *_COUNTED})
 _ASKED_AT_ONCE = 10_000
+#: Of a zip (APPNOTE 4.3): the fixed parts of what stands before a member, of its entry and at the
+#: end; and the field that NumPy leaves room in for large members, with its length.
+_LOCAL, _CENTRAL, _END = 30, 46, 22
+_ZIP64 = struct.pack("<HH", 1, 16)
+_NO_TIME = (1980, 1, 1, 0, 0, 0)
 _DAMAGED = "not readable; delete the pack, the next training builds it again"
 _MISNAMED = "a name of its own; name it as its version and size: VERSION-HEIGHTxWIDTH"
 _STRANGE = "holds what no pack holds; delete the pack, the next training builds it again"
@@ -96,23 +105,23 @@ def _pack(path: Path, connection: sa.Connection) -> Iterator[tuple[str, str]]:
         about = json.loads(said)
         size = int(about["size"]["height"]), int(about["size"]["width"])
         count = int(about["frames"])
-        rows = _columns(path / "rows.npz")
+        rows = columns_of((path / "rows.npz").read_bytes(), COLUMNS)
     except FAULTS:
         yield "pack.json, rows.npz", _DAMAGED
         return
     # a key that stands twice is read once
-    if f"{json.dumps(about, indent=1)}\n" != said or not _says_nothing_else(about, count):
+    if f"{json.dumps(about, indent=1)}\n" != said or not says_nothing_else(about, count):
         yield "pack.json", _STRANGE
-    if rows is None or not _fit(rows, count):
+    if rows is None or not fit(rows, count):
         yield "rows.npz", _STRANGE
-    elif gone := count - _in_store(rows["frame_id"].tolist(), connection):
+    elif gone := count - in_store(rows["frame_id"].tolist(), connection):
         yield "rows.npz", f"{gone} frames that the store does not hold, as of somebody erased"
     for name in sorted(one.name for one in path.glob("*.npy")):
         if not _is_array(path / name, (count, *size)):
             yield name, _STRANGE
 
 
-def _in_store(frame_ids: Sequence[str], connection: sa.Connection) -> int:
+def in_store(frame_ids: Sequence[str], connection: sa.Connection) -> int:
     """Return how many of these frames the store has."""
     frame_id = catalogue.frames.c.frame_id
     starts = range(0, len(frame_ids), _ASKED_AT_ONCE)
@@ -121,19 +130,49 @@ def _in_store(frame_ids: Sequence[str], connection: sa.Connection) -> int:
     return sum(connection.scalar(query) or 0 for query in held)
 
 
-def _columns(path: Path) -> dict[str, NDArray[Any]] | None:
-    """Return the columns, None where anything else lies in the archive."""
-    with ZipFile(path) as archive:
-        members = archive.infolist()
-        is_plain = not archive.comment and not any(one.comment for one in members)
-    names = [one.filename.removesuffix(".npy") for one in members]
-    if not is_plain or len(names) != len(set(names)) or set(names) != _COLUMNS:
-        return None
-    with np.load(path, allow_pickle=False) as columns:
-        return {name: columns[name] for name in names}
+def columns_of(content: bytes, names: Set[str]) -> dict[str, NDArray[Any]] | None:
+    """Return the columns of an ``.npz``, None where it holds anything but these.
+
+    Raises
+    ------
+    OSError, ValueError, zipfile.BadZipFile and others of `FAULTS`
+        When it cannot be read.
+    """
+    with ZipFile(BytesIO(content)) as archive:
+        members = {one.filename.removesuffix(".npy"): one for one in archive.infolist()}
+        if members.keys() != names or not _is_plain(content, archive):
+            return None
+        found = {name: _array(archive.read(one)) for name, one in members.items()}
+    columns = {name: one for name, one in found.items() if one is not None}
+    return columns if columns.keys() == names else None
 
 
-def _fit(rows: Mapping[str, NDArray[Any]], count: int) -> bool:
+def _is_plain(content: bytes, archive: ZipFile) -> bool:
+    """Whether an archive is its members one behind the other, of no time, and no other byte."""
+    place = ends = 0
+    for one in archive.infolist():
+        name = one.filename.encode()
+        if one.header_offset != place or one.extra or one.comment or one.date_time != _NO_TIME:
+            return False
+        of_name, of_extra = struct.unpack_from("<HH", content, place + _LOCAL - 4)
+        extra = content[place + _LOCAL + of_name :][:of_extra]
+        if content[place + _LOCAL :][:of_name] != name or extra[:4] not in (b"", _ZIP64):
+            return False
+        place += _LOCAL + of_name + of_extra + one.compress_size
+        ends += _CENTRAL + len(name)
+    return archive.start_dir == place and len(content) == place + ends + _END
+
+
+def _array(content: bytes) -> NDArray[Any] | None:
+    """Return an array, None where its file says more than that."""
+    array: NDArray[Any] = np.load(BytesIO(content), allow_pickle=False)
+    head = BytesIO()
+    npy.write_array_header_1_0(head, npy.header_data_from_array_1_0(array))
+    is_plain = len(content) == len(head.getvalue()) + array.nbytes
+    return array if is_plain and content.startswith(head.getvalue()) else None
+
+
+def fit(rows: Mapping[str, NDArray[Any]], count: int) -> bool:
     """Whether the columns hold digests and small numbers."""
     highest = _HIGHEST | dict.fromkeys(_COUNTED, count - 1)
     numbers = (rows[name] for name in highest)
@@ -157,7 +196,7 @@ def _is_array(path: Path, shape: tuple[int, int, int]) -> bool:
     return bool(array.shape == shape and array.dtype == np.uint8 and is_whole)
 
 
-def _says_nothing_else(about: Mapping[str, Any], frames: int) -> bool:
+def says_nothing_else(about: Mapping[str, Any], frames: int) -> bool:
     """Whether pack.json has the words that training writes, and no other."""
     labels = {name: list(one.names) for name, one in label_sets().items()}
     classes = {name: list(one.names) for name, one in class_sets().items()}

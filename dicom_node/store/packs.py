@@ -42,7 +42,7 @@ def delete_packs(folder: Path, frame_ids: Set[str]) -> int:
     for _ in range(2):
         for pack in list(_packs(folder)):
             if pack.name.endswith(UNFINISHED) or _holds(pack, frame_ids):
-                _delete(pack)
+                delete_pack(pack)
                 deleted += 1
     return deleted
 
@@ -57,7 +57,7 @@ def _packs(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _delete(pack: Path) -> None:
+def delete_pack(pack: Path) -> None:
     """Delete a pack; when it is half done, its name says so, and nobody opens it."""
     doomed = pack
     if not pack.name.endswith(UNFINISHED):

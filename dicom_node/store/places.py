@@ -73,8 +73,20 @@ def fault_of(url: str) -> str:
 
 
 def is_store(folder: Path) -> bool:
-    """Whether a folder holds a store."""
-    return any((folder / name).is_file() for name in (SERVER, FILE))
+    """Whether a folder holds a store.
+
+    Raises
+    ------
+    StoreError
+        When this account may not look into it.
+    """
+    try:
+        return any((folder / name).is_file() for name in (SERVER, FILE))
+    except PermissionError:
+        raise StoreError(
+            f"{folder}: this account may not look into it; as the account that owns it, give "
+            "'chmod -R g+rX' to the folder, and share its group"
+        ) from None
 
 
 def shown(folder: Path) -> str:

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 from PIL import Image
 
+from dicom_node.database import for_reading
 from dicom_node.errors import StoreError
 from dicom_node.store import files, locks
 from dicom_node.store.catalogue import frames, instances, metadata, sightings
@@ -79,6 +80,7 @@ class ReaderBook:
 
     def __init__(self, engine: sa.Engine, folder: Path) -> None:
         self._engine, self._folder, self._masks = engine, folder, folder / "masks"
+        self._reads = for_reading(engine)
 
     def stored_numbers(self, instance: str) -> frozenset[int]:
         """Return the 1-based numbers of the frames that are known of an instance's pseudonym."""
@@ -145,14 +147,14 @@ class ReaderBook:
 
     def of(self, instance: str) -> list[StoredReading]:
         """Return what was said of an instance's pseudonym, the oldest object first."""
-        with self._engine.begin() as connection:
+        with self._reads.begin() as connection:
             return _rows(connection, instance)
 
     def superseded(self) -> frozenset[str]:
         """Return the objects of which nothing holds any more because their reader spoke later."""
         every = sa.func.min(sa.cast(readings.c.superseded, sa.Integer))
         query = sa.select(readings.c.object).group_by(readings.c.object).having(every == 1)
-        with self._engine.begin() as connection:
+        with self._reads.begin() as connection:
             return frozenset(connection.scalars(query))
 
     def _settle(

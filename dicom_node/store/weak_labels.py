@@ -1,6 +1,5 @@
 """The store as the other parts see it."""
 
-import os
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from dicom_node.database import for_reading
 from dicom_node.errors import StoreError
+from dicom_node.read_only import need_writable
 from dicom_node.records import Box, Task
 from dicom_node.store import catalogue, evidence, files, locks, places, queries
 from dicom_node.store.catalogue import instances
@@ -37,7 +37,8 @@ class WeakLabelStore:
     Parameters
     ----------
     folder : Path
-        Made when it is not there. Several processes may read and write at once.
+        Made when it is not there. Several processes may read and write at once. One that this
+        account may only read is read; what writes is refused.
     new_on : str, optional
         ``harvest.catalogue``: the server of the catalogue, where the store begins here. One that is
         there knows where its catalogue is.
@@ -103,6 +104,7 @@ class WeakLabelStore:
         May be nested in `holding_off_erasure`. After an error, what was put before the last `keep`
         is durable, and of what was put later no row is there.
         """
+        need_writable(self._engine)
         return together(self._folder, self._engine, self._pictures)
 
     def has_frame(self, frame_id: str) -> bool:
@@ -207,7 +209,7 @@ class WeakLabelStore:
         return row.rows, row.columns
 
     def _instance(self, instance: str) -> sa.Row[tuple[object, ...]]:
-        with self._engine.begin() as connection:
+        with self._reads.begin() as connection:
             row = connection.execute(
                 sa.select(instances).where(instances.c.instance == instance)
             ).one_or_none()
@@ -229,6 +231,8 @@ class WeakLabelStore:
 def open_store(folder: Path | str) -> WeakLabelStore:
     """Open a store that is there; close it, or use it as a context manager.
 
+    One on a read-only share, or of another account, is opened for reading alone.
+
     Parameters
     ----------
     folder : Path or str
@@ -237,24 +241,13 @@ def open_store(folder: Path | str) -> WeakLabelStore:
     Raises
     ------
     StoreError
-        When there is none, or this account may not write in it.
+        When there is none, or this account may not look into it.
+    PermanentError
+        When this account may not read it, or another version of the program wrote it.
     """
     place = Path(folder)
     if not places.is_store(place):
         raise StoreError(
             f"{place}: no weak-label store; name the folder that the node harvests into"
         )
-    if places.read(place) is None:
-        _need_writable(place)
     return WeakLabelStore(place)
-
-
-def _need_writable(folder: Path) -> None:
-    # SQLite writes a log beside the catalogue, whoever only reads, too
-    for path in (folder, *folder.glob(f"{places.FILE}*")):
-        if not os.access(path, os.R_OK | os.W_OK):
-            raise StoreError(
-                f"{path}: this account may not write it, and a store is not opened for reading "
-                "alone; copy the store's folder while no node harvests into it, and make the copy "
-                "yours with 'chmod -R u+w'"
-            )

@@ -6,6 +6,7 @@ if he dies; others wait and find the pack.
 """
 
 import fcntl
+import hashlib
 import logging
 import os
 import shutil
@@ -23,7 +24,9 @@ from dicom_node.errors import StoreError, TemporaryError
 from dicom_node.pixels.geometry import to_network
 from dicom_node.store import Listing, StoredFrame, WeakLabelStore, open_store
 from dicom_node.store.label_sets import DEFAULT_LABEL_SET, label_sets
+from dicom_node.store.packs import UNFINISHED, delete_pack
 from training.config import Size
+from training.pack.cache import default_folder
 from training.pack.columns import about, columns
 from training.pack.reading import open as open_pack
 from training.pack.rows import Pack
@@ -87,7 +90,8 @@ def ensure(
     store, size, progress
         As in `build`.
     cache_folder : Path, optional
-        Holds one folder a pack; ``packs`` beside the store when None.
+        Holds one folder a pack; when None ``packs`` beside the store, and where this account may
+        not write there, a folder of the user's for what is not found there.
     version : str, optional
         That the store had when a run began which is to go on: not what it holds now.
 
@@ -98,9 +102,10 @@ def ensure(
     TemporaryError
         As `build`.
     """
-    cache = _cache(store, cache_folder)
+    caches = _caches(store, cache_folder)
+    cache = caches[-1]
     with open_store(store) as opened:
-        if version and (found := kept(store, cache, size, version=version)):
+        if version and (found := kept(store, cache_folder, size, version=version)):
             return found
         listing = opened.listing()
         if version not in (None, listing.version):
@@ -108,6 +113,10 @@ def ensure(
                 f"{cache / f'{version}-{size}'}: the pack that the run began with is gone, and the "
                 "store holds something else by now; give --pack with a copy of it, or another --out"
             )
+        if len(caches) > 1:
+            if found := kept(store, cache_folder, size, version=listing.version):
+                return found
+            _forget(cache, listing)
         folder = cache / f"{listing.version}-{size}"
         with _alone(folder, store):
             found = _usable(folder)
@@ -120,15 +129,34 @@ def kept(store: Path, cache_folder: Path | None, size: Size, *, version: str) ->
     Parameters are those of `ensure`. The store itself is not looked at.
     """
     # a folder of this name is whole, whoever builds another one
-    return _usable(_cache(store, cache_folder) / f"{version}-{size}")
+    folders = (cache / f"{version}-{size}" for cache in _caches(store, cache_folder))
+    return next((found for folder in folders if (found := _usable(folder))), None)
 
 
-def _cache(store: Path, cache_folder: Path | None) -> Path:
-    return store.resolve().parent / "packs" if cache_folder is None else cache_folder
+def _caches(store: Path, cache_folder: Path | None) -> tuple[Path, ...]:
+    """Return where packs of a store are looked for; in the last of them they are built."""
+    if cache_folder is not None:
+        return (cache_folder,)
+    beside = store.resolve().parent / "packs"
+    if os.access(beside if beside.is_dir() else beside.parent, os.W_OK | os.X_OK):
+        return (beside,)
+    # one a store: what has left it is deleted
+    name = hashlib.sha256(str(beside).encode()).hexdigest()[:16]
+    return beside, default_folder().with_name("packs") / name
+
+
+def _forget(cache: Path, listing: Listing) -> None:
+    """Delete packs of frames that the store no longer holds: they may have been erased."""
+    held = {frame.frame_id for frame in listing.frames}
+    for folder in [path.parent for path in cache.glob("*/pack.json")]:
+        found = None if folder.name.endswith(UNFINISHED) else _usable(folder)
+        if found is not None and not held.issuperset(found.rows.frame_id.tolist()):
+            delete_pack(folder)
 
 
 def _usable(folder: Path) -> Pack | None:
-    if not folder.exists():
+    # beside a store of somebody else's it may be closed
+    if not os.access(folder, os.R_OK | os.X_OK):
         return None
     try:
         return open_pack(folder)

@@ -22,10 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicom_node.errors import ConfigError, TemporaryError
-from dicom_node.records import GROUPS
-from dicom_node.store import exports
+from dicom_node.store import export_samples, exports
 from dicom_node.store.export_places import Place
-from training.pack.rows import GEOMETRIES, NONE, SPLITS, Pack
+from dicom_node.store.export_samples import as_json
+from training.pack.rows import NONE, Pack
 
 #: Of export.json.
 FORMAT: Final = 1
@@ -127,7 +127,7 @@ def export(
     was_there = to.read(f"{name}/{exports.ABOUT}") is not None
     shards = 0 if was_there else _Writing(pack, to, progress).run(frames_per_shard)
     newest = {"format": FORMAT, "export": name}
-    to.put(exports.NEWEST.format(pack.size), _json(newest))
+    to.put(exports.NEWEST.format(pack.size), as_json(newest))
     replaced = () if keep_old else _others(to, name, f"-{pack.size}")
     for other in replaced:
         # first what makes it an export: nobody opens one that is half gone
@@ -167,7 +167,7 @@ class _Writing:
         index = self._index.columns()
         self._put(exports.INDEX, index)
         self._checked()
-        self._put(exports.ABOUT, _json(self._about({exports.ROWS: rows, exports.INDEX: index})))
+        self._put(exports.ABOUT, as_json(self._about({exports.ROWS: rows, exports.INDEX: index})))
         self._checked()
         return len(starts)
 
@@ -200,7 +200,7 @@ class _Writing:
             mask = np.asarray(pack.masks[row])
             index.mask[row] = _add_array(tar, f"{key}.mask.npy", mask)
             index.mask_crc[row] = zlib.crc32(mask.tobytes())
-        _add(tar, f"{key}.json", _json(said_of(pack, row)))
+        _add(tar, f"{key}.json", as_json(said_of(pack, row)))
 
     def _about(self, files: dict[str, bytes]) -> dict[str, Any]:
         pack = json.loads((self._pack.folder / "pack.json").read_text("utf-8"))
@@ -238,44 +238,18 @@ class _Writing:
 
 
 def said_of(pack: Pack, row: int) -> dict[str, Any]:
-    """Return what is known of a frame, in words: numbers of patients are those of the pack."""
-    known = pack.rows
-    labels = list(pack.label_sets)
-    class_set = int(known.class_set[row])
-    classes = list(pack.class_sets)[class_set] if class_set != NONE else None
-    quality = int(known.quality[row])
-    label_set = int(known.label_set[row])
-    return {
-        "patient": int(known.patient[row]),
-        "study": int(known.study[row]),
-        "clip": int(known.instance[row]),
-        "frame_number": int(known.frame_number[row]),
-        "split": SPLITS[int(known.split[row])],
-        "geometry": GEOMETRIES[int(known.geometry[row])].value,
-        "groups": [name for bit, name in enumerate(GROUPS) if known.groups[row] >> bit & 1],
-        "quality": None if quality == NONE else quality,
-        "label_set": None if label_set == NONE else labels[label_set],
-        "class_set": classes,
-        "class": pack.class_sets[classes][int(known.class_index[row])] if classes else None,
-    }
+    """Return what is known of a frame, in words."""
+    return export_samples.words(vars(pack.rows), row, list(pack.label_sets), pack.class_sets)
 
 
 def _add_array(tar: tarfile.TarFile, name: str, array: NDArray[np.uint8]) -> int:
     """Add an array to a tar and return the byte at which its numbers begin."""
-    content = io.BytesIO()
-    np.save(content, array, allow_pickle=False)
-    end = _add(tar, name, content.getvalue()) + len(content.getvalue())
-    return end - array.nbytes
+    content = export_samples.as_array(array)
+    return _add(tar, name, content) + len(content) - array.nbytes
 
 
 def _add(tar: tarfile.TarFile, name: str, content: bytes) -> int:
-    """Add a file to a tar, of nobody and of no time, and return the byte at which it begins."""
-    about = tarfile.TarInfo(name)
-    about.size, about.mode = len(content), 0o600
+    """Add a file to a tar, and return the byte at which it begins."""
     begin = tar.offset + tarfile.BLOCKSIZE
-    tar.addfile(about, io.BytesIO(content))
+    tar.addfile(export_samples.member(name, len(content)), io.BytesIO(content))
     return begin
-
-
-def _json(content: object) -> bytes:
-    return f"{json.dumps(content, indent=1)}\n".encode()

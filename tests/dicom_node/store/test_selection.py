@@ -1,10 +1,7 @@
 import pickle
-import shutil
 import sqlite3
-import subprocess
-import sys
-import tempfile
 from pathlib import Path
+from textwrap import dedent
 
 import numpy as np
 import pytest
@@ -12,6 +9,7 @@ import pytest
 from dicom_node.errors import StoreError
 from dicom_node.records import Geometry, Task
 from dicom_node.store import StoredFrame, WeakLabelStore, open_store
+from tests.support.accounts import as_another, lock, shared
 from tests.support.frames import new_frame, speckle
 from tests.support.packs import Still, filled, patients, pseudonym
 
@@ -85,33 +83,74 @@ def test_a_frame_says_which_rule_spoke_of_its_geometry(tmp_path: Path) -> None:
         assert [frame.geometry_rule for frame in store.frames()] == ["philips curved"]
 
 
-#: Opens a store as an account that may not write it; imports come first, while all can be read.
-_OPENED = """
-import os, sys
-import sqlalchemy.dialects.sqlite
-from dicom_node.errors import StoreError
-from dicom_node.store import open_store
-if os.getuid() == 0:
-    os.setgid(65534)
-    os.setuid(65534)
-try:
-    open_store(sys.argv[1]).close()
-except StoreError as exc:
-    print(exc)
+#: All that only reads.
+_READ = """
+with open_store(folder) as store:
+    pixels = [pixels.shape for pixels, frame in store.where(split="train")]
+    print(len(pixels), store.version(), store.info().frames, len(store.readers.of("0" * 32)))
+    print(store.source_size(store.frames()[0].instance), store.evidence.verdicts())
+print(len(audit(folder)))
 """
 
 
-def test_a_store_that_may_not_be_written_is_refused_with_the_cure(folder: Path) -> None:
-    with tempfile.TemporaryDirectory() as open_to_all:
-        Path(open_to_all).chmod(0o755)
-        copy = Path(shutil.copytree(folder, Path(open_to_all) / "store"))
-        for path in (copy, *copy.rglob("*")):
-            path.chmod(0o555 if path.is_dir() else 0o444)
-        asked = [sys.executable, "-c", _OPENED, str(copy)]
-        told = subprocess.run(asked, capture_output=True, text=True, check=False)
-        copy.chmod(0o755)
-    assert "may not write it" in told.stdout, told.stderr
-    assert "chmod -R u+w" in told.stdout
+def test_a_store_that_may_only_be_read_is_read_and_nothing_is_left_beside_it(folder: Path) -> None:
+    with open_store(folder) as store:
+        version = store.version()
+    with shared(folder) as copy:
+        before = {path: path.stat().st_mtime_ns for path in copy.rglob("*")}
+        assert as_another(_READ, copy).splitlines() == [f"3 {version} 5 0", "(60, 90) {}", "0"]
+        assert {path: path.stat().st_mtime_ns for path in copy.rglob("*")} == before
+
+
+def test_a_store_that_somebody_harvests_into_is_read_meanwhile(folder: Path) -> None:
+    with shared(folder) as copy, WeakLabelStore(copy) as store:
+        store.add_frame(new_frame(seed=99, patient=TRAIN))
+        lock(copy)
+        assert as_another("print(len(open_store(folder).frames()))", copy) == "6"
+        store.add_frame(new_frame(seed=98, patient=TRAIN, frame_number=2))
+
+
+def test_a_store_that_was_copied_while_its_node_was_dead_is_read(folder: Path) -> None:
+    with WeakLabelStore(folder) as store:
+        store.add_frame(new_frame(seed=99, patient=TRAIN))
+        with shared(folder) as copy:
+            assert (copy / "catalogue.db-wal").stat().st_size
+            assert as_another("print(len(open_store(folder).frames()))", copy) == "6"
+
+
+def test_what_writes_to_a_store_that_may_only_be_read_is_refused_with_the_cure(
+    folder: Path,
+) -> None:
+    code = """
+        with open_store(folder) as store, store.together():
+            print("written")
+    """
+    code_of_erasure = """
+        with Erasure(folder, "a" * 32) as erasure:
+            erasure.preview()
+    """
+    with shared(folder) as copy:
+        for said in (as_another(dedent(code), copy), as_another(dedent(code_of_erasure), copy)):
+            assert said.startswith("DatabaseDownError")
+            assert "catalogue.db: this account may only read it; run this as" in said
+            assert "chmod -R u+w" in said
+
+
+def test_a_store_that_may_not_be_read_at_all_is_refused_with_the_cure(folder: Path) -> None:
+    with shared(folder) as copy:
+        (copy / "catalogue.db").chmod(0o600)
+        said = as_another("open_store(folder)", copy)
+        assert "catalogue.db: this account may not read it; as the account that owns it" in said
+        copy.chmod(0o700)
+        assert "this account may not look into it" in as_another("open_store(folder)", copy)
+
+
+def test_an_audit_says_which_folder_it_may_not_look_into(folder: Path) -> None:
+    with shared(folder) as copy:
+        closed = next((copy / "frames").iterdir())
+        closed.chmod(0o700)
+        said = as_another("for one in audit(folder): print(one.where, one.what)", copy)
+    assert f"folder frames/{closed.name} this account may not look into it" in said
 
 
 @pytest.mark.parametrize("word", ["group", "geometry", "split"])

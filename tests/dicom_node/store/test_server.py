@@ -14,10 +14,13 @@ from dicom_node.store import Erasure, WeakLabelStore, audit, catalogue, open_sto
 from dicom_node.store.audit import ALLOWED_TEXT, TOKEN
 from dicom_node.store.columns import UNSAMPLED
 from dicom_node.store.finding import DIGEST
+from dicom_node.store.pack_audit import audit_packs
 from tests.support.catalogues import edit
 from tests.support.frames import new_frame
 from tests.support.labels import say
 from tests.support.nodes import until
+from training import pack
+from training.config import Size
 
 pytestmark = pytest.mark.peers
 
@@ -165,7 +168,8 @@ def test_a_schema_that_lost_its_comment_is_not_taken_for_a_store(folder: Path) -
         open_store(folder)
 
 
-def test_a_role_that_may_only_read_can_open_a_store(folder: Path) -> None:
+def as_reader(folder: Path) -> None:
+    """Let a folder name a role that may only read."""
     schema = schema_of(folder)
     role = f"reader_{schema[-6:]}"
     edit(
@@ -176,12 +180,44 @@ def test_a_role_that_may_only_read_can_open_a_store(folder: Path) -> None:
     )
     stated = json.loads((folder / "catalogue.json").read_text())
     stated["url"] = stated["url"].replace("postgres@", f"{role}@")
-    (folder / "catalogue.json").write_text(json.dumps(stated))
+    (folder / "catalogue.json").write_text(f"{json.dumps(stated, indent=1)}\n")
+
+
+def test_a_role_that_may_only_read_can_open_a_store(folder: Path) -> None:
+    as_reader(folder)
     with open_store(folder) as store:
         assert store.frames()[0].quality == 2
         assert store.readers.of("d" * 32)[0].reading.value == 2
+        assert store.listing().version == store.version()
+        assert len(list(store.where())) == store.info().frames == 1
+        assert store.evidence.verdicts() == {}
         with pytest.raises(sa.exc.ProgrammingError, match="permission denied"):
             store.add_frame(new_frame(seed=1, frame_number=2))
+
+
+def test_a_role_that_may_only_read_can_audit_a_store_and_build_its_pack(folder: Path) -> None:
+    as_reader(folder)
+    assert audit(folder) == []
+    assert len(pack.ensure(folder, None, Size(height=64, width=64))) == 1
+    assert audit_packs(folder.parent / "packs", folder) == []
+
+
+def test_a_role_that_may_only_read_does_without_an_index_and_not_without_a_column(
+    folder: Path,
+) -> None:
+    owned = (folder / "catalogue.json").read_text()
+    edit(folder, "DROP INDEX frames_with_quality")
+    as_reader(folder)
+    open_store(folder).close()
+    reader = (folder / "catalogue.json").read_text()
+    (folder / "catalogue.json").write_text(owned)
+    engine = catalogue.open_catalogue(folder)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE frames DROP COLUMN class_name")
+    engine.dispose()
+    (folder / "catalogue.json").write_text(reader)
+    with pytest.raises(PermanentError, match="an earlier version of the program made it"):
+        open_store(folder)
 
 
 def test_a_user_who_may_make_no_schema_is_told_what_to_grant(

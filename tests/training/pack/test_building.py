@@ -4,6 +4,7 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from PIL import Image
 
 from dicom_node.errors import StoreError, TemporaryError
 from dicom_node.pixels.geometry import to_network
-from dicom_node.store import WeakLabelStore, audit
+from dicom_node.store import Erasure, WeakLabelStore, audit
+from tests.support.accounts import as_another, given_away, shared
 from tests.support.labels import say
 from tests.support.packs import Still, filled, mask, patients
 from training import pack
@@ -220,3 +222,40 @@ def test_a_folder_that_cannot_be_made_is_named(store: Path, tmp_path: Path) -> N
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(TemporaryError, match="cannot be written"):
         pack.build(store, tmp_path / "file" / "pack", SIZE)
+
+
+_ENSURE = """
+made = pack.ensure(folder / "store", None, Size(height=64, width=96))
+print(len(made), made.folder)
+"""
+_OF_PACKS = "from training import pack; from training.config import Size"
+
+
+def _ensured(share: Path, home: Path) -> tuple[str, Path]:
+    """Let another account find or build a pack; return its number of frames and its folder."""
+    count, folder = as_another(_ENSURE, share, imports=_OF_PACKS, home=home).split()
+    return count, Path(folder)
+
+
+def test_the_pack_of_a_store_that_may_only_be_read_lies_with_the_user_and_follows_it(
+    store: Path,
+) -> None:
+    with shared(store.parent) as share, tempfile.TemporaryDirectory() as home:
+        given_away(Path(home))
+        pack.ensure(share / "store", None, SIZE)  # closed to others
+        count, first = _ensured(share, Path(home))
+        assert count == "6"
+        assert first.parents[1] == Path(home) / "dicom-node" / "packs"
+        with Erasure(share / "store", PATIENTS[0]) as erasure, erasure.alone():
+            erasure.run()
+        count, second = _ensured(share, Path(home))
+        assert count == "4"
+        assert second.is_dir()
+        assert not first.exists(), "it holds who was erased"
+
+
+def test_a_pack_beside_a_store_that_may_only_be_read_is_taken(store: Path) -> None:
+    made = pack.ensure(store, None, SIZE)
+    with shared(store.parent) as share, tempfile.TemporaryDirectory() as home:
+        given_away(Path(home))
+        assert _ensured(share, Path(home)) == ("6", share / "packs" / made.folder.name)
