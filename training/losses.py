@@ -28,6 +28,24 @@ def soft_dice_loss(logits: Tensor, labels: Tensor) -> Tensor:
     return 1 - ((2 * both + SMOOTH_PX) / (either + SMOOTH_PX)).mean()
 
 
+def rarity(labels: Tensor, classes: int) -> Tensor:
+    """Return what a place of each label weighs in cross entropy, float32 (K,).
+
+    The root of how rare the label is: of a lesion of a thousandth of the volume a voxel weighs 32
+    times the average one. Alike, its voxels are outvoted until all else is learned; weighed by the
+    whole of it, they would outvote the rest wherever a lesion is small.
+
+    Parameters
+    ----------
+    labels : Tensor
+        int64, 0 to `classes` - 1; of any shape.
+    classes : int
+        K; one that is nowhere counts as if it were in one place.
+    """
+    counts = torch.bincount(labels.flatten(), minlength=classes).clamp(min=1)  # (K,)
+    return (labels.numel() / counts.float()).sqrt()
+
+
 def ordinal_targets(scores: Tensor, bits: int) -> Tensor:
     """Return the bits (score > 0, score > 1, ...) of int64 scores (N,), float32 (N, `bits`)."""
     return (scores[:, None] > torch.arange(bits, device=scores.device)).to(torch.float32)

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from training.losses import ordinal_loss, ordinal_targets, soft_dice_loss
+from training.losses import ordinal_loss, ordinal_targets, rarity, soft_dice_loss
 
 
 def certain(labels: torch.Tensor, classes: int = 3) -> torch.Tensor:
@@ -37,6 +37,12 @@ def test_soft_dice_is_what_the_slow_loop_gives() -> None:
 def test_an_organ_that_is_nowhere_and_not_found_costs_nothing() -> None:
     labels = torch.zeros(1, 8, 8, dtype=torch.int64)
     assert float(soft_dice_loss(certain(labels), labels)) == pytest.approx(0, abs=1e-4)
+
+
+def test_a_label_of_a_hundredth_weighs_ten_times_the_average() -> None:
+    labels = torch.zeros(2, 5, 10, dtype=torch.int64)
+    labels[0, 0, 0] = 1
+    assert rarity(labels, 3).tolist() == pytest.approx([(100 / 99) ** 0.5, 10, 10])
 
 
 def test_a_score_becomes_as_many_leading_bits() -> None:

@@ -29,6 +29,7 @@ DEPTHS: Final[dict[str, tuple[int | None, bool]]] = {
 OF_SHARES: Final = ("all frozen", "weights only", "from scratch")
 SHARES: Final = (0.2, 0.4, 0.6, 0.8, 1.0)
 SERIES: Final = "series"
+_DICE: Final = "dice_"
 
 
 def run_name(depth: str, share: float) -> str:
@@ -50,7 +51,7 @@ def report(folder: Path, what: str) -> str:
     lines = ["# What a series is, and what its weights are worth", "", what, ""]
     lines += _of_series(naming)
     lines += ["## Segmentation, by what of the encoder is kept", ""]
-    lines += _rows(("kept", "mean IoU", "median Dice"), _depths(folder))
+    lines += _depths(folder)
     lines += ["## Segmentation, mean IoU by share of the training patients", ""]
     percent = [f"{round(100 * share)} %" for share in SHARES]
     lines += _rows(("kept", *percent), _shares(folder))
@@ -88,12 +89,15 @@ def _cells(one: ClassScore) -> tuple[str, ...]:
     )
 
 
-def _depths(folder: Path) -> list[tuple[str, ...]]:
+def _depths(folder: Path) -> list[str]:
+    labels: tuple[str, ...] = ()
     rows: list[tuple[str, ...]] = []
     for depth in DEPTHS:
-        iou, dice = segmentation(folder / run_name(depth, 1.0))
-        rows.append((depth, _number(iou), _number(dice)))
-    return rows
+        run = folder / run_name(depth, 1.0)
+        of_labels = dice_by_label(run)
+        labels = tuple(f"Dice of {label}" for label in of_labels)
+        rows.append((depth, *map(_number, (*segmentation(run), *of_labels.values()))))
+    return _rows(("kept", "mean IoU", "median Dice", *labels), rows)
 
 
 def _shares(folder: Path) -> list[tuple[str, ...]]:
@@ -106,12 +110,23 @@ def _shares(folder: Path) -> list[tuple[str, ...]]:
 def segmentation(run: Path) -> tuple[float, float]:
     """Return mean IoU and median Dice over test volumes and labels, in the slides' manner."""
     scores = read_scores(run)
-    columns = [at for at, name in enumerate(scores.measures) if name.startswith("dice_")]
+    columns = [at for at, name in enumerate(scores.measures) if name.startswith(_DICE)]
     dice = scores.rows[:, columns]
     dice = dice[np.isfinite(dice)]
     if not len(dice):
         return float("nan"), float("nan")
     return float((dice / (2 - dice)).mean()), float(np.median(dice))
+
+
+def dice_by_label(run: Path) -> dict[int, float]:
+    """Return the mean Dice of each label over test volumes: a mean over labels hides one at 0."""
+    scores = read_scores(run)
+    found = {}
+    for name, column in zip(scores.measures, scores.rows.T, strict=True):
+        if name.startswith(_DICE):
+            counts = column[np.isfinite(column)]
+            found[int(name.removeprefix(_DICE))] = float(counts.mean()) if len(counts) else np.nan
+    return found
 
 
 def _rows(head: Iterable[str], cells: Iterable[tuple[str, ...]]) -> list[str]:

@@ -11,7 +11,7 @@ from models.volume_segmenter import VolumeSegmenter
 from training.config import SeriesSettings, VolumeSegmentSettings, VolumeSettings
 from training.contrast import is_shared
 from training.loop import Batch, Networks, Player
-from training.losses import soft_dice_loss
+from training.losses import rarity, soft_dice_loss
 from training.metrics import dice
 from training.volumes.targets import CHOICES, HEADS, known_mean, losses
 
@@ -64,7 +64,7 @@ class NamingSeries:
 
 
 class SegmentingVolumes:
-    """Learn masks: soft Dice and cross entropy, half each.
+    """Learn masks: soft Dice and cross entropy, half each, where rare labels weigh more.
 
     Parameters
     ----------
@@ -96,7 +96,8 @@ class SegmentingVolumes:
 
 
 def _loss(logits: Tensor, masks: Tensor) -> Tensor:
-    entropy = nn.functional.cross_entropy(logits.float(), masks)
+    weights = rarity(masks, logits.shape[1])
+    entropy = nn.functional.cross_entropy(logits.float(), masks, weight=weights)
     return 0.5 * soft_dice_loss(*_flat(logits, masks)) + 0.5 * entropy
 
 
