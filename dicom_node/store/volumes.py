@@ -209,6 +209,24 @@ class VolumeBook:
                 volumes.update().where(volumes.c.series == series).values(_label_columns(labels))
             )
 
+    def drop(self, series: str) -> bool:
+        """Take the volume of a series out, row and picture; False where there is none.
+
+        Raises
+        ------
+        TemporaryError
+            When the disk does not let it go; the row stays then, and the same call may be repeated.
+        """
+        same_series = volumes.c.series == series
+        with locks.adding(self._folder), self._engine.begin() as connection:
+            volume_id = connection.scalar(sa.select(volumes.c.volume_id).where(same_series))
+            if volume_id is None:
+                return False
+            connection.execute(volumes.delete().where(same_series))
+            # before the row is gone for good: after a kill the same call finds both again
+            files.remove(files.path_of(self._folder / FOLDER, volume_id))
+        return True
+
     def of_series(self, series: str) -> StoredVolume | None:
         """Return the volume of a series, None where there is none."""
         with self._reads.begin() as connection:

@@ -2,7 +2,8 @@
 
 A face can be rebuilt from a volume of the head. So a volume goes in only where it is known to show
 neither head nor brain, unless ``harvest.head_volumes: keep`` says otherwise; what of the neck and
-chest could tell a person is not removed, and neither is anything inside of the body.
+chest could tell a person is not removed, and neither is anything inside of the body. What was
+stored of a series that is refused today is taken out.
 """
 
 from collections import defaultdict
@@ -92,6 +93,8 @@ class VolumeHarvest:
         else:
             stack_fate = stack.value
         is_stored = stack_fate in (STORED, Skip.ALREADY_STORED.value)
+        if not is_stored:
+            self._take_out(instances[0])
         for one in slices:
             is_double = is_stored and _uid(one) in doubles
             fates[_uid(one)] = Skip.DUPLICATE_SLICE.value if is_double else stack_fate
@@ -133,6 +136,12 @@ class VolumeHarvest:
             )
         )
         return STORED if is_new else Skip.DUPLICATE.value
+
+    def _take_out(self, one: Instance) -> None:
+        """Take out what was stored of a series before it was refused."""
+        series = self.key.token("series", one.series_instance_uid)
+        if self.store.volumes.of_series(series) is not None:
+            self.store.volumes.drop(series)
 
     def _made_of(self, stack: Stack) -> str:
         digests = sorted(one.instance.sha256 for one in stack.all)

@@ -177,6 +177,55 @@ def test_one_slice_of_a_head_or_a_copy_of_one_refuses_a_series(
         assert harvester.store.volumes.all() == []
 
 
+HEAD = {"BodyPartExamined": "HEAD", "SeriesDescription": "HEAD", "StudyDescription": "HEAD"}
+
+
+@pytest.mark.parametrize(
+    ("late", "fields", "fate"),
+    [
+        (range(12), HEAD, "may show a face"),  # corrected, and sent again
+        (range(9, 12), {"BodyPartExamined": "HEAD"}, "may show a face"),
+        (range(12), {"BurnedInAnnotation": "YES"}, "burned in annotation"),
+        (range(9, 12), {"PixelSpacing": [3, 3]}, "mixed series"),
+        (range(4, 5), {"BurnedInAnnotation": "YES"}, "missing slices"),
+        (range(9, 12), {"ImagePositionPatient": [0, 0, 900]}, "missing slices"),
+    ],
+)
+def test_what_was_stored_of_a_series_that_is_refused_later_leaves_the_store(
+    late: Iterable[int],
+    fields: dict[str, Any],
+    fate: str,
+    files: list[Path],
+    tmp_path: Path,
+    opened: Any,
+) -> None:
+    with opened() as harvester:
+        assert harvested(harvester, files[:9]) == {"slices stored": 9}
+        for number in late:
+            changed(files[number], **fields)
+        assert fate in harvested(harvester, files)
+        _need_empty(harvester, tmp_path)
+
+
+def test_heads_leave_the_store_when_the_site_refuses_them(
+    files: list[Path], tmp_path: Path, opened: Any
+) -> None:
+    for path in files:
+        changed(path, **HEAD)
+    with opened(WANTED.model_copy(update={"head_volumes": "keep"})) as harvester:
+        assert harvested(harvester, files) == {"slices stored": 12}
+    with opened() as harvester:
+        assert harvested(harvester, files) == {"may show a face": 12}
+        _need_empty(harvester, tmp_path)
+
+
+def _need_empty(harvester: Harvester, tmp_path: Path) -> None:
+    assert harvester.store.volumes.all() == []
+    folder = tmp_path / "data" / "store"
+    assert list(folder.rglob("*.png")) == []
+    assert audit(folder) == []
+
+
 def test_missing_slices_cost_the_series(files: list[Path], opened: Callable[..., Any]) -> None:
     with opened() as harvester:
         assert harvested(harvester, files[:4] + files[5:]) == {"missing slices": 11}
