@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicom_node.config import HarvestSettings
-from dicom_node.errors import PixelError
+from dicom_node.errors import PixelError, StoreError
 from dicom_node.harvest.counts import Skip
 from dicom_node.harvest.private import PrivateNotes
 from dicom_node.harvest.pseudonyms import PseudonymKey
@@ -89,7 +89,10 @@ class VolumeHarvest:
         doubles: frozenset[str] = frozenset()
         if isinstance(stack, Stack):
             doubles = frozenset(_uid(one) for many in stack.doubles.values() for one in many)
-            stack_fate = self._store(stack)
+            try:
+                stack_fate = self._store(stack)
+            except StoreError:  # it costs its series, and no other
+                stack_fate = Skip.REFUSED.value
         else:
             stack_fate = stack.value
         is_stored = stack_fate in (STORED, Skip.ALREADY_STORED.value)
@@ -114,6 +117,8 @@ class VolumeHarvest:
         series = self.key.token("series", first.instance.series_instance_uid)
         made_of = self._made_of(stack)
         stored = self.store.volumes.of_series(series)
+        if stored is not None and stored.study != self.key.token("study", study):
+            return Skip.MIXED.value
         if stored is not None and (stored.made_of, stored.patient) == (made_of, token):
             if stored.labels != labels:
                 self.store.volumes.relabel(series, labels)
@@ -138,10 +143,9 @@ class VolumeHarvest:
         return STORED if is_new else Skip.DUPLICATE.value
 
     def _take_out(self, one: Instance) -> None:
-        """Take out what was stored of a series before it was refused."""
+        """Take out what was stored of a series of this study before it was refused."""
         series = self.key.token("series", one.series_instance_uid)
-        if self.store.volumes.of_series(series) is not None:
-            self.store.volumes.drop(series)
+        self.store.volumes.drop(series, study=self.key.token("study", one.study_instance_uid))
 
     def _made_of(self, stack: Stack) -> str:
         digests = sorted(one.instance.sha256 for one in stack.all)

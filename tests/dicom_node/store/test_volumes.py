@@ -28,8 +28,9 @@ def test_a_volume_that_is_dropped_leaves_neither_row_nor_picture(tmp_path: Path)
     with WeakLabelStore(tmp_path) as store:
         store.volumes.put(new)
         store.volumes.put(other)
-        assert store.volumes.drop(new.series)
-        assert not store.volumes.drop(new.series)  # again
+        assert not store.volumes.drop(new.series, study="0" * 32)  # of another study
+        assert store.volumes.drop(new.series, study=new.study)
+        assert not store.volumes.drop(new.series, study=new.study)  # again
         assert [one.series for one in store.volumes.all()] == [other.series]
     assert [path.stem for path in (tmp_path / FOLDER).rglob("*.png")] == [other.volume_id]
     assert audit(tmp_path) == []
@@ -43,10 +44,10 @@ def test_a_volume_whose_picture_cannot_be_deleted_keeps_its_row(tmp_path: Path) 
         path.unlink()
         path.mkdir()  # no file, whoever asks
         with pytest.raises(TemporaryError, match="cannot be deleted"):
-            store.volumes.drop(new.series)
+            store.volumes.drop(new.series, study=new.study)
         assert [one.series for one in store.volumes.all()] == [new.series]
         path.rmdir()
-        assert store.volumes.drop(new.series)
+        assert store.volumes.drop(new.series, study=new.study)
 
 
 def test_the_version_is_that_of_volumes_and_labels(tmp_path: Path) -> None:
