@@ -26,7 +26,7 @@ from dicom_node.harvest.volumes.slices import Slice, read_slice
 from dicom_node.pixels.sandbox import PixelSandbox
 from dicom_node.records import Instance
 from dicom_node.sop_classes import ENHANCED, VOLUME_SLICES
-from dicom_node.store import NewVolume, SeriesLabels, WeakLabelStore
+from dicom_node.store import NewVolume, SeriesLabels, StoredVolume, WeakLabelStore
 
 #: Counts of slices whose series is in the store.
 STORED: Final = "slices stored"
@@ -106,19 +106,15 @@ class VolumeHarvest:
     def _store(self, stack: Stack) -> str:
         """Store the volume of a series; return what became of its slices."""
         labels = labels_of(stack.all, spacing_mm=stack.spacing_mm, extent_mm=stack.extent_mm)
-        if self.settings.head_volumes == "refuse" and not _shows_no_face(labels):
-            return Skip.MAY_SHOW_A_FACE.value
         first = stack.slices[0]
         study = first.instance.study_instance_uid
-        patient = first.patient_id or study
-        token = self.key.token("patient", patient)
-        if self.notes.known(self.key.token("refused", patient), study, token).is_refused:
-            return Skip.PATIENT_REFUSED.value
+        token = self.key.token("patient", first.patient_id or study)
         series = self.key.token("series", first.instance.series_instance_uid)
-        made_of = self._made_of(stack)
         stored = self.store.volumes.of_series(series)
-        if stored is not None and stored.study != self.key.token("study", study):
-            return Skip.MIXED.value
+        fault = self._refusal(first, labels, stored)
+        if fault is not None:
+            return fault.value
+        made_of = self._made_of(stack)
         if stored is not None and (stored.made_of, stored.patient) == (made_of, token):
             if stored.labels != labels:
                 self.store.volumes.relabel(series, labels)
@@ -141,6 +137,20 @@ class VolumeHarvest:
             )
         )
         return STORED if is_new else Skip.DUPLICATE.value
+
+    def _refusal(
+        self, one: Slice, labels: SeriesLabels, stored: StoredVolume | None
+    ) -> Skip | None:
+        """Return why a series does not go in whatever its pixels; `stored` is under its UID."""
+        if self.settings.head_volumes == "refuse" and not _shows_no_face(labels):
+            return Skip.MAY_SHOW_A_FACE
+        study = one.instance.study_instance_uid
+        patient = one.patient_id or study
+        refused, token = self.key.token("refused", patient), self.key.token("patient", patient)
+        if self.notes.known(refused, study, token).is_refused:
+            return Skip.PATIENT_REFUSED
+        is_of_another = stored is not None and stored.study != self.key.token("study", study)
+        return Skip.MIXED if is_of_another else None
 
     def _take_out(self, one: Instance) -> None:
         """Take out what was stored of a series of this study before it was refused."""
