@@ -247,6 +247,11 @@ class VolumeBook:
             query = sa.select(volumes).order_by(volumes.c.volume_id)
             return [_stored(row) for row in connection.execute(query)]
 
+    def size_bytes(self) -> int:
+        """Return the size of all pictures."""
+        with self._reads.begin() as connection:
+            return connection.scalar(sa.select(sa.func.sum(volumes.c.size_bytes))) or 0
+
     def voxels(self, volume_id: str) -> NDArray[np.uint8]:
         """Return a volume as uint8, (S, R, C); works in other processes, no database is asked.
 
