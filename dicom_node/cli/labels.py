@@ -153,7 +153,7 @@ def coverage(
         "Frames by group and geometry",
         ["group", *geometries],
         [[g, *(str(row.get(x, 0)) for x in geometries)] for g, row in sorted(table.items())],
-        empty="the store is empty",
+        empty="no frames in the store; 'dicom-node store info' counts volumes of series",
     )
 
 

@@ -1,8 +1,9 @@
 """``dicom-node store``: what the weak-label store holds, and whether it could identify anybody."""
 
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -20,6 +21,7 @@ from dicom_node.store import WeakLabelStore, audit, is_store
 from dicom_node.store.export_audit import audit_exports
 from dicom_node.store.export_places import checked
 from dicom_node.store.pack_audit import audit_packs
+from dicom_node.store.volume_counts import counted
 
 app = typer.Typer(
     help="The de-identified weak-label store.\n\nExample: dicom-node store info --config node.yaml",
@@ -32,22 +34,30 @@ app.command()(move)
 
 @app.command()
 def info(config: ConfigFile = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
-    """Count what is in the store.
+    """Count what is in the store: frames, and volumes of series with what is known of them.
 
     Example: dicom-node store info --config node.yaml
     """
     with WeakLabelStore(_folder(config)) as store:
+        book = store.volumes
         found = asdict(store.info())
+        series = asdict(counted(book.all(), book.size_bytes()))
     if as_json:
-        print_json(found)
+        print_json(found | {"series": series})
         return
-    rows = []
+    if found["frames"] or not series["volumes"]:
+        print_table("Store", ["what", "count"], list(_rows(found)), empty="")
+    if series["volumes"]:
+        print_table("CT and MR series", ["what", "count"], list(_rows(series)), empty="")
+
+
+def _rows(found: Mapping[str, Any], before: str = "") -> Iterator[list[str]]:
     for key, value in found.items():
-        if isinstance(value, dict):
-            rows += [[f"{key} {part}".replace("_", " "), str(n)] for part, n in value.items()]
+        name = f"{before}{key}".replace("_", " ")
+        if isinstance(value, Mapping):
+            yield from _rows(value, f"{name} ")
         else:
-            rows.append([key.replace("_", " "), str(value)])
-    print_table("Store", ["what", "count"], rows, empty="")
+            yield [name, str(value)]
 
 
 @app.command("audit")

@@ -39,6 +39,7 @@ class Skip(StrEnum):
     ENHANCED = "enhanced object"
     NO_GEOMETRY = "no geometry"
     NO_RESCALE = "no rescale to hounsfield units"
+    IMPOSSIBLE_RESCALE = "impossible rescale"
     TOO_FEW_SLICES = "too few slices"
     MIXED = "mixed series"
     SIZES_DIFFER = "sizes differ"

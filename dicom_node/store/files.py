@@ -98,6 +98,25 @@ def put(path: Path, pixels: NDArray[np.uint8]) -> int:
     return len(content)
 
 
+def remove(path: Path) -> None:
+    """Delete a picture durably; one that is not there is gone already.
+
+    Raises
+    ------
+    TemporaryError
+        When the disk does not let it go.
+    """
+    try:
+        path.unlink(missing_ok=True)
+        sync(path.parent)
+    except FileNotFoundError:  # not even its folder
+        return
+    except OSError as exc:
+        raise TemporaryError(
+            f"a picture cannot be deleted from the store ({exc.strerror}); let the node write there"
+        ) from None
+
+
 def not_written(error: OSError) -> TemporaryError:
     """Say that the disk did not take something."""
     return TemporaryError(f"the store cannot be written ({error.strerror}); free space")

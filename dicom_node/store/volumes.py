@@ -31,6 +31,8 @@ REGIONS: Final = (
     *("Brain", "Head", "Neck", "Lung", "Breast"),
     *("Liver", "Kidney", "Intestine", "Pelvis"),
 )
+#: From one slice to the next, at most, mm.
+LARGEST_STEP_MM: Final = 1000.0
 #: Folder of the pictures.
 FOLDER: Final = "volumes"
 
@@ -96,7 +98,8 @@ class SeriesLabels:
         _need(self.regions <= self.regions_known <= set(REGIONS), "regions are not of the nine")
         for rule in (self.sequence_rule, self.plane_rule, self.contrast_rule, self.regions_rule):
             _need(RULE.fullmatch(rule), "a rule is no token")
-        _need(0 < self.slice_spacing_mm <= 1000, "the slice spacing is not 0 to 1000 mm")
+        steps = 0 < self.slice_spacing_mm <= LARGEST_STEP_MM
+        _need(steps, f"the slice spacing is not 0 to {LARGEST_STEP_MM:.0f} mm")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,6 +212,28 @@ class VolumeBook:
                 volumes.update().where(volumes.c.series == series).values(_label_columns(labels))
             )
 
+    def drop(self, series: str, *, study: str) -> bool:
+        """Take the volume of a study's series out, row and picture; False where there is none.
+
+        Raises
+        ------
+        TemporaryError
+            When the disk does not let it go; the row stays then, and the same call may be repeated.
+        """
+        is_it = (volumes.c.series == series) & (volumes.c.study == study)
+        query = sa.select(volumes.c.volume_id).where(is_it)
+        with self._reads.begin() as connection:  # most have none, and need not wait to write
+            if connection.scalar(query) is None:
+                return False
+        with locks.adding(self._folder), self._engine.begin() as connection:
+            volume_id = connection.scalar(query)
+            if volume_id is None:
+                return False
+            connection.execute(volumes.delete().where(is_it))
+            # before the row is gone for good: after a kill the same call finds both again
+            files.remove(files.path_of(self._folder / FOLDER, volume_id))
+        return True
+
     def of_series(self, series: str) -> StoredVolume | None:
         """Return the volume of a series, None where there is none."""
         with self._reads.begin() as connection:
@@ -221,6 +246,11 @@ class VolumeBook:
         with self._reads.begin() as connection:
             query = sa.select(volumes).order_by(volumes.c.volume_id)
             return [_stored(row) for row in connection.execute(query)]
+
+    def size_bytes(self) -> int:
+        """Return the size of all pictures."""
+        with self._reads.begin() as connection:
+            return connection.scalar(sa.select(sa.func.sum(volumes.c.size_bytes))) or 0
 
     def voxels(self, volume_id: str) -> NDArray[np.uint8]:
         """Return a volume as uint8, (S, R, C); works in other processes, no database is asked.

@@ -11,7 +11,7 @@ scanning sequences,   refused as mixed, too: times by more than a twentieth, whi
 times that differ     vendors round them from slice to slice, or a time that some slices lack
 sizes that differ     refused
 the same place twice  one is used when both show the same, refused as mixed otherwise
-a gap                 refused, and so is a spacing that is uneven
+a gap                 refused, and so is a spacing that is uneven, or is longer than a metre
 gantry tilt           straightened by shifting slices; refused beyond 45 degrees
 ====================  ==============================================================
 """
@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from dicom_node.harvest.counts import Skip
 from dicom_node.harvest.volumes.slices import Slice
+from dicom_node.store.volumes import LARGEST_STEP_MM
 
 FEWEST_SLICES: Final = 8
 #: Directions that differ by more are two (cosine of 0.8 degrees); spacings by more, relative.
@@ -152,6 +153,8 @@ def _fault(
 ) -> Skip | None:
     if len(slices) < FEWEST_SLICES:
         return Skip.TOO_FEW_SLICES
+    if spacing_mm > LARGEST_STEP_MM:
+        return Skip.NO_GEOMETRY
     if (steps > _GAP * spacing_mm).any():
         return Skip.MISSING_SLICES
     if (np.abs(steps - spacing_mm) > max(_EVEN * spacing_mm, _ROUNDING_MM)).any():

@@ -24,6 +24,8 @@ def _by_agent(words: Phrase, rules: ContrastRules) -> Known:
     found = frozenset(words)
     if not found or found & rules.unclear or _says_both(found, rules):
         return None, "agent unclear"
+    if found & rules.no_agent and not found <= rules.no_agent | rules.no_agent_beside:
+        return None, "agent unclear"  # NO REACTION beside a name: who knows what is denied
     return not (found & rules.no_agent or words in rules.no_agent_whole), "agent"
 
 

@@ -53,6 +53,7 @@ class ContrastRules(Section):
     fillers: frozenset[str]
     unclear: frozenset[str]
     no_agent: frozenset[str]
+    no_agent_beside: frozenset[str]
     no_agent_whole: frozenset[Phrase]
     denials: frozenset[str]
     agents: frozenset[str]

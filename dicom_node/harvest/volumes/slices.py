@@ -30,8 +30,10 @@ WANTED: Final = (
 )
 #: Row and column of an orientation are unit vectors at right angles, but for rounding.
 _TOLERANCE: Final = 0.01
-#: No pixel of CT or MR is larger, mm.
-_LARGEST_PIXEL_MM: Final = 50.0
+#: No pixel of CT or MR is smaller or larger, mm.
+_PIXEL_MM: Final = (0.01, 50.0)
+#: A Rescale Slope is a number of this size, whatever its sign, and an intercept no larger.
+_SLOPE: Final = (1e-6, 1e6)
 _FURTHEST_MM: Final = 10_000.0
 Vector = NDArray[np.float64]
 
@@ -88,11 +90,13 @@ def slice_of(header: FileDataset, instance: Instance) -> Slice | Skip:
     modality = VOLUME_SLICES[instance.sop_class_uid]
     geometry = {name: numbers(found[name], size) for name, size in _GEOMETRY.items()}
     size = numbers(found["Rows"], 1), numbers(found["Columns"], 1)
-    if not _is_usable(geometry) or not all(size):
+    if not _is_usable(geometry) or not all(one and one[0] >= 1 for one in size):
         return Skip.NO_GEOMETRY
     slope, intercept = numbers(found["RescaleSlope"], 1), numbers(found["RescaleIntercept"], 1)
     if modality == "CT" and not (slope and intercept and found["RescaleType"] in ("", "HU")):
         return Skip.NO_RESCALE
+    if not _is_possible(slope, intercept):
+        return Skip.IMPOSSIBLE_RESCALE
     orientation, position = geometry["ImageOrientationPatient"], geometry["ImagePositionPatient"]
     return Slice(
         instance=instance,
@@ -105,7 +109,7 @@ def slice_of(header: FileDataset, instance: Instance) -> Slice | Skip:
         spacing_mm=(geometry["PixelSpacing"][0], geometry["PixelSpacing"][1]),
         rows=int(size[0][0]),
         columns=int(size[1][0]),
-        slope=slope[0] if slope and slope[0] else 1.0,
+        slope=slope[0] if slope else 1.0,
         intercept=intercept[0] if intercept else 0.0,
         is_inverted=modality == "MR" and found["PhotometricInterpretation"] == "MONOCHROME1",
     )
@@ -140,8 +144,15 @@ def _is_usable(geometry: dict[str, tuple[float, ...]]) -> bool:
     )
     return (
         bool(is_square)
-        and all(0 < one <= _LARGEST_PIXEL_MM for one in geometry["PixelSpacing"])
+        and all(_PIXEL_MM[0] <= one <= _PIXEL_MM[1] for one in geometry["PixelSpacing"])
         and all(abs(one) <= _FURTHEST_MM for one in geometry["ImagePositionPatient"])
+    )
+
+
+def _is_possible(slope: tuple[float, ...], intercept: tuple[float, ...]) -> bool:
+    """Whether values can be rescaled so: absent is possible, 0 and what overflows is not."""
+    return all(_SLOPE[0] <= abs(one) <= _SLOPE[1] for one in slope) and all(
+        abs(one) <= _SLOPE[1] for one in intercept
     )
 
 

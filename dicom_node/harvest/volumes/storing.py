@@ -2,7 +2,8 @@
 
 A face can be rebuilt from a volume of the head. So a volume goes in only where it is known to show
 neither head nor brain, unless ``harvest.head_volumes: keep`` says otherwise; what of the neck and
-chest could tell a person is not removed, and neither is anything inside of the body.
+chest could tell a person is not removed, and neither is anything inside of the body. What was
+stored of a series that is refused today is taken out.
 """
 
 from collections import defaultdict
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicom_node.config import HarvestSettings
-from dicom_node.errors import PixelError
+from dicom_node.errors import PixelError, StoreError
 from dicom_node.harvest.counts import Skip
 from dicom_node.harvest.private import PrivateNotes
 from dicom_node.harvest.pseudonyms import PseudonymKey
@@ -25,7 +26,7 @@ from dicom_node.harvest.volumes.slices import Slice, read_slice
 from dicom_node.pixels.sandbox import PixelSandbox
 from dicom_node.records import Instance
 from dicom_node.sop_classes import ENHANCED, VOLUME_SLICES
-from dicom_node.store import NewVolume, SeriesLabels, WeakLabelStore
+from dicom_node.store import NewVolume, SeriesLabels, StoredVolume, WeakLabelStore
 
 #: Counts of slices whose series is in the store.
 STORED: Final = "slices stored"
@@ -88,10 +89,15 @@ class VolumeHarvest:
         doubles: frozenset[str] = frozenset()
         if isinstance(stack, Stack):
             doubles = frozenset(_uid(one) for many in stack.doubles.values() for one in many)
-            stack_fate = self._store(stack)
+            try:
+                stack_fate = self._store(stack)
+            except StoreError:  # it costs its series, and no other
+                stack_fate = Skip.REFUSED.value
         else:
             stack_fate = stack.value
         is_stored = stack_fate in (STORED, Skip.ALREADY_STORED.value)
+        if not is_stored:
+            self._take_out(instances[0])
         for one in slices:
             is_double = is_stored and _uid(one) in doubles
             fates[_uid(one)] = Skip.DUPLICATE_SLICE.value if is_double else stack_fate
@@ -100,17 +106,15 @@ class VolumeHarvest:
     def _store(self, stack: Stack) -> str:
         """Store the volume of a series; return what became of its slices."""
         labels = labels_of(stack.all, spacing_mm=stack.spacing_mm, extent_mm=stack.extent_mm)
-        if self.settings.head_volumes == "refuse" and not _shows_no_face(labels):
-            return Skip.MAY_SHOW_A_FACE.value
         first = stack.slices[0]
         study = first.instance.study_instance_uid
-        patient = first.patient_id or study
-        token = self.key.token("patient", patient)
-        if self.notes.known(self.key.token("refused", patient), study, token).is_refused:
-            return Skip.PATIENT_REFUSED.value
+        token = self.key.token("patient", first.patient_id or study)
         series = self.key.token("series", first.instance.series_instance_uid)
-        made_of = self._made_of(stack)
         stored = self.store.volumes.of_series(series)
+        fault = self._refusal(first, labels, stored)
+        if fault is not None:
+            return fault.value
+        made_of = self._made_of(stack)
         if stored is not None and (stored.made_of, stored.patient) == (made_of, token):
             if stored.labels != labels:
                 self.store.volumes.relabel(series, labels)
@@ -133,6 +137,25 @@ class VolumeHarvest:
             )
         )
         return STORED if is_new else Skip.DUPLICATE.value
+
+    def _refusal(
+        self, one: Slice, labels: SeriesLabels, stored: StoredVolume | None
+    ) -> Skip | None:
+        """Return why a series does not go in whatever its pixels; `stored` is under its UID."""
+        if self.settings.head_volumes == "refuse" and not _shows_no_face(labels):
+            return Skip.MAY_SHOW_A_FACE
+        study = one.instance.study_instance_uid
+        patient = one.patient_id or study
+        refused, token = self.key.token("refused", patient), self.key.token("patient", patient)
+        if self.notes.known(refused, study, token).is_refused:
+            return Skip.PATIENT_REFUSED
+        is_of_another = stored is not None and stored.study != self.key.token("study", study)
+        return Skip.MIXED if is_of_another else None
+
+    def _take_out(self, one: Instance) -> None:
+        """Take out what was stored of a series of this study before it was refused."""
+        series = self.key.token("series", one.series_instance_uid)
+        self.store.volumes.drop(series, study=self.key.token("study", one.study_instance_uid))
 
     def _made_of(self, stack: Stack) -> str:
         digests = sorted(one.instance.sha256 for one in stack.all)

@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from dicom_node.store import WeakLabelStore
 from tests.support.frames import new_frame
 from tests.support.oip_server import oip_server
 from tests.support.s3 import SECRET, environment
+from tests.support.slices import new_volume
 
 COMMAND = [sys.executable, "-m", "dicom_node"]
 CONFIG = "node: {data: ./data, min_free_gib: 0}\nbundles: ./bundles\n"
@@ -198,6 +200,26 @@ def test_store_info_and_audit_speak_of_the_configured_store(site: Path) -> None:
     (site / "data" / "store" / "frames").mkdir(exist_ok=True)
     (site / "data" / "store" / "frames" / "DOE^JANE.png").write_bytes(b"")
     assert run(site, "store", "audit").returncode == 1
+
+
+def test_store_info_counts_series_with_what_is_known_of_them(site: Path) -> None:
+    with WeakLabelStore(site / "data" / "store") as store:
+        assert "CT and MR" not in run(site, "store", "info").stdout
+        store.volumes.put(new_volume())
+        store.volumes.put(new_volume(seed=1, sequence=None, contrast=None, patient="c" * 32))
+        size_bytes = store.volumes.size_bytes()
+    series = json.loads(run(site, "store", "info", "--json").stdout)["series"]
+    assert (series["volumes"], series["patients"], sum(series["by_split"].values())) == (2, 2, 2)
+    assert (series["by_sequence"]["T1-SE"], series["by_sequence"]["unknown"]) == (1, 1)
+    assert (series["by_plane"]["AX"], series["by_plane"]["unknown"]) == (2, 0)
+    assert series["by_contrast"] == {"yes": 1, "no": 0, "unknown": 1}
+    assert series["by_region"]["Lung"] == {"shown": 2, "not shown": 0, "unknown": 0}
+    assert series["by_region"]["Head"] == {"shown": 0, "not shown": 2, "unknown": 0}
+    assert series["by_region"]["Liver"] == {"shown": 0, "not shown": 0, "unknown": 2}
+    files = (site / "data" / "store" / "volumes").rglob("*.png")
+    assert series["size_bytes"] == size_bytes == sum(path.stat().st_size for path in files)
+    lines = run(site, "store", "info").stdout
+    assert re.search(r"by region Liver unknown\W+2", lines)
 
 
 def _with_a_patient(site: Path, patient_id: str) -> WeakLabelStore:

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dicom_node.errors import StoreError
+from dicom_node.errors import StoreError, TemporaryError
 from dicom_node.store import WeakLabelStore, audit
 from dicom_node.store.volumes import FOLDER, version
 from tests.support.slices import new_volume
@@ -21,6 +21,33 @@ def test_a_volume_comes_out_as_it_went_in(tmp_path: Path) -> None:
         np.testing.assert_array_equal(store.volumes.voxels(stored.volume_id), new.voxels)
         assert store.volumes.of_series("0" * 31 + "9") is None
     assert audit(tmp_path) == []
+
+
+def test_a_volume_that_is_dropped_leaves_neither_row_nor_picture(tmp_path: Path) -> None:
+    new, other = new_volume(), new_volume(seed=1)
+    with WeakLabelStore(tmp_path) as store:
+        store.volumes.put(new)
+        store.volumes.put(other)
+        assert not store.volumes.drop(new.series, study="0" * 32)  # of another study
+        assert store.volumes.drop(new.series, study=new.study)
+        assert not store.volumes.drop(new.series, study=new.study)  # again
+        assert [one.series for one in store.volumes.all()] == [other.series]
+    assert [path.stem for path in (tmp_path / FOLDER).rglob("*.png")] == [other.volume_id]
+    assert audit(tmp_path) == []
+
+
+def test_a_volume_whose_picture_cannot_be_deleted_keeps_its_row(tmp_path: Path) -> None:
+    new = new_volume()
+    with WeakLabelStore(tmp_path) as store:
+        store.volumes.put(new)
+        [path] = (tmp_path / FOLDER).rglob("*.png")
+        path.unlink()
+        path.mkdir()  # no file, whoever asks
+        with pytest.raises(TemporaryError, match="cannot be deleted"):
+            store.volumes.drop(new.series, study=new.study)
+        assert [one.series for one in store.volumes.all()] == [new.series]
+        path.rmdir()
+        assert store.volumes.drop(new.series, study=new.study)
 
 
 def test_the_version_is_that_of_volumes_and_labels(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import pytest
 
 from dicom_node.harvest.counts import Skip
 from dicom_node.harvest.volumes.assembling import Stack, assembled
+from dicom_node.phantom.series import MR_IMAGE
 from tests.support.slices import CORONAL, header_slice, magnetic, read
 
 
@@ -144,9 +145,15 @@ def test_what_no_gantry_tilts_by_is_refused() -> None:
         ({"PixelSpacing": None}, Skip.NO_GEOMETRY),
         ({"PixelSpacing": [0, 1]}, Skip.NO_GEOMETRY),
         ({"PixelSpacing": [1, 4000]}, Skip.NO_GEOMETRY),
+        ({"PixelSpacing": ["1e-30", "1e-30"]}, Skip.NO_GEOMETRY),
         ({"Rows": None}, Skip.NO_GEOMETRY),
+        ({"Rows": 0}, Skip.NO_GEOMETRY),
         ({"RescaleIntercept": None}, Skip.NO_RESCALE),
         ({"RescaleType": "US"}, Skip.NO_RESCALE),
+        ({"RescaleSlope": 0}, Skip.IMPOSSIBLE_RESCALE),
+        ({"RescaleSlope": "1e38"}, Skip.IMPOSSIBLE_RESCALE),
+        ({"RescaleIntercept": "-1e30"}, Skip.IMPOSSIBLE_RESCALE),
+        ({"SOPClassUID": MR_IMAGE, "RescaleSlope": 0}, Skip.IMPOSSIBLE_RESCALE),
     ],
 )
 def test_what_is_no_slice_says_why(fields: dict[str, Any], fault: Skip) -> None:

@@ -67,7 +67,7 @@ def test_before_and_after_in_one_is_unknown(words: str) -> None:
     "agent",
     [
         *("NO CONTRAST", "NONE GIVEN", "without contrast", "NOT GIVEN", "FALSE", "W/O", "no"),
-        *("None.", "NO IV", "0", "0 ml", "N"),
+        *("None.", "NO IV", "0", "0 ml", "N", "no gadolinium", "NO CONTRAST MEDIUM GIVEN"),
     ],
 )
 def test_an_agent_that_holds_a_denial_is_none(agent: str) -> None:
@@ -81,6 +81,17 @@ def test_an_agent_that_is_not_said_or_is_drunk_is_unknown(agent: str) -> None:
     told = read(ContrastBolusAgent=agent, SeriesDescription="WITH CONTRAST")
     assert contrast_of(told) == (None, "agent unclear")
     assert "agent unclear" in rule_names()
+
+
+@pytest.mark.parametrize(
+    "agent",
+    [
+        *("OMNIPAQUE 350 NO REACTION", "ISOVUE 370 100ML NO ADVERSE REACTION"),
+        *("GADOVIST NOT DILUTED", "no Omnipaque", "Iohexol non diluted"),
+    ],
+)
+def test_a_denial_beside_a_name_is_unknown(agent: str) -> None:
+    assert contrast_of(read(ContrastBolusAgent=agent)) == (None, "agent unclear")
 
 
 @pytest.mark.parametrize("agent", ["Non-ionic 300", "OMNIPAQUE 0.5 ml", "Agent N"])

@@ -1,6 +1,7 @@
 """Phantom series, and the few real ones that pydicom ships, into a store."""
 
 import shutil
+import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -175,6 +176,100 @@ def test_one_slice_of_a_head_or_a_copy_of_one_refuses_a_series(
         changed(files[11], BodyPartExamined="HEAD")
         assert harvested(harvester, files) == {"may show a face": 12}
         assert harvester.store.volumes.all() == []
+
+
+def test_a_series_whose_slices_lie_too_far_apart_costs_no_other_of_its_study(
+    files: list[Path], tmp_path: Path, opened: Any
+) -> None:
+    other = write_series(tmp_path, SeriesSpec(seed=1, patient=1, part="PELVIS", slices=8, rows=32))
+    for number, path in enumerate(files):
+        changed(path, ImagePositionPatient=[0, 0, 1200 * number - 8000])
+    with opened() as harvester:
+        assert harvested(harvester, [*files, *other.paths]) == {
+            "no geometry": 12,
+            "slices stored": 8,
+        }
+
+
+def test_a_series_that_the_store_refuses_costs_no_other_of_its_study(
+    files: list[Path], tmp_path: Path, opened: Any
+) -> None:
+    other = write_series(tmp_path, SeriesSpec(seed=1, patient=1, part="PELVIS", slices=8, rows=32))
+    with opened() as harvester:
+        harvested(harvester, files)
+        connection = sqlite3.connect(tmp_path / "data" / "store" / "catalogue.db")
+        connection.execute("UPDATE volumes SET plane = 'OBL'")  # as of another version
+        connection.commit()
+        connection.close()
+        fates = harvested(harvester, [*files, *other.paths])
+        assert fates == {"refused": 12, "slices stored": 8}
+        assert harvested(harvester, files) == {"slices stored": 12}
+
+
+def test_a_series_uid_of_another_patient_is_refused_and_the_first_stays(
+    files: list[Path], chest: PhantomSeries, tmp_path: Path, opened: Any
+) -> None:
+    other = write_series(tmp_path / "other", replace(SPEC, patient=2))
+    for path in other.paths:
+        changed(path, SeriesInstanceUID=chest.series_instance_uid)
+    with opened() as harvester:
+        assert harvested(harvester, files) == {"slices stored": 12}
+        first = volume(harvester, chest)
+        assert harvested(harvester, other.paths) == {"mixed series": 12}
+        for path in other.paths:
+            changed(path, BodyPartExamined="HEAD")
+        assert harvested(harvester, other.paths) == {"may show a face": 12}
+        assert harvested(harvester, files) == {"already stored": 12}
+        assert harvester.store.volumes.all() == [first]
+
+
+HEAD = {"BodyPartExamined": "HEAD", "SeriesDescription": "HEAD", "StudyDescription": "HEAD"}
+
+
+@pytest.mark.parametrize(
+    ("late", "fields", "fate"),
+    [
+        (range(12), HEAD, "may show a face"),  # corrected, and sent again
+        (range(9, 12), {"BodyPartExamined": "HEAD"}, "may show a face"),
+        (range(12), {"BurnedInAnnotation": "YES"}, "burned in annotation"),
+        (range(9, 12), {"PixelSpacing": [3, 3]}, "mixed series"),
+        (range(4, 5), {"BurnedInAnnotation": "YES"}, "missing slices"),
+        (range(9, 12), {"ImagePositionPatient": [0, 0, 900]}, "missing slices"),
+    ],
+)
+def test_what_was_stored_of_a_series_that_is_refused_later_leaves_the_store(
+    late: Iterable[int],
+    fields: dict[str, Any],
+    fate: str,
+    files: list[Path],
+    tmp_path: Path,
+    opened: Any,
+) -> None:
+    with opened() as harvester:
+        assert harvested(harvester, files[:9]) == {"slices stored": 9}
+        for number in late:
+            changed(files[number], **fields)
+        assert fate in harvested(harvester, files)
+        _need_empty(harvester, tmp_path)
+
+
+def test_heads_leave_the_store_when_the_site_refuses_them(
+    files: list[Path], tmp_path: Path, opened: Any
+) -> None:
+    for path in files:
+        changed(path, **HEAD)
+    with opened(WANTED.model_copy(update={"head_volumes": "keep"})) as harvester:
+        assert harvested(harvester, files) == {"slices stored": 12}
+    with opened() as harvester:
+        assert harvested(harvester, files) == {"may show a face": 12}
+        _need_empty(harvester, tmp_path)
+
+
+def _need_empty(harvester: Harvester, tmp_path: Path) -> None:
+    assert harvester.store.volumes.all() == []
+    folder = tmp_path / "data" / "store"
+    assert list(folder.rglob("*.png")) == []
+    assert audit(folder) == []
 
 
 def test_missing_slices_cost_the_series(files: list[Path], opened: Callable[..., Any]) -> None:
