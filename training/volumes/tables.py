@@ -1,6 +1,6 @@
 """The slides' tables of one folder of runs, as Markdown."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -8,8 +8,10 @@ import numpy as np
 
 from training.volumes.scores import (
     ClassScore,
+    LabelScore,
     Scores,
     by_class,
+    by_label,
     contrast_by_sequence,
     read_scores,
     spacing_error,
@@ -50,10 +52,8 @@ def report(folder: Path, what: str) -> str:
     lines = ["# What a series is, and what its weights are worth", "", what, ""]
     lines += _of_series(naming)
     lines += ["## Segmentation, by what of the encoder is kept", ""]
-    lines += _rows(("kept", "mean IoU", "median Dice"), _depths(folder))
-    lines += ["## Segmentation, mean IoU by share of the training patients", ""]
-    percent = [f"{round(100 * share)} %" for share in SHARES]
-    lines += _rows(("kept", *percent), _shares(folder))
+    lines += _depths(folder)
+    lines += _shares(folder)
     return "\n".join(lines)
 
 
@@ -88,30 +88,41 @@ def _cells(one: ClassScore) -> tuple[str, ...]:
     )
 
 
-def _depths(folder: Path) -> list[tuple[str, ...]]:
-    rows: list[tuple[str, ...]] = []
-    for depth in DEPTHS:
-        iou, dice = segmentation(folder / run_name(depth, 1.0))
-        rows.append((depth, _number(iou), _number(dice)))
-    return rows
-
-
-def _shares(folder: Path) -> list[tuple[str, ...]]:
-    return [
-        (depth, *(_number(segmentation(folder / run_name(depth, share))[0]) for share in SHARES))
-        for depth in OF_SHARES
+def _depths(folder: Path) -> list[str]:
+    found = {depth: read_scores(folder / run_name(depth, 1.0)) for depth in DEPTHS}
+    first = next(iter(found.values()))
+    lines = [
+        f"{len(first.rows)} test volumes of {len(set(first.patients))} patients. Mean IoU and "
+        "median Dice of each label, over the volumes that have it or in which it was said.",
+        "",
     ]
+    head = [f"{one.name}, {what}" for one in by_label(first) for what in ("IoU", "Dice")]
+    cells = ((depth, *_fits(by_label(scores))) for depth, scores in found.items())
+    return [*lines, *_rows(("kept", *head), cells)]
 
 
-def segmentation(run: Path) -> tuple[float, float]:
-    """Return mean IoU and median Dice over test volumes and labels, in the slides' manner."""
-    scores = read_scores(run)
-    columns = [at for at, name in enumerate(scores.measures) if name.startswith("dice_")]
-    dice = scores.rows[:, columns]
-    dice = dice[np.isfinite(dice)]
-    if not len(dice):
-        return float("nan"), float("nan")
-    return float((dice / (2 - dice)).mean()), float(np.median(dice))
+def _fits(labels: Iterable[LabelScore]) -> Iterator[str]:
+    for one in labels:
+        yield from (_number(one.iou), _number(one.dice))
+
+
+def _shares(folder: Path) -> list[str]:
+    """Return a table a label."""
+    rows = {
+        depth: [by_label(read_scores(folder / run_name(depth, share))) for share in SHARES]
+        for depth in OF_SHARES
+    }
+    names = [one.name for one in next(iter(rows.values()))[0]]
+    percent = [f"{round(100 * share)} %" for share in SHARES]
+    lines: list[str] = []
+    for place, name in enumerate(names):
+        lines += [f"## Segmentation of {name}, mean IoU by share of the training patients", ""]
+        cells = (
+            (depth, *(_number(labels[place].iou) for labels in found))
+            for depth, found in rows.items()
+        )
+        lines += _rows(("kept", *percent), cells)
+    return lines
 
 
 def _rows(head: Iterable[str], cells: Iterable[tuple[str, ...]]) -> list[str]:
