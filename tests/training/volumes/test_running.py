@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from training import curves, runs
 from training.config import Engine, VolumeSegmentSettings
 from training.engine import launch
 from training.loop import Epoch
+from training.runs import RunInfo
 from training.volumes import tasks
 from training.volumes.running import name_series, segment
 from training.volumes.scores import read_scores, totals
@@ -110,7 +112,9 @@ def test_masks_are_learned_from_its_weights(
         start=named,
         after_epoch=epochs.append,
     )
-    assert (info.kind, info.start) == ("segment volumes", "series")
+    version = runs.read(named).store_version
+    assert info.kind == "segment volumes"
+    assert info.start.startswith(f"series store={version} sha256:")
     assert epochs[-1].training["network/loss"] < epochs[0].training["network/loss"]
     assert {"test_loss", "test_dice_1", "test_dice_2"} <= info.metrics.keys()
 
@@ -129,6 +133,26 @@ def test_what_is_frozen_stays_with_its_batch_statistics(
     }
     assert changed == {str(block) for block in range(freeze, 4)}
     assert all(np.array_equal(before[n], after[n]) for n in before if n.startswith("stem"))
+
+
+def test_other_weights_of_the_same_name_make_another_run(
+    named: Path, masks: Path, fabric: Fabric, tmp_path: Path
+) -> None:
+    settings = SEGMENT.model_copy(update={"epochs": 1})
+    copied = tmp_path / "elsewhere" / named.name
+    shutil.copytree(named, copied)
+
+    def begun() -> RunInfo:
+        run = tmp_path / "run"
+        return segment(settings, from_folder(masks), fabric, run=run, start=copied)
+
+    first = begun()
+    assert begun() == first
+    state = runs.load_state(copied / runs.ENCODER)
+    next(iter(state.values())).add_(1)
+    runs.save(copied / runs.ENCODER, state)
+    with pytest.raises(ConfigError, match=r"holds a run with start series store=\w+ sha256:"):
+        begun()
 
 
 def test_smaller_shares_lie_in_larger_ones(masks: Path, fabric: Fabric, tmp_path: Path) -> None:
