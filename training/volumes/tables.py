@@ -6,6 +6,7 @@ from typing import Final
 
 import numpy as np
 
+from training import runs
 from training.volumes.scores import (
     ClassScore,
     LabelScore,
@@ -50,21 +51,21 @@ def report(folder: Path, what: str) -> str:
     """
     naming = read_scores(folder / SERIES)
     lines = ["# What a series is, and what its weights are worth", "", what, ""]
-    lines += _of_series(naming)
+    lines += _of_series(naming, runs.read(folder / SERIES).store_version)
     lines += ["## Segmentation, by what of the encoder is kept", ""]
     lines += _depths(folder)
     lines += _shares(folder)
     return "\n".join(lines)
 
 
-def _of_series(naming: Scores) -> list[str]:
+def _of_series(naming: Scores, version: str) -> list[str]:
     targets, answered = naming.targets, naming.answers
     if targets is None or answered is None:
         return []
     lines = [
-        f"{len(targets)} test volumes of {len(set(naming.patients))} patients. Each class is "
-        "judged against the rest; `total` is the share of volumes with the right class, of regions "
-        "that of volumes with every known one right.",
+        f"{len(targets)} test volumes of {len(set(naming.patients))} patients, volumes of version "
+        f"{version}. Each class is judged against the rest; `total` is the share of volumes with "
+        "the right class, of regions that of volumes with every known one right.",
         "",
     ]
     right = totals(targets, answered)

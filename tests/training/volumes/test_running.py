@@ -243,6 +243,23 @@ def test_a_table_looks_at_its_masks_before_it_pretrains(
     assert not (tmp_path / "t").exists()
 
 
+def test_a_table_takes_a_finished_pretraining_whatever_the_store_holds_by_now(
+    named: Path, masks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(named, tmp_path / "t" / "series")
+    first = tmp_path / "t" / "all-frozen-100"
+    first.mkdir()
+    (first / "note").touch()  # the table ends here
+    options = "--depth 10 --width 2 --shrink 4 --epochs 10 --batch-size 4 --learning-rate 1e-2"
+    options += " --accelerator cpu"
+    words = ("--masks", masks, "--store", tmp_path / "absent", "--out", tmp_path / "t")
+    assert status_of("volumes", "table", *words, *options.split()) == 2
+    told = capsys.readouterr()
+    version = runs.read(named).store_version
+    assert f"series: finished with volumes of version {version}, and taken as it is" in told.out
+    assert "all-frozen-100: holds something that is no run" in told.err
+
+
 class Hungry(ResNet3d):
     """An encoder on a device with room for two volumes."""
 

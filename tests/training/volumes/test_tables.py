@@ -3,6 +3,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.support.volumes import TINY
+from training import runs
+from training.runs import RunInfo
 from training.volumes.scores import Scores, by_label, write_scores
 from training.volumes.tables import SERIES, report, wanted
 
@@ -37,6 +40,8 @@ def test_the_report_has_each_label_apart_and_says_how_many_volumes_are_tested(
     for name in (SERIES, *wanted()):
         (tmp_path / name).mkdir()
         write_scores(tmp_path / name, of_masks(0, 0, NAN, 0))
+    info = RunInfo(kind="series", settings=TINY, store_version="a1b2")
+    runs.write(tmp_path / SERIES, info.finished())
     page = report(tmp_path, "Of nobody.")
     assert "4 test volumes of 3 patients." in page
     assert "| kept | label 1, IoU | label 1, Dice | label 2, IoU | label 2, Dice |" in page
