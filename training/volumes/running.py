@@ -106,6 +106,15 @@ def segment(
 def _told(start: Path) -> str:
     """Say of which weights a run is made: others of the same name make another run."""
     info = runs.read(start)
+    if info.kind != "series":
+        raise StoreError(
+            f"{start}: a run of {info.kind!r}; name one of 'train volumes pretrain', or give no "
+            "--start"
+        )
+    if info.finished_at is None:
+        raise StoreError(
+            f"{start}: not finished; give the same 'train volumes pretrain' again to go on"
+        )
     return f"{start.name} store={info.store_version} {digest(start / runs.ENCODER)}"
 
 

@@ -155,6 +155,23 @@ def test_other_weights_of_the_same_name_make_another_run(
         begun()
 
 
+def test_a_run_to_start_from_that_will_not_do_is_refused_with_the_cure(
+    named: Path, masks: Path, fabric: Fabric, tmp_path: Path
+) -> None:
+    begun, other = tmp_path / "begun", tmp_path / "other"
+    info = runs.read(named)
+    runs.begin(begun, info.model_copy(update={"finished_at": None}))
+    runs.begin(other, info.model_copy(update={"kind": "segment volumes", "settings": SEGMENT}))
+    for start, cure in (
+        (begun, "begun: not finished; give the same 'train volumes pretrain' again"),
+        (other, "a run of 'segment volumes'; name one of 'train volumes pretrain'"),
+        (tmp_path / "absent", "absent: no run here"),
+    ):
+        with pytest.raises(StoreError, match=cure):
+            segment(SEGMENT, from_folder(masks), fabric, run=tmp_path / "run", start=start)
+    assert not (tmp_path / "run").exists()
+
+
 def test_smaller_shares_lie_in_larger_ones(masks: Path, fabric: Fabric, tmp_path: Path) -> None:
     found = from_folder(masks)
     whole = len(found.of_split("train"))
