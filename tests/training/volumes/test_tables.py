@@ -3,11 +3,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.support.slices import new_volume
 from tests.support.volumes import TINY
 from training import runs
 from training.runs import RunInfo
 from training.volumes.scores import Scores, by_label, write_scores
 from training.volumes.tables import SERIES, report, wanted
+from training.volumes.targets import HEADS, rows_of
 
 NAN = np.nan
 
@@ -21,6 +23,16 @@ def of_masks(*lesions: float) -> Scores:
         patients=("a", "b", "c", "c"),
         targets=None,
         answers=None,
+    )
+
+
+def of_series() -> Scores:
+    return Scores(
+        measures=("loss",),
+        rows=np.zeros((1, 1), np.float32),
+        patients=("d",),
+        targets=rows_of([new_volume().labels]),
+        answers=np.zeros((1, sum(HEADS.values())), np.float32),
     )
 
 
@@ -40,9 +52,11 @@ def test_the_report_has_each_label_apart_and_says_how_many_volumes_are_tested(
     for name in (SERIES, *wanted()):
         (tmp_path / name).mkdir()
         write_scores(tmp_path / name, of_masks(0, 0, NAN, 0))
+    write_scores(tmp_path / SERIES, of_series())
     info = RunInfo(kind="series", settings=TINY, store_version="a1b2")
     runs.write(tmp_path / SERIES, info.finished())
     page = report(tmp_path, "Of nobody.")
+    assert "1 test volumes of 1 patients, volumes of version a1b2." in page
     assert "4 test volumes of 3 patients." in page
     assert "| kept | label 1, IoU | label 1, Dice | label 2, IoU | label 2, Dice |" in page
     assert "| all frozen | 81.0 | 89.5 | 0.0 | 0.0 |" in page
