@@ -17,6 +17,8 @@ Rate = Annotated[float, Field(gt=0)]
 #: A part of a whole; 0 is nothing and teaches nothing.
 Share = Annotated[float, Field(gt=0, le=1)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+#: Of a pretext, which knows and checks it.
+OptionValue = float | int | bool | str
 
 
 class EncoderName(StrEnum):
@@ -70,7 +72,7 @@ class Strategy(Settings):
     #: where `pretext` is None: drawn at random, or published ones from a local file
     weights: Literal["random", "imagenet"] = "random"
     #: of the pretext, which knows and checks them
-    options: dict[str, float | int | bool | str] = {}
+    options: dict[str, OptionValue] = {}
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:

@@ -15,7 +15,7 @@ from training.config import PretrainSettings
 from training.engine import first_alone
 from training.loop import Epoch, Fitted, Plan, fit
 from training.pack import Pack
-from training.pretexts import Pretext
+from training.pretexts import Counting, Pretext
 from training.runs import RunInfo
 
 SPLITS: Final = ("train", "validation")
@@ -130,6 +130,7 @@ def _finish(run: Path, info: RunInfo, pretext: Pretext, fitted: Fitted) -> RunIn
     chosen = fitted.chosen
     info = info.finished(
         metrics={f"validation_{n}": v for n, v in chosen.validation.items() if np.isfinite(v)},
+        counts=dict(pretext.counts) if isinstance(pretext, Counting) else {},
         best_epoch=chosen.number,
         seconds=round(sum(epoch.seconds for epoch in fitted.epochs), 1),
     )

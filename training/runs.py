@@ -63,6 +63,8 @@ class RunInfo(Settings):
     #: name of the weights that it began with
     start: str = "random"
     training_frames: int = 0
+    #: what else of the training frames is counted, as clips and how many of them are labelled
+    counts: dict[str, int] = Field(default_factory=dict)
     #: of the chosen epoch; ``validation_...`` and ``test_...``
     metrics: dict[str, float] = Field(default_factory=dict)
     #: the epoch whose weights were kept

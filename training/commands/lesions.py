@@ -1,10 +1,7 @@
 """``train lesions``: a table of what starts are worth to a detector, from clips and a store."""
 
-import shlex
-import sys
 from functools import partial
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -12,7 +9,7 @@ from rich.console import Console
 from training.commands import options
 from training.commands.fitting import table_within_memory
 from training.commands.sources import launched, open_pack
-from training.commands.telling import telling
+from training.commands.telling import again, speaking, telling
 from training.engine import first_alone, prepare
 from training.folds import frames
 from training.transfer import matrix, report
@@ -24,25 +21,14 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def command(  # noqa: PLR0913 (one parameter an option)
     *,
-    name: Annotated[
-        str,
-        typer.Argument(
-            metavar="TABLE", help=f"One of {', '.join(matrix.names())}, or a file FILE.yaml."
-        ),
-    ],
-    index: Annotated[
-        Path, typer.Option(help="CSV of the clips: path, patient, label as 'covid;fold=0'.")
-    ],
-    out: Annotated[Path, typer.Option(help="Folder of the runs and the report.")],
+    name: Annotated[str, options.table("TABLE", matrix.names())],
+    index: options.ClipIndex,
+    out: options.TableFolder,
     node: options.ConfigFile = options.DEFAULT_CONFIG,
     store: options.Store = None,
     pack: options.PackFolder = None,
-    imagenet: Annotated[
-        Path | None, typer.Option(help="Folder of published files, as resnet18-f37072fd.pth.")
-    ] = None,
-    accelerator: Annotated[
-        Literal["auto", "cpu", "gpu"] | None, typer.Option(help="Instead of the table's.")
-    ] = None,
+    imagenet: options.PublishedFolder = None,
+    accelerator: options.TableAccelerator = None,
 ) -> None:
     """Pretrain on clips by each strategy, find lesions from each: average precision by start.
 
@@ -60,8 +46,6 @@ def command(  # noqa: PLR0913 (one parameter an option)
     lesions = launched(
         fabric, partial(open_pack, console, size, node=node, store=store, folder=pack)
     )
-    is_first = fabric.is_global_zero
-    say = partial(console.print, markup=False, soft_wrap=True)
     shop = Shop(
         table=table,
         clips=clips,
@@ -69,16 +53,14 @@ def command(  # noqa: PLR0913 (one parameter an option)
         out=out,
         fabric=fabric,
         imagenet=imagenet,
-        say=say if is_first else lambda _: None,
+        say=speaking(console, fabric),
         telling=partial(telling, console, fabric),
     )
-    again = shlex.join(["dicom-node", "train", *sys.argv[1:]])
 
     def after_cell(results: Results) -> None:
-        first_alone(fabric, lambda: report.write(shop, results, command=again))
+        first_alone(fabric, lambda: report.write(shop, results, command=again()))
 
     table_within_memory(
         partial(run, shop, after_cell), "pretrain.batch_size, detect.batch_size or size"
     )
-    if is_first:
-        say(f"{out / report.MARKDOWN}: the report")
+    shop.say(f"{out / report.MARKDOWN}: the report")

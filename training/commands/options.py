@@ -1,6 +1,6 @@
 """Options that several commands share, and settings made of them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -66,6 +66,26 @@ Compile = Annotated[bool, typer.Option("--compile", help="Hand networks to torch
 Deterministic = Annotated[
     bool, typer.Option("--deterministic", help="Refuse what does not repeat bit for bit.")
 ]
+
+# of a table
+TableFolder = Annotated[Path, typer.Option("--out", help="Folder of the runs and the report.")]
+ClipIndex = Annotated[
+    Path, typer.Option("--index", help="CSV of the clips: path, patient, label as 'covid;fold=0'.")
+]
+PublishedFolder = Annotated[
+    Path | None,
+    typer.Option("--imagenet", help="Folder of published files, as resnet18-f37072fd.pth."),
+]
+TableAccelerator = Annotated[
+    Literal["auto", "cpu", "gpu"] | None,
+    typer.Option("--accelerator", help="Instead of the table's."),
+]
+
+
+def table(metavar: str, names: Iterable[str]) -> Any:
+    """Return the argument that names a shipped table, or a file."""
+    return typer.Argument(metavar=metavar, help=f"One of {', '.join(names)}, or a file FILE.yaml.")
+
 
 # what a bundle says of itself
 BundleName = Annotated[str | None, typer.Option(help="Name of the model: a-z, 0-9, -.")]

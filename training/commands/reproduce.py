@@ -1,7 +1,5 @@
 """``train reproduce``: a whole matrix, cell by cell, and its report."""
 
-import shlex
-import sys
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,6 +18,7 @@ from training.commands import options
 from training.commands.finetune import trial_step as finetune_step
 from training.commands.pretrain import trial_step as pretrain_step
 from training.commands.sources import cache_of, launched, open_pack
+from training.commands.telling import again
 from training.config import Engine, Size
 from training.engine import prepare, uses_gpu
 from training.pack import Pack
@@ -39,24 +38,15 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def command(  # noqa: PLR0913 (one parameter an option)
     *,
-    name: Annotated[
-        str,
-        typer.Argument(
-            metavar="MATRIX", help=f"One of {', '.join(matrix.names())}, or a file FILE.yaml."
-        ),
-    ],
-    out: Annotated[Path, typer.Option(help="Folder of the runs and the report.")],
+    name: Annotated[str, options.table("MATRIX", matrix.names())],
+    out: options.TableFolder,
     node: options.ConfigFile = options.DEFAULT_CONFIG,
     store: options.Store = None,
     pack: options.PackFolder = None,
     cache: options.CacheFolder = None,
     cache_gib: options.CacheGib = DEFAULT_GIB,
-    imagenet: Annotated[
-        Path | None, typer.Option(help="Folder of published files, as vgg16_bn-6c64b313.pth.")
-    ] = None,
-    accelerator: Annotated[
-        Literal["auto", "cpu", "gpu"] | None, typer.Option(help="Instead of the matrix'.")
-    ] = None,
+    imagenet: options.PublishedFolder = None,
+    accelerator: options.TableAccelerator = None,
     devices: Annotated[int | None, typer.Option(help="Instead of the matrix'.")] = None,
     nodes: Annotated[int | None, typer.Option(help="Instead of the matrix'.")] = None,
     precision: Annotated[
@@ -116,7 +106,7 @@ def command(  # noqa: PLR0913 (one parameter an option)
             entries = run(shop, display)
         if not shop.fabric.is_global_zero:
             return
-    page = report.write(layout, out, frames, command=_again())
+    page = report.write(layout, out, frames, command=again(without="--only-report"))
     console.print(f"{page}: the report, beside it {report.MARKDOWN}", soft_wrap=True)
     _finish(console, layout, entries, out)
 
@@ -166,12 +156,6 @@ def _frames_of_report(console: Console, layout: Plan, out: Path, source: Source)
     except StoreError as exc:
         console.print(f"a report without frames: {exc}", markup=False, soft_wrap=True)
         return None
-
-
-def _again() -> str:
-    """Return the command, as it was given, that makes all of this again."""
-    words = [word for word in sys.argv[1:] if word != "--only-report"]
-    return shlex.join(["dicom-node", "train", *words])
 
 
 def _at_once(chosen: Matrix, engine: Engine, asked: int | None) -> int:

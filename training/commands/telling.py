@@ -1,7 +1,10 @@
 """What a run tells while it works: to who waits, and into its learning curves."""
 
+import shlex
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from lightning_fabric import Fabric
@@ -29,6 +32,19 @@ def telling(
             report(epoch)
 
         yield after_epoch
+
+
+def speaking(console: Console, fabric: Fabric) -> Callable[[str], None]:
+    """Return how a table is told of; only one process of a run tells."""
+    if not fabric.is_global_zero:
+        return lambda _: None
+    return partial(console.print, markup=False, soft_wrap=True)
+
+
+def again(*, without: str = "") -> str:
+    """Return the command, as it was given but for an option, that makes all of this again."""
+    words = [word for word in sys.argv[1:] if word != without]
+    return shlex.join(["dicom-node", "train", *words])
 
 
 def say_finished(console: Console, run: Path, info: RunInfo) -> None:

@@ -1,15 +1,14 @@
-"""What every table of strategies says: which, of what network, and how they are pretrained."""
+"""What tables of pretraining on clips say: of what network, and how it is pretrained."""
 
+from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
 from dicom_node.errors import ConfigError
-from training import recipes
 from training.config import (
     Count,
     EncoderName,
-    Engine,
     Name,
     PretrainSettings,
     Rate,
@@ -18,8 +17,7 @@ from training.config import (
     Size,
     Strategy,
 )
-
-BatchSize = Annotated[int, Field(ge=2)]
+from training.recipes.table import BatchSize, Table
 
 
 class Pretraining(Settings):
@@ -32,52 +30,30 @@ class Pretraining(Settings):
     learning_rate: Rate = 3e-4
 
 
-class Comparison(Settings):
+class Comparison(Table):
     """Strategies that are pretrained on the same clips and held against each other."""
 
-    name: Name
-    title: str
-    #: what the numbers are, and are not
-    caption: str
     #: of the class set; the frames' classes are some of its names
     labels: Name
     #: `dataset` of the index, where it holds more than one
     dataset: str | None = None
     size: Size = Size(height=224, width=224)
     encoder: EncoderName = EncoderName.RESNET18
-    #: of the encoder ``small`` alone
-    encoder_width: Count = 16
-    strategies: Annotated[tuple[str, ...], Field(min_length=1)]
-    #: of a strategy's pretext, above those of its recipe
-    options: dict[str, dict[str, float | int | bool | str]] = Field(default_factory=dict)
     pretrain: Pretraining
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0,)
     #: of the clips of the training folds, class by class: they choose the epoch
     validation: Annotated[Share, Field(lt=1)] = 0.2
     #: of a clip of training and validation, spread over it; test clips are tested whole
     most_frames: Count | None = None
-    engine: Engine = Engine()
 
     @model_validator(mode="after")
-    def _fits_together(self) -> Self:
-        if len(set(self.strategies)) < len(self.strategies):
-            raise ValueError("strategies: one is named twice; name each once")
-        for name in self.options:
-            if name not in self.strategies:
-                raise ValueError(f"options: {name!r} is none of the strategies; add it there")
+    def _rows_name_folders(self) -> Self:
+        for name in self.strategies:
+            if Path(name).name != name or name.endswith((".yaml", ".yml")):
+                raise ValueError(
+                    f"strategies: {name!r} will not do: a folder is named so; write a short name, "
+                    f"and 'recipes: {{NAME: {name}}}'"
+                )
         return self
-
-    def strategy(self, name: str) -> Strategy:
-        """Return a strategy's recipe with the options of this table.
-
-        Raises
-        ------
-        ConfigError
-            When it has no recipe.
-        """
-        recipe = recipes.load(name)
-        options = recipe.options | self.options.get(name, {})
-        return recipe.model_copy(update={"options": options})
 
     def pretraining(self, name: str, strategy: Strategy, seed: int) -> PretrainSettings:
         """Return how a strategy is pretrained.

@@ -7,10 +7,9 @@ from pydantic import Field
 
 from dicom_node.records import Task
 from training.config import Count, FinetuneSettings, Rate, Settings
-from training.folds.comparison import BatchSize, Comparison
-from training.recipes.reading import load_settings, shipped
-
-FOLDER: Final = Path(__file__).parent / "presets"
+from training.folds.comparison import Comparison
+from training.recipes.reading import Shelf
+from training.recipes.table import BatchSize
 
 Mode = Literal["last", "all"]
 
@@ -42,17 +41,6 @@ class Folds(Comparison):
         )
 
 
-def names() -> list[str]:
-    """Return the shipped tables."""
-    return shipped(FOLDER)
-
-
-def load(name: str) -> Folds:
-    """Read a table by its name, or from a file.
-
-    Raises
-    ------
-    ConfigError
-        When there is none of that name, or the file says something that is not known.
-    """
-    return load_settings(name, Folds, FOLDER, "table")
+_SHELF: Final = Shelf(Path(__file__).parent / "presets", Folds, "table")
+#: the shipped ones, and one by its name or from a file
+names, load = _SHELF.names, _SHELF.load

@@ -12,6 +12,7 @@ from training import runs
 from training.folds.finetuning import PEEKED
 from training.folds.run import Cell, Results, Shop
 from training.folds.scores import Scores, scores
+from training.runs import RunInfo
 
 MARKDOWN: Final = "folds.md"
 JSON: Final = "folds.json"
@@ -34,6 +35,13 @@ def write(shop: Shop, results: Results, *, command: str) -> Path:
         "settings": shop.table.model_dump(mode="json"),
         "frames": shop.frames.pack.store_version,
         "cells": known,
+        "pretrained": {
+            name: [
+                {"frames": info.store_version, "seconds": info.seconds} | info.counts
+                for info in found
+            ]
+            for name, found in results.pretrained.items()
+        },
         "left_out": results.left_out,
         "command": command,
     }
@@ -99,14 +107,27 @@ def _page(
     yield from _lines(known, _of_classes(_classes(shop)))
     yield from (
         "",
-        "Seconds of one pretraining (all epochs, without validation), mean over folds:",
+        "Seconds of one pretraining (all epochs, without validation), mean over folds, and of how "
+        "many of a fold's training clips it used the label:",
         "",
     )
-    for name, seconds in results.pretrained.items():
-        yield f"- {name}: {np.mean(seconds):.0f}"
+    for name, found in results.pretrained.items():
+        yield f"- {name}: {np.mean([info.seconds for info in found]):.0f}{_labelled(found)}"
     for name, reason in results.left_out.items():
         yield f"- {name} is left out: {reason}"
     yield ""
+
+
+def _labelled(found: Sequence[RunInfo]) -> str:
+    """Say of how many clips a pretraining used the label, where it uses labels of clips."""
+    if not all(info.counts for info in found):
+        return ""
+    used, clips = ([info.counts[key] for info in found] for key in ("labelled_clips", "clips"))
+    return f"; labels of {_span(used)} of {_span(clips)} clips"
+
+
+def _span(counts: Sequence[int]) -> str:
+    return "-".join(map(str, sorted({min(counts), max(counts)})))
 
 
 def _of_classes(names: Sequence[str]) -> dict[str, Callable[[dict[str, Any]], float]]:

@@ -56,8 +56,8 @@ class Results:
     """What came out so far."""
 
     cells: dict[Cell, RunInfo] = field(default_factory=dict)
-    #: seconds of each pretraining, by strategy
-    pretrained: dict[str, list[float]] = field(default_factory=dict)
+    #: each pretraining, by strategy
+    pretrained: dict[str, list[RunInfo]] = field(default_factory=dict)
     #: why a strategy is not there, the first reason
     left_out: dict[str, str] = field(default_factory=dict)
 
@@ -123,7 +123,7 @@ def _cells(
         )
         settings = shop.table.pretraining(name, strategy, seed)
         info = pretrain(settings, pack, shop.fabric, run=start)
-        results.pretrained.setdefault(name, []).append(info.seconds)
+        results.pretrained.setdefault(name, []).append(info)
     imagenet = None
     if strategy.weights == "imagenet":
         imagenet = starts.needed(shop.imagenet, shop.table.encoder)

@@ -7,6 +7,7 @@ unless it is a `Drawing` and draws them itself.
 
 import importlib
 import pkgutil
+from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -53,6 +54,15 @@ class Drawing(Protocol):
         **how
             What `training.batches.Batches` takes by name.
         """
+
+
+@runtime_checkable
+class Counting(Protocol):
+    """A pretext that says, when its training batches are drawn, of how much it learns."""
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """For ``run.json``: what is counted, and how many there are."""
 
 
 def batches(pretext: Pretext, pack: Pack, rows: NDArray[np.int64], **how: Any) -> Source:

@@ -76,6 +76,8 @@ class Uscl(Contrasting):
         super().__init__(options, settings, network, network)
         self._options = options
         self.encoder = cast(nn.Module, network.encoder)
+        #: training clips, and those whose label is used
+        self.counts: dict[str, int] = {}
 
     @property
     def measures(self) -> tuple[str, ...]:
@@ -93,6 +95,9 @@ class Uscl(Contrasting):
         """
         options, found = self._options, clips.of_rows(pack, rows)
         labels = self._labels(pack, found, training=how["training"], seed=how["seed"])
+        if how["training"]:
+            is_labelled = labels.any(axis=1)
+            self.counts = {"clips": len(found), "labelled_clips": int(is_labelled.sum())}
         mixing = Mixing(alpha=options.alpha, beta=options.beta, as_code=options.compat == "code")
         return self.begun(Pairs(pack, found, labels, mixing, **for_pairs(how)))
 

@@ -5,24 +5,11 @@ recipe of one's own is a file like those beside this one; it is named by its pat
 """
 
 from pathlib import Path
+from typing import Final
 
 from training.config import Strategy
-from training.recipes.reading import load_settings, shipped
+from training.recipes.reading import Shelf
 
-FOLDER = Path(__file__).parent
-
-
-def names() -> list[str]:
-    """Return the shipped strategies."""
-    return shipped(FOLDER)
-
-
-def load(name: str) -> Strategy:
-    """Read a strategy by its name, or from a file.
-
-    Raises
-    ------
-    ConfigError
-        When there is none of that name, or the file says something that is not known.
-    """
-    return load_settings(name, Strategy, FOLDER, "recipe")
+_SHELF: Final = Shelf(Path(__file__).parent, Strategy, "recipe")
+#: the shipped ones, and one by its name or from a file
+names, load = _SHELF.names, _SHELF.load

@@ -1,8 +1,9 @@
 """Settings out of YAML files, with faults in the words of who wrote the file."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import yaml
 from pydantic import ValidationError
@@ -14,37 +15,36 @@ from training.config import Settings
 S = TypeVar("S", bound=Settings)
 
 
-def shipped(folder: Path) -> list[str]:
-    """Return the names of a folder's files, without ``.yaml``."""
-    return sorted(path.stem for path in folder.glob("*.yaml"))
+@dataclass(frozen=True)
+class Shelf(Generic[S]):
+    """Settings that are known by name: files of a folder, and any other file by its path."""
 
+    #: holds the shipped ones
+    folder: Path
+    kind: type[S]
+    #: how a message calls one
+    what: str
 
-def load_settings(name: str, kind: type[S], folder: Path, what: str) -> S:
-    """Read settings by their name in a folder, or from a file.
+    def names(self) -> list[str]:
+        """Return the names of the shipped ones: those of their files, without ``.yaml``."""
+        return sorted(path.stem for path in self.folder.glob("*.yaml"))
 
-    Parameters
-    ----------
-    name : str
-        Of a shipped file without ``.yaml``, or the path of one.
-    kind : type
-        Of the settings.
-    folder : Path
-        Holds the shipped ones.
-    what : str
-        How a message calls them.
+    def load(self, name: str) -> S:
+        """Read settings by their name, or from a file.
 
-    Raises
-    ------
-    ConfigError
-        When there is none of that name, or the file says something that is not known.
-    """
-    path = Path(name) if name.endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
-    if not path.is_file():
-        raise ConfigError(
-            f"no {what} {name!r}: give one of {', '.join(shipped(folder))}, or the path of a "
-            ".yaml file"
-        )
-    return read_settings(path, kind)
+        Raises
+        ------
+        ConfigError
+            When there is none of that name, or the file says something that is not known.
+        """
+        is_path = name.endswith((".yaml", ".yml"))
+        path = Path(name) if is_path else self.folder / f"{name}.yaml"
+        if not path.is_file():
+            raise ConfigError(
+                f"no {self.what} {name!r}: give one of {', '.join(self.names())}, or the path of a "
+                ".yaml file"
+            )
+        return read_settings(path, self.kind)
 
 
 def read_settings(path: Path, kind: type[S]) -> S:
@@ -105,6 +105,9 @@ def _faults(error: ValidationError, kind: type[Settings], where: str) -> list[st
             what = f"unknown key{known}"
         elif fault["type"] == "missing":
             what = "missing; add it"
+        elif fault["type"] == "value_error" and isinstance(fault["input"], dict):
+            # of several keys together: the fault says which, and what of them will not do
+            what = str(fault["ctx"]["error"])
         else:
             what = f"{fault['input']!r} will not do: {fault['msg']}"
         lines.append(": ".join(part for part in (where, key, what) if part))

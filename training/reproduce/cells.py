@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 
-from training import recipes
 from training.config import EncoderName, FinetuneSettings, PretrainSettings, Strategy
 from training.reproduce.matrix import FROZEN, Matrix
 
@@ -17,7 +16,7 @@ class PretrainCell:
 
     @property
     def strategy(self) -> str:
-        """The recipe's name."""
+        """The row's name: the recipe's, or its own."""
         return self.settings.strategy.name
 
     @property
@@ -31,7 +30,7 @@ class PretrainCell:
 class FinetuneCell:
     """One fine-tuning, and where its encoder comes from."""
 
-    #: the recipe's name, with ``+F`` behind it where the encoder is frozen
+    #: the row's name, with ``+F`` behind it where the encoder is frozen
     strategy: str
     #: key of the matrix' tasks
     task: str
@@ -87,7 +86,7 @@ def plan(matrix: Matrix) -> Plan:
     ConfigError
         When a strategy has no recipe.
     """
-    entries = tuple(map(_entry, matrix.strategies))
+    entries = tuple(_entry(matrix, text) for text in matrix.strategies)
     finetune = tuple(_finetune_cells(matrix, entries))
     # a dict keeps the first of each name, in order
     pretrain = {cell.start.name: cell.start for cell in finetune if cell.start is not None}
@@ -106,8 +105,8 @@ class _Entry:
     is_frozen: bool
 
 
-def _entry(text: str) -> _Entry:
-    strategy = recipes.load(text.removesuffix(FROZEN))
+def _entry(matrix: Matrix, text: str) -> _Entry:
+    strategy = matrix.strategy(text.removesuffix(FROZEN))
     is_frozen = text.endswith(FROZEN)
     # a recipe that was named by its path stands in the table by its name
     name = strategy.name + FROZEN * is_frozen

@@ -12,7 +12,6 @@ from dicom_node.records import Task
 from training.config import (
     Count,
     EncoderName,
-    Engine,
     FinetuneSettings,
     Name,
     PretrainSettings,
@@ -21,16 +20,14 @@ from training.config import (
     Share,
     Size,
 )
-from training.recipes.reading import load_settings, shipped
+from training.recipes.reading import Shelf
+from training.recipes.table import BatchSize, Seed, Table
 
-FOLDER: Final = Path(__file__).parent / "matrices"
 #: After a strategy: fine-tuned with its encoder frozen.
 FROZEN: Final = "+F"
 
 #: A recipe's name or path, with `FROZEN` behind it or without.
 StrategyName = Annotated[str, Field(pattern=r"^[^+]+(\+F)?$")]
-Seed = Annotated[int, Field(ge=0)]
-BatchSize = Annotated[int, Field(ge=2)]
 
 
 class TaskSettings(Settings):
@@ -98,24 +95,17 @@ class Speed(Settings):
     machine: str
 
 
-class Matrix(Settings):
-    """A table to reproduce."""
+class Matrix(Table):
+    """A table to reproduce; its seeds are those of fine-tuning."""
 
-    name: Name
-    title: str
-    #: what the numbers are, and are not
-    caption: str
-    #: the same in a few words, under every figure and table
+    #: the caption in a few words, under every figure and table
     mark: str
     size: Size = Size()
     encoders: Annotated[tuple[EncoderName, ...], Field(min_length=1)]
-    #: of the encoder ``small`` alone
-    encoder_width: Count = 16
+    #: a row of each, without `FROZEN` as `recipes` and `options` name it
     strategies: Annotated[tuple[StrategyName, ...], Field(min_length=1)]
     tasks: Annotated[dict[Name, TaskSettings], Field(min_length=1)]
     shares: Annotated[tuple[Share, ...], Field(min_length=1)] = (1.0,)
-    #: of fine-tuning
-    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
     pretrain: Pretraining = Pretraining()
     #: fine-tuning seed i starts from pretraining seed i modulo their number
     pretrain_seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
@@ -125,15 +115,19 @@ class Matrix(Settings):
     compare: tuple[tuple[StrategyName, StrategyName], ...] = ()
     #: whose weights stay on disk: those of the first seed, or of all
     keep: Literal["first_seed", "all"] = "first_seed"
-    engine: Engine = Engine()
     #: on a CPU: how many cells run side by side, each on its part of the cores
     at_once: Count = 1
     paper: tuple[PaperNumber, ...] = ()
     speed: Speed | None = None
 
+    @property
+    def rows(self) -> tuple[str, ...]:
+        """The strategies, frozen or not."""
+        return tuple(name.removesuffix(FROZEN) for name in self.strategies)
+
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        for key in ("encoders", "strategies", "shares", "seeds", "pretrain_seeds"):
+        for key in ("encoders", "shares", "pretrain_seeds"):
             values = getattr(self, key)
             if len(set(values)) < len(values):
                 raise ValueError(f"{key}: one is named twice; name each once")
@@ -156,20 +150,9 @@ class Matrix(Settings):
         return self
 
 
-def names() -> list[str]:
-    """Return the shipped matrices."""
-    return shipped(FOLDER)
-
-
-def load(name: str) -> Matrix:
-    """Read a matrix by its name, or from a file.
-
-    Raises
-    ------
-    ConfigError
-        When there is none of that name, or the file says something that is not known.
-    """
-    return load_settings(name, Matrix, FOLDER, "matrix")
+_SHELF: Final = Shelf(Path(__file__).parent / "matrices", Matrix, "matrix")
+#: the shipped ones, and one by its name or from a file
+names, load = _SHELF.names, _SHELF.load
 
 
 def _check_covers(key: str, values: object, wanted: tuple[object, ...]) -> None:

@@ -1,13 +1,14 @@
 """A whole table over three folds, with everything tiny."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from dicom_node.errors import StoreError
+from dicom_node.errors import ConfigError, StoreError
 from tests.support.folds import LABELS, lines, table, written
 from training import runs
 from training.config import Engine, Size
@@ -25,7 +26,15 @@ pytestmark = pytest.mark.slow
 def shop(folded: FoldedFrames, tmp_path_factory: pytest.TempPathFactory) -> Shop:
     fabric = launch(Engine(accelerator="cpu", precision="32-true"))
     out = tmp_path_factory.mktemp("folds")
-    return Shop(table=table(), frames=folded, out=out, fabric=fabric)
+    known = table(
+        strategies=["baseline", "uscl", "few", "imagenet"],
+        recipes={"few": "uscl"},
+        options={
+            "uscl": {"labels": LABELS, "features": 4},
+            "few": {"labels": LABELS, "features": 4, "labelled": 0.01},
+        },
+    )
+    return Shop(table=known, frames=folded, out=out, fabric=fabric)
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +45,7 @@ def done(shop: Shop) -> Results:
 def test_every_strategy_is_fine_tuned_in_both_modes_on_every_fold(done: Results) -> None:
     wanted = {
         Cell(strategy=strategy, mode=mode, fold=fold, seed=0)
-        for strategy in ("baseline", "uscl")
+        for strategy in ("baseline", "uscl", "few")
         for mode in ("last", "all")
         for fold in range(3)
     }
@@ -90,6 +99,33 @@ def test_weights_are_kept_of_the_first_fold_alone(shop: Shop, done: Results) -> 
     assert kept == {cell for cell in done.cells if cell.fold == 0}
 
 
+def test_rows_of_one_recipe_differ_in_the_labels_that_they_use_and_say_how_many(
+    shop: Shop, done: Results
+) -> None:
+    counts = {row: [info.counts for info in found] for row, found in done.pretrained.items()}
+    assert counts == {
+        "uscl": 3 * [{"clips": 9, "labelled_clips": 9}],
+        "few": 3 * [{"clips": 9, "labelled_clips": 1}],
+    }
+    page = report.write(shop, done, command="").read_text()
+    for line in (r"- uscl: \d+; labels of 9 of 9 clips\n", r"- few: \d+; labels of 1 of 9 clips\n"):
+        assert re.search(line, page)
+    told = json.loads((shop.out / report.JSON).read_text())["pretrained"]["few"]
+    assert [row["labelled_clips"] for row in told] == [1, 1, 1]
+    assert len({row["frames"] for row in told}) == 3
+
+
+def test_a_share_that_was_changed_is_refused_where_the_runs_of_another_lie(
+    shop: Shop, done: Results
+) -> None:
+    del done
+    changed = shop.table.model_copy(
+        update={"options": shop.table.options | {"few": {"labels": LABELS, "labelled": 0.1}}}
+    )
+    with pytest.raises(ConfigError, match=r"few/pretrain: holds a run with strategy .*0\.01"):
+        run(replace(shop, table=changed))
+
+
 def test_a_table_that_is_made_again_repeats_nothing(shop: Shop, done: Results) -> None:
     assert run(shop).cells == done.cells
 
@@ -98,7 +134,7 @@ def test_the_report_names_what_was_chosen_how_and_what_is_left_out(
     shop: Shop, done: Results
 ) -> None:
     page = report.write(shop, done, command="dicom-node train folds ...").read_text()
-    assert "12 of 18 fine-tunings finished" in page
+    assert "18 of 24 fine-tunings finished" in page
     assert "accuracy, best epoch on the test fold" in page
     assert "| uscl | last three layers |" in page
     assert "- imagenet is left out: no ImageNet weights" in page

@@ -109,6 +109,7 @@ def test_without_labels_there_is_no_classifier(known: Pack) -> None:
     assert task.players["network"].network.classifier is None
     assert task.measures == ("loss",)
     source = drawn(task, known)
+    assert task.counts == {"clips": 6, "labelled_clips": 0}
     [given] = source.epoch(1)
     assert given["labels"].shape == (4, 0)
     assert set(task.loss("network", networks(task), given)) == {"contrast", "loss"}
@@ -127,6 +128,7 @@ def test_a_share_of_the_training_clips_is_labelled_and_every_validation_clip(kno
     for share, labelled in ((0.1, 1), (0.5, 3), (1.0, 6)):
         task = pretext(labelled=share)
         assert drawn(task, known).labels.any(axis=1).sum() == labelled
+        assert task.counts == {"clips": 6, "labelled_clips": labelled}
         assert drawn(task, known, split="validation").labels.any(axis=1).all()
 
 

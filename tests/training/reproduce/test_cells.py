@@ -35,6 +35,21 @@ def test_several_pretrainings_take_turns() -> None:
     assert found == {0: 7, 1: 8, 2: 7}
 
 
+def test_a_recipe_in_several_rows_is_pretrained_for_each_in_a_folder_of_its_name() -> None:
+    layout = tiny(
+        strategies=["baseline", "uscl", "few", "few+F"],
+        recipes={"few": "uscl"},
+        options={"few": {"labelled": 0.1}},
+        compare=[["few", "few+F"]],
+        seeds=[0],
+    )
+    shares = {c.name: c.settings.strategy.options["labelled"] for c in layout.pretrain}
+    assert shares == {"pretrain/small/uscl/seed-0": 1.0, "pretrain/small/few/seed-0": 0.1}
+    starts = {c.strategy: c.start.name for c in layout.finetune if c.start}
+    assert starts["few"] == starts["few+F"] == "pretrain/small/few/seed-0"
+    assert "finetune/quality/small/few+F/100-percent/seed-0" in {c.name for c in layout.finetune}
+
+
 def test_seeds_are_the_outermost_so_that_a_part_compares_like_with_like() -> None:
     seeds = [cell.settings.seed for cell in tiny(shares=[0.5, 1.0]).finetune]
     assert seeds == sorted(seeds)

@@ -37,6 +37,7 @@ def test_an_unknown_key_is_named_with_the_known_ones(tmp_path: Path) -> None:
     ("changes", "says"),
     [
         ({"seeds": [0, 0]}, "seeds: one is named twice"),
+        ({"options": {"ce": {}}}, "options: 'ce' is none of the strategies; add it"),
         ({"compare": [["ce", "baseline"]]}, "'ce' is none of the strategies; add it"),
         ({"shares": [0.5, 1.0], "tasks": {"q": {"task": "quality", "epochs": {1.0: 2}}}},
          r"tasks\.q\.epochs: gives none for 0\.5; add it"),
