@@ -112,13 +112,18 @@ def look(
     Raises
     ------
     ConfigError
-        When the encoder has no features of this stride.
+        When the encoder has no features of this stride, or the run had frames of another size.
     StoreError
         When the run is none of a classification, or its weights were not kept.
     """
     settings = runs.read(run).settings
     if not isinstance(settings, FinetuneSettings) or settings.task is not Task.CLASSIFICATION:
         raise StoreError(f"{run}: no classification; name a run that tells classes apart")
+    if settings.size != pack.size:
+        raise ConfigError(
+            f"{run}: learned from frames of {settings.size}, and these are {pack.size}; draw runs "
+            "of one size in one picture"
+        )
     task = tasks.build(settings, labels.names(pack, settings))
     network = task.network
     stage = _stage(task.encoder, stride or stride_for(task.encoder, settings.size))

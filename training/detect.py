@@ -4,12 +4,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final, cast
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import ChainedScheduler, LinearLR, LRScheduler, StepLR
 
+from dicom_node.errors import StoreError
 from models import encoders
 from models.detector import HEADS, Detector
 from training import lesions, runs
@@ -85,9 +88,11 @@ def detect(  # noqa: PLR0913 (as `training.finetune.finetune`)
     ConfigError
         When the folder holds something else.
     StoreError
-        When there are no masks to learn from, or the weights to start from do not fit.
+        When there are no masks to learn from, no lesion in a test frame, or the weights to start
+        from do not fit.
     """
     rows = labels.splits(pack, settings)
+    _check_tested(pack, rows["test"])
     origin = starts.find(settings, start, imagenet)
     fabric.seed_everything(settings.seed, workers=True, verbose=False)
     network = build(settings, len(labels.names(pack, settings)))
@@ -128,8 +133,22 @@ def detect(  # noqa: PLR0913 (as `training.finetune.finetune`)
     plan = Plan(epochs=settings.epochs, seed=settings.seed, run=run)
     fitted = fit(fabric, task, (training, validation), plan, after_epoch)
     network.load_state_dict(fitted.best["network"])
-    precision = _test(network, tested) if len(rows["test"]) else {}
+    precision = _test(network, tested)
     return first_alone(fabric, lambda: _finish(run, info, fitted, precision))
+
+
+def _check_tested(pack: Pack, rows: NDArray[np.int64]) -> None:
+    """Look for one lesion that can be found: without any, average precision is no number."""
+    for row in rows:
+        if pack.masks is None:
+            break
+        mask = torch.from_numpy(pack.masks[row][None].astype(np.int64))
+        if len(lesions.targets_of(mask)[0]["labels"]):
+            return
+    raise StoreError(
+        f"none of {len(rows)} test frames shows a lesion of {lesions.SMALLEST_PX} pixels or more, "
+        "and average precision needs one to be found; label frames of more patients"
+    )
 
 
 def build(settings: DetectSettings, classes: int) -> Detector:

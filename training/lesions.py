@@ -1,5 +1,6 @@
 """Single lesions of a mask, and how well found ones fit: average precision."""
 
+from math import nan
 from typing import Any, Final
 
 import numpy as np
@@ -79,13 +80,20 @@ def average_precision(
         Of each frame: ``boxes``, ``labels``, ``scores`` and soft ``masks`` (M, 1, H, W).
     wanted : list of dict
         As `targets_of` gives them.
+
+    Returns
+    -------
+    dict of float
+        0 to 1; NaN where there is no lesion to be found.
     """
     metric = MeanAveragePrecision(iou_type=("bbox", "segm"))
     metric.update(
         [_hard(each) for each in found], [e | {"masks": e["masks"].bool()} for e in wanted]
     )
     known: dict[str, Any] = metric.compute()
-    return {name: float(known[theirs]) for name, theirs in _PRECISIONS.items()}
+    said = {name: float(known[theirs]) for name, theirs in _PRECISIONS.items()}
+    # torchmetrics says -1 where there is nothing
+    return {name: value if value >= 0 else nan for name, value in said.items()}
 
 
 def _hard(found: dict[str, Tensor]) -> dict[str, Tensor]:

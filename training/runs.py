@@ -37,6 +37,12 @@ IDENTITIES: Final = ("frame_id", "patient")
 #: ... and real frames of validation patients, on which export compares torch and onnxruntime
 SAMPLE: Final = "sample.npy"
 _STORE: Final = "store version"
+#: how a half-done run finds what it began with, by kind: there are no packs of volumes
+_PACK: Final = "give --pack with the pack of that version"
+_AS_BEFORE: Final = {
+    "series": "give --store with a copy of the store from before",
+    "segment volumes": "give --masks with the files of before",
+}
 
 
 class RunInfo(Settings):
@@ -113,7 +119,7 @@ def begin(folder: Path, info: RunInfo) -> RunInfo:
     if difference:
         cure = "name another folder, or delete this one"
         if found.finished_at is None and difference.startswith(_STORE):
-            cure = f"give --pack with the pack of that version, {cure}"
+            cure = f"{_AS_BEFORE.get(found.kind, _PACK)}, {cure}"
         raise ConfigError(f"{folder}: holds a run with {difference}; {cure}")
     return found
 

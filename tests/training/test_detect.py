@@ -1,13 +1,15 @@
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from dicom_node.errors import ConfigError, StoreError
 from models import encoders
-from tests.support.finetuning import fabric
+from tests.support.finetuning import fabric, with_columns
 from tests.support.lesions import detecting, lesions_pack
 from training import runs
 from training.detect import build, detect, paced
@@ -43,6 +45,26 @@ def test_a_detector_is_trained_chosen_and_tested(run: Path) -> None:
 def test_a_finished_detector_is_not_trained_again(run: Path, lesions: Pack) -> None:
     before = runs.read(run)
     assert detect(WANTED, lesions, fabric(), run=run) == before
+
+
+@pytest.mark.parametrize(("seen", "count"), [("nothing", 2), ("nobody", 0)])
+def test_test_frames_without_a_lesion_are_said_before_anything_is_learned(
+    lesions: Pack, tmp_path: Path, seen: str, count: int
+) -> None:
+    tested = lesions.select(split="test")
+    if seen == "nothing":
+        assert isinstance(lesions.masks, np.ndarray)
+        masks = np.array(lesions.masks)
+        masks[tested] = 0
+        masks[tested, 0, :7] = 1  # a crumb
+        pack = replace(lesions, masks=masks)
+    else:
+        splits = lesions.rows.split.copy()
+        splits[tested] = splits[lesions.select(split="train")[0]]
+        pack = with_columns(lesions, split=splits)
+    with pytest.raises(StoreError, match=f"none of {count} test frames shows a lesion of 8"):
+        detect(WANTED, pack, fabric(), run=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_detector_is_not_exported(run: Path, tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -49,6 +50,13 @@ def test_average_precision_is_1_where_all_is_found_and_0_where_all_is_beside() -
     # of overlaps from 0.5 on, some are missed by a shift of one pixel
     close = average_precision([said([0.9, 0.8, 0.7], shift=1)], wanted)
     assert 0 < close["mask_ap"] < close["mask_ap50"] == 1
+
+
+def test_where_no_lesion_is_to_be_found_there_is_no_average_precision() -> None:
+    nothing = targets_of(torch.zeros(1, 32, 40, dtype=torch.int64))
+    found = average_precision([said([0.9, 0.8, 0.7])], nothing)
+    assert len(found) == 6
+    assert all(np.isnan(value) for value in found.values())
 
 
 def test_a_union_shows_what_is_sure_enough() -> None:

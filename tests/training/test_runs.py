@@ -6,7 +6,13 @@ from torch import nn
 
 from dicom_node.errors import ConfigError, StoreError
 from training import recipes, runs
-from training.config import FinetuneSettings, PretrainSettings
+from training.config import (
+    FinetuneSettings,
+    PretrainSettings,
+    SeriesSettings,
+    VolumeSegmentSettings,
+    VolumeSettings,
+)
 from training.runs import RunInfo
 
 
@@ -65,6 +71,24 @@ def test_a_half_done_run_of_another_store_is_answered_with_its_pack(tmp_path: Pa
     assert runs.unfinished(tmp_path / "ce") is None
     with pytest.raises(ConfigError, match="store version a1b2, not c3d4; name another folder"):
         runs.begin(tmp_path / "ce", other)
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "cure"),
+    [
+        ("series", SeriesSettings(), "give --store with a copy of the store from before"),
+        ("segment volumes", VolumeSegmentSettings(), "give --masks with the files of before"),
+    ],
+)
+def test_volumes_have_no_packs_that_a_half_done_run_could_be_given(
+    tmp_path: Path, kind: str, settings: VolumeSettings, cure: str
+) -> None:
+    begun = RunInfo.model_validate({"kind": kind, "settings": settings, "store_version": "a1b2"})
+    runs.begin(tmp_path / "run", begun)
+    (tmp_path / "run" / runs.CHECKPOINT).touch()
+    other = begun.model_copy(update={"store_version": "c3d4"})
+    with pytest.raises(ConfigError, match=f"store version a1b2, not c3d4; {cure}, name another"):
+        runs.begin(tmp_path / "run", other)
 
 
 def test_a_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:

@@ -210,7 +210,15 @@ def table(  # noqa: PLR0913 (one parameter an option)
     # before the pretraining, which takes the longest
     segmented = from_folder(masks)
     first_alone(fabric, lambda: check_masks(segmented, segmenting.labels))
-    _name(naming, _stored(node, store), fabric, out / SERIES)
+    made = first_alone(fabric, lambda: _finished(out / SERIES, naming))
+    if made is None:
+        _name(naming, _stored(node, store), fabric, out / SERIES)
+    elif fabric.is_global_zero:
+        Console(highlight=False).print(
+            f"{out / SERIES}: finished with volumes of version {made.store_version}, and taken as "
+            "it is; name another --out to learn from those of now",
+            soft_wrap=True,
+        )
     for name, (kept, share) in wanted().items():
         freeze, takes_weights = DEPTHS[kept]
         settings = segmenting.model_copy(update={"freeze": freeze, "share": share})
@@ -223,6 +231,14 @@ def table(  # noqa: PLR0913 (one parameter an option)
 
 def _stored(node: Path, store: Path | None) -> VolumeSet:
     return from_store(store or config.load(node).node.data / config.STORE)
+
+
+def _finished(run: Path, settings: SeriesSettings) -> RunInfo | None:
+    """Return a finished run of these settings: what the store holds by now does not change it."""
+    if not (run / runs.INFO).exists():
+        return None
+    info = runs.read(run)
+    return info if info.finished_at is not None and info.settings == settings else None
 
 
 def _shape(start: Path | None) -> dict[str, int]:

@@ -29,6 +29,8 @@ _COLUMNS: Final = ("path", "patient", "label")
 #: two to train and validate on, one to test
 _FEWEST_FOLDS: Final = 3
 _DIGITS: Final = 16
+#: Pillow's modes of more than 8 bits a pixel begin so.
+_DEEP: Final = ("I", "F")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -100,7 +102,7 @@ def read(index: Path, *, labels: str, size: Size, dataset: str | None = None) ->
 
 def _lines(index: Path, dataset: str | None) -> Iterator[_Line]:
     try:
-        text = index.read_text("utf-8")
+        text = index.read_text("utf-8-sig")  # Excel begins with a mark
     except (OSError, UnicodeDecodeError) as exc:
         raise StoreError(f"{index}: cannot be read ({exc}); name a CSV file in UTF-8") from None
     table = csv.DictReader(text.splitlines())
@@ -110,7 +112,12 @@ def _lines(index: Path, dataset: str | None) -> Iterator[_Line]:
     for row in table:
         if dataset is not None and row.get("dataset") != dataset:
             continue
-        said = _LABEL.fullmatch(row["label"] or "")
+        if any(row[name] is None for name in _COLUMNS):
+            raise StoreError(
+                f"{index}:{table.line_num}: {', '.join(n for n in _COLUMNS if row[n] is None)} is "
+                "missing; write a value for each column"
+            )
+        said = _LABEL.fullmatch(row["label"])
         if not said:
             raise StoreError(
                 f"{index}:{table.line_num}: label {row['label']!r}; write CLASS;fold=N, or choose "
@@ -147,6 +154,12 @@ def _check(index: Path, lines: Sequence[_Line], classes: Sequence[str]) -> None:
 def _picture(path: Path, size: Size) -> NDArray[np.uint8]:
     try:
         with Image.open(path) as picture:
+            if picture.mode.startswith(_DEEP):
+                # what of them is black and white nobody says, and cut off they are white all over
+                raise StoreError(
+                    f"{path}: more than 8 bits a pixel (mode {picture.mode}); save it with 8, as "
+                    "bright as it is to be seen"
+                )
             grey = np.asarray(picture.convert("L"))
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as exc:
         raise StoreError(

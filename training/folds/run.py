@@ -70,20 +70,29 @@ def run(shop: Shop, after_fold: Callable[[Results], None] = lambda _: None) -> R
     shop : Shop
     after_fold : callable
         Told of what is there after each fold and seed.
+
+    Raises
+    ------
+    StoreError
+        When a fold cannot be split; nothing is trained then.
     """
     results = Results()
-    for seed in shop.table.seeds:
-        for fold in shop.frames.names:
-            pack = split(
-                shop.frames,
-                fold,
-                validation=shop.table.validation,
-                seed=seed,
-                most_frames=shop.table.most_frames,
-            )
-            for name in shop.table.strategies:
-                _try(shop, pack, results, name, (fold, seed))
-            after_fold(results)
+    # all of them first: a fold that cannot be split is said before anything is trained
+    packs = {
+        (fold, seed): split(
+            shop.frames,
+            fold,
+            validation=shop.table.validation,
+            seed=seed,
+            most_frames=shop.table.most_frames,
+        )
+        for seed in shop.table.seeds
+        for fold in shop.frames.names
+    }
+    for place, pack in packs.items():
+        for name in shop.table.strategies:
+            _try(shop, pack, results, name, place)
+        after_fold(results)
     return results
 
 

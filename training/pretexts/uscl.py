@@ -90,7 +90,8 @@ class Uscl(Contrasting):
         Raises
         ------
         StoreError
-            When a label is wanted and no clip has one.
+            When a label is wanted and no clip has one, or when labels alone teach and all are
+            the same.
         """
         options, found = self._options, clips.of_rows(pack, rows)
         labels = self._labels(pack, found, training=how["training"], seed=how["seed"])
@@ -150,7 +151,23 @@ class Uscl(Contrasting):
                 f"none of {len(found)} {split} clips has a label of {options.labels!r}: harvest or "
                 "label such clips, or set the option 'labelled: 0' in a recipe of your own"
             )
-        return clips.keep_share(labels, options.labelled, seed) if training else labels
+        if not training:
+            return labels
+        labels = clips.keep_share(labels, options.labelled, seed)
+        if not options.contrast_weight:
+            _check_apart(labels, options.labels)
+        return labels
+
+
+def _check_apart(labels: NDArray[np.float32], name: str) -> None:
+    """Look for two labels that differ: where nothing else teaches, one alone teaches nothing."""
+    known = labels[labels.any(axis=1)]
+    if len(np.unique(known, axis=0)) < 2:
+        raise StoreError(
+            f"all {len(known)} training clips whose label is used bear the same of {name!r}, so "
+            "there is nothing to tell apart; harvest or label others, or raise the option "
+            "'labelled'"
+        )
 
 
 def _by_labels(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -43,13 +43,13 @@ def find(settings: FinetuneSettings, start: Path | None, imagenet: Path | None) 
     if start is not None and imagenet is not None:
         raise ConfigError("--start and --imagenet: an encoder starts from one of them; drop one")
     if imagenet is not None:
-        text = f"{imagenet.name} {_digest(imagenet)}"
+        text = f"{imagenet.name} {digest(imagenet)}"
         return Start(text=text, fill=lambda encoder: _fill_from_imagenet(encoder, imagenet))
     if start is None:
         return Start(text="random", fill=lambda encoder: None)
     if start.is_dir():
         return _of_run(settings, start)
-    text = f"{start.name} {_digest(start)}"
+    text = f"{start.name} {digest(start)}"
     return Start(text=text, fill=lambda encoder: runs.load(start, encoder))
 
 
@@ -83,6 +83,21 @@ def needed(folder: Path | None, encoder: str) -> Path:
     return found
 
 
+def digest(path: Path) -> str:
+    """Return the beginning of a file's SHA-256.
+
+    Raises
+    ------
+    StoreError
+        When it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()[:12]
+    except OSError as exc:
+        raise StoreError(f"{path}: cannot be read ({exc.strerror})") from None
+
+
 def _of_run(settings: FinetuneSettings, folder: Path) -> Start:
     info = runs.read(folder)
     origin = info.settings
@@ -104,7 +119,7 @@ def _of_run(settings: FinetuneSettings, folder: Path) -> Start:
     text = (
         f"{origin.strategy.name} {origin.encoder} {origin.size} epochs={origin.epochs} "
         f"batch={origin.batch_size} seed={origin.seed} store={info.store_version} "
-        f"{_digest(weights)}"
+        f"{digest(weights)}"
     )
     return Start(text=text, fill=lambda encoder: runs.load(weights, encoder))
 
@@ -118,11 +133,3 @@ def _fill_from_imagenet(encoder: Encoder, path: Path) -> None:
         encoders.load_imagenet(encoder, path)
     except ValueError as exc:
         raise StoreError(f"--imagenet {exc}") from None
-
-
-def _digest(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()[:12]
-    except OSError as exc:
-        raise StoreError(f"{path}: cannot be read ({exc.strerror})") from None

@@ -8,6 +8,7 @@ over 48 slices. Coronal and sagittal series are cut anew, too: NIfTI does not sa
 import io
 import zlib
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -49,12 +50,13 @@ T = TypeVar("T", np.float32, np.uint8)
 def pairs(folder: Path) -> Iterator[tuple[str, Path, Path]]:
     """Yield name, volume and mask of ``volume-NAME.nii`` with ``segmentation-NAME.nii``.
 
-    Both may end in ``.nii.gz``, and lie in the same folder or in others below.
+    Both may end in ``.nii.gz``, and lie in the same folder or in others below; what lies in one
+    folder belongs together first.
 
     Raises
     ------
     StoreError
-        When there is no pair.
+        When there is no pair, or more than one of a name.
     """
     volumes, masks = _named(folder, _VOLUME), _named(folder, _MASK)
     both = sorted(volumes.keys() & masks.keys())
@@ -62,7 +64,8 @@ def pairs(folder: Path) -> Iterator[tuple[str, Path, Path]]:
         raise StoreError(
             f"{folder}: no volume-NAME.nii with its segmentation-NAME.nii; name the folder of them"
         )
-    yield from ((name, volumes[name], masks[name]) for name in both)
+    found = [(name, *_pair(folder, volumes[name], masks[name])) for name in both]
+    yield from found
 
 
 def convert(volume: Path, mask: Path, out: Path) -> int:
@@ -88,12 +91,26 @@ def convert(volume: Path, mask: Path, out: Path) -> int:
     return int(labels.max())
 
 
-def _named(folder: Path, start: str) -> dict[str, Path]:
-    return {
-        path.name.removeprefix(start).removesuffix(".gz").removesuffix(".nii"): path
-        for path in sorted(folder.rglob(f"{start}*"))
-        if path.name.endswith(_ENDS)
-    }
+def _named(folder: Path, start: str) -> dict[str, list[Path]]:
+    found: dict[str, list[Path]] = {}
+    for path in sorted(folder.rglob(f"{start}*")):
+        if path.name.endswith(_ENDS):
+            name = path.name.removeprefix(start).removesuffix(".gz").removesuffix(".nii")
+            found.setdefault(name, []).append(path)
+    return found
+
+
+def _pair(folder: Path, volumes: list[Path], masks: list[Path]) -> tuple[Path, Path]:
+    every = list(product(volumes, masks))
+    beside = [(volume, mask) for volume, mask in every if volume.parent == mask.parent]
+    found = beside or every
+    if len(found) > 1:
+        names = ", ".join(str(path.relative_to(folder)) for path in (*volumes, *masks))
+        raise StoreError(
+            f"{folder}: {names} have one name, and a name is one volume with one mask; name each "
+            "pair otherwise"
+        )
+    return found[0]
 
 
 def _opened(path: Path) -> Nifti1Image:

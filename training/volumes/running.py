@@ -16,6 +16,7 @@ from training.config import SeriesSettings, VolumeSegmentSettings, VolumeSetting
 from training.engine import first_alone
 from training.loop import Epoch, Fitted, Plan, fit
 from training.runs import RunInfo
+from training.tasks.starts import digest
 from training.volumes.scores import Scores, write_scores
 from training.volumes.source import VolumeBatches, VolumeSet, check_masks
 from training.volumes.targets import answers
@@ -80,11 +81,12 @@ def segment(
     ConfigError
         When the folder holds something else, or nothing is there to be kept as it is.
     StoreError
-        When the start is of another network, or the volumes cannot teach this: a mask holds a
-        value that has no label, too.
+        When the start is not finished or of another network, or the volumes cannot teach this: a
+        mask holds a value that has no label, too.
     """
     if start is None and settings.freeze is not None:
         raise ConfigError("--freeze: random weights are not worth keeping; name --start RUN")
+    origin = SCRATCH if start is None else _told(start)
     first_alone(fabric, lambda: check_masks(volumes, settings.labels))
     fabric.seed_everything(settings.seed, workers=True, verbose=False)
     task = SegmentingVolumes(settings)
@@ -95,10 +97,25 @@ def segment(
         kind="segment volumes",
         settings=settings,
         store_version=volumes.version,
-        start=SCRATCH if start is None else start.name,
+        start=origin,
         training_frames=len(places["train"]),
     )
     return _run(task, wanted, volumes, fabric, run, after_epoch)
+
+
+def _told(start: Path) -> str:
+    """Say of which weights a run is made: others of the same name make another run."""
+    info = runs.read(start)
+    if info.kind != "series":
+        raise StoreError(
+            f"{start}: a run of {info.kind!r}; name one of 'train volumes pretrain', or give no "
+            "--start"
+        )
+    if info.finished_at is None:
+        raise StoreError(
+            f"{start}: not finished; give the same 'train volumes pretrain' again to go on"
+        )
+    return f"{start.name} store={info.store_version} {digest(start / runs.ENCODER)}"
 
 
 def _places(volumes: VolumeSet, share: float = 1.0, seed: int = 0) -> dict[str, NDArray[np.int64]]:

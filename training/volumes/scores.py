@@ -1,6 +1,7 @@
 """What a run answered for the test volumes, and the slides' scores of it."""
 
 from dataclasses import dataclass
+from math import nan
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +15,7 @@ from training.volumes.targets import CHOICES
 
 Floats = NDArray[np.float32]
 _FIRST_REGION: Final = len(CHOICES)
+_DICE: Final = "dice_"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -49,6 +51,17 @@ class ClassScore:
     accuracy: float
     #: NaN where all known ones are of the class, or none is
     auc: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelScore:
+    """How well one label of the masks is found; NaN where no test volume counts."""
+
+    name: str
+    #: mean over the test volumes that have the label, or in which it was said
+    iou: float
+    #: median over the same
+    dice: float
 
 
 def write_scores(run: Path, scores: Scores) -> None:
@@ -149,6 +162,18 @@ def contrast_by_sequence(targets: Floats, answered: Floats) -> list[ClassScore]:
 def spacing_error(targets: Floats, answered: Floats) -> float:
     """Return the median factor by which the slice spacing is off: 1.1 is a tenth."""
     return float(np.exp(np.median(np.abs(answered[:, -1] - targets[:, -1]))))
+
+
+def by_label(scores: Scores) -> list[LabelScore]:
+    """Return IoU and Dice of each label: pooled, one that is never found hides the others."""
+    found = []
+    for measure, column in zip(scores.measures, scores.rows.T, strict=True):
+        if measure.startswith(_DICE):
+            dice = column[np.isfinite(column)]
+            iou, median = ((dice / (2 - dice)).mean(), np.median(dice)) if len(dice) else (nan, nan)
+            name = f"label {measure.removeprefix(_DICE)}"
+            found.append(LabelScore(name=name, iou=float(iou), dice=float(median)))
+    return found
 
 
 def auc(truth: NDArray[np.bool_], said: Floats) -> float:

@@ -1,5 +1,6 @@
 """Volumes of a store, or of a folder with masks, in batches."""
 
+import hashlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import KW_ONLY, dataclass, field
@@ -81,7 +82,7 @@ def from_folder(folder: Path) -> VolumeSet:
     Raises
     ------
     StoreError
-        When there is none.
+        When there is none, or one cannot be read.
     """
     paths = sorted(folder.glob("*.npz"))
     if not paths:
@@ -90,7 +91,7 @@ def from_folder(folder: Path) -> VolumeSet:
         )
     patients = tuple(path.stem.split("_")[0] for path in paths)
     return VolumeSet(
-        version="-".join((str(len(paths)), str(sum(path.stat().st_size for path in paths)))),
+        version=_version(paths),
         names=tuple(path.stem for path in paths),
         patients=patients,
         splits=tuple(map(split_of, patients)),
@@ -130,6 +131,19 @@ def check_masks(volumes: VolumeSet, labels: int) -> None:
             f"{name}.npz: the mask holds a value {value}, where --labels {labels} has 0 to "
             f"{labels - 1}; {cure}"
         )
+
+
+def _version(paths: list[Path]) -> str:
+    """Return a name for files: drawn anew, they have the same names and sizes."""
+    whole = hashlib.sha256()
+    for path in paths:
+        try:
+            with path.open("rb") as file:
+                content = hashlib.file_digest(file, "sha256")
+        except OSError as exc:
+            raise StoreError(f"{path}: cannot be read ({exc.strerror}); write it again") from None
+        whole.update(f"{content.hexdigest()} {path.name}\n".encode())
+    return whole.hexdigest()[:16]
 
 
 def _masked(path: Path) -> tuple[Voxels, Voxels | None]:

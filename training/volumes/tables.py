@@ -1,15 +1,18 @@
 """The slides' tables of one folder of runs, as Markdown."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
+from training import runs
 from training.volumes.scores import (
     ClassScore,
+    LabelScore,
     Scores,
     by_class,
+    by_label,
     contrast_by_sequence,
     read_scores,
     spacing_error,
@@ -29,7 +32,6 @@ DEPTHS: Final[dict[str, tuple[int | None, bool]]] = {
 OF_SHARES: Final = ("all frozen", "weights only", "from scratch")
 SHARES: Final = (0.2, 0.4, 0.6, 0.8, 1.0)
 SERIES: Final = "series"
-_DICE: Final = "dice_"
 
 
 def run_name(depth: str, share: float) -> str:
@@ -49,23 +51,21 @@ def report(folder: Path, what: str) -> str:
     """
     naming = read_scores(folder / SERIES)
     lines = ["# What a series is, and what its weights are worth", "", what, ""]
-    lines += _of_series(naming)
+    lines += _of_series(naming, runs.read(folder / SERIES).store_version)
     lines += ["## Segmentation, by what of the encoder is kept", ""]
     lines += _depths(folder)
-    lines += ["## Segmentation, mean IoU by share of the training patients", ""]
-    percent = [f"{round(100 * share)} %" for share in SHARES]
-    lines += _rows(("kept", *percent), _shares(folder))
+    lines += _shares(folder)
     return "\n".join(lines)
 
 
-def _of_series(naming: Scores) -> list[str]:
+def _of_series(naming: Scores, version: str) -> list[str]:
     targets, answered = naming.targets, naming.answers
     if targets is None or answered is None:
         return []
     lines = [
-        f"{len(targets)} test volumes of {len(set(naming.patients))} patients. Each class is "
-        "judged against the rest; `total` is the share of volumes with the right class, of regions "
-        "that of volumes with every known one right.",
+        f"{len(targets)} test volumes of {len(set(naming.patients))} patients, volumes of version "
+        f"{version}. Each class is judged against the rest; `total` is the share of volumes with "
+        "the right class, of regions that of volumes with every known one right.",
         "",
     ]
     right = totals(targets, answered)
@@ -90,43 +90,40 @@ def _cells(one: ClassScore) -> tuple[str, ...]:
 
 
 def _depths(folder: Path) -> list[str]:
-    labels: tuple[str, ...] = ()
-    rows: list[tuple[str, ...]] = []
-    for depth in DEPTHS:
-        run = folder / run_name(depth, 1.0)
-        of_labels = dice_by_label(run)
-        labels = tuple(f"Dice of {label}" for label in of_labels)
-        rows.append((depth, *map(_number, (*segmentation(run), *of_labels.values()))))
-    return _rows(("kept", "mean IoU", "median Dice", *labels), rows)
-
-
-def _shares(folder: Path) -> list[tuple[str, ...]]:
-    return [
-        (depth, *(_number(segmentation(folder / run_name(depth, share))[0]) for share in SHARES))
-        for depth in OF_SHARES
+    found = {depth: read_scores(folder / run_name(depth, 1.0)) for depth in DEPTHS}
+    first = next(iter(found.values()))
+    lines = [
+        f"{len(first.rows)} test volumes of {len(set(first.patients))} patients. Mean IoU and "
+        "median Dice of each label, over the volumes that have it or in which it was said.",
+        "",
     ]
+    head = [f"{one.name}, {what}" for one in by_label(first) for what in ("IoU", "Dice")]
+    cells = ((depth, *_fits(by_label(scores))) for depth, scores in found.items())
+    return [*lines, *_rows(("kept", *head), cells)]
 
 
-def segmentation(run: Path) -> tuple[float, float]:
-    """Return mean IoU and median Dice over test volumes and labels, in the slides' manner."""
-    scores = read_scores(run)
-    columns = [at for at, name in enumerate(scores.measures) if name.startswith(_DICE)]
-    dice = scores.rows[:, columns]
-    dice = dice[np.isfinite(dice)]
-    if not len(dice):
-        return float("nan"), float("nan")
-    return float((dice / (2 - dice)).mean()), float(np.median(dice))
+def _fits(labels: Iterable[LabelScore]) -> Iterator[str]:
+    for one in labels:
+        yield from (_number(one.iou), _number(one.dice))
 
 
-def dice_by_label(run: Path) -> dict[int, float]:
-    """Return the mean Dice of each label over test volumes: a mean over labels hides one at 0."""
-    scores = read_scores(run)
-    found = {}
-    for name, column in zip(scores.measures, scores.rows.T, strict=True):
-        if name.startswith(_DICE):
-            counts = column[np.isfinite(column)]
-            found[int(name.removeprefix(_DICE))] = float(counts.mean()) if len(counts) else np.nan
-    return found
+def _shares(folder: Path) -> list[str]:
+    """Return a table a label."""
+    rows = {
+        depth: [by_label(read_scores(folder / run_name(depth, share))) for share in SHARES]
+        for depth in OF_SHARES
+    }
+    names = [one.name for one in next(iter(rows.values()))[0]]
+    percent = [f"{round(100 * share)} %" for share in SHARES]
+    lines: list[str] = []
+    for place, name in enumerate(names):
+        lines += [f"## Segmentation of {name}, mean IoU by share of the training patients", ""]
+        cells = (
+            (depth, *(_number(labels[place].iou) for labels in found))
+            for depth, found in rows.items()
+        )
+        lines += _rows(("kept", *percent), cells)
+    return lines
 
 
 def _rows(head: Iterable[str], cells: Iterable[tuple[str, ...]]) -> list[str]:

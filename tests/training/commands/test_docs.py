@@ -19,15 +19,34 @@ def commands() -> Mapping[str, Any]:
 
 def parse(words: str) -> None:
     name, *options = shlex.split(words)
-    commands()[name].make_context(name, options)
+    command = commands()[name]
+    # a group alone takes anything behind the name of a command
+    while hasattr(command, "commands"):
+        name, *options = options
+        command = command.commands[name]
+    command.make_context(name, options)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/training.md"])
+PAGES = {
+    "README.md": {"pretrain", "finetune", "evaluate", "export"},
+    "docs/training.md": {"pretrain", "finetune", "evaluate", "export", "volumes"},
+    "docs/volumes.md": {"volumes"},
+    "docs/results.md": {"folds", "lesions", "cam", "volumes"},
+}
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_every_line_of_training_is_parsed(page: str) -> None:
     text = (REPOSITORY / page).read_text("utf-8")
     lines = re.findall(r"^dicom-node train (.+?)(?:  +#.*)?$", text, re.MULTILINE)
-    assert {words.split()[0] for words in lines} >= {"pretrain", "finetune", "evaluate", "export"}
+    assert {words.split()[0] for words in lines} >= PAGES[page]
     for words in lines:
+        parse(words)
+
+
+@pytest.mark.parametrize("words", ["volumes pretrain --nonsense x", "cam --nonsense x"])
+def test_an_option_that_no_command_has_is_not_parsed(words: str) -> None:
+    with pytest.raises(Exception, match="--nonsense"):
         parse(words)
 
 
@@ -46,3 +65,7 @@ def test_every_example_of_the_help_is_parsed() -> None:
         _, example = str(command.help).split("Example: dicom-node train ")
         assert example.split()[0] == name
         parse(example)
+        for below, one in getattr(command, "commands", {}).items():
+            _, example = str(one.help).split("Example: dicom-node train ")
+            assert example.split()[:2] == [name, below]
+            parse(example)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from dicom_node.errors import ConfigError, StoreError
 from models import encoders
 from tests.support.folds import table
-from training import cam
+from training import cam, runs
 from training.cam import Spoken
 from training.config import Engine, Size
 from training.engine import launch
@@ -101,6 +101,17 @@ def test_a_stride_that_no_features_have_is_refused_with_those_that_there_are(
     rows = cam.tested(run, folded.pack, 1)
     with pytest.raises(ConfigError, match=r"--stride 5: .* have 2, 4, 8, 16, 32; take one"):
         cam.look(run, folded.pack, rows, stride=5)
+
+
+def test_a_run_on_frames_of_another_size_is_refused(
+    run: Path, folded: FoldedFrames, tmp_path: Path
+) -> None:
+    info = runs.read(run)
+    larger = info.settings.model_copy(update={"size": Size(height=96, width=64)})
+    runs.write(tmp_path, info.model_copy(update={"settings": larger}))
+    rows = cam.tested(run, folded.pack, 1)
+    with pytest.raises(ConfigError, match=r"learned from frames of .*96.* draw runs of one size"):
+        cam.look(tmp_path, folded.pack, rows)
 
 
 def test_a_run_that_was_tested_on_other_frames_is_refused(

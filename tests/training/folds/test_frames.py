@@ -93,6 +93,30 @@ def test_what_is_no_index_is_said(tmp_path: Path) -> None:
         read(written(tmp_path / "two", lines(folds=2)))
 
 
+def test_an_index_that_excel_wrote_is_read(tmp_path: Path) -> None:
+    index = written(tmp_path, lines())
+    known = read(index).pack
+    index.write_bytes(b"\xef\xbb\xbf" + index.read_bytes())
+    assert read(index).pack.store_version == known.store_version
+
+
+def test_a_line_with_too_few_values_is_named(tmp_path: Path) -> None:
+    index = written(tmp_path, lines())
+    index.write_text(f"label,patient,path\n{lines()[0]['label']},clip\n")
+    with pytest.raises(StoreError, match=r"index.csv:2: path is missing; write a value"):
+        read(index)
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.int32, np.float32])
+def test_a_picture_of_more_than_eight_bits_is_named(tmp_path: Path, kind: type) -> None:
+    index = written(tmp_path, lines())
+    deep = tmp_path / "deep.tif"
+    Image.fromarray(np.linspace(256, 4000, 600).reshape(20, 30).astype(kind)).save(deep)
+    deep.rename(tmp_path / lines()[4]["path"])
+    with pytest.raises(StoreError, match=r"frame\d+.png: more than 8 bits a pixel .*; save it"):
+        read(index)
+
+
 def test_a_picture_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     index = written(tmp_path, lines())
     picture = tmp_path / lines()[4]["path"]

@@ -3,16 +3,17 @@
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from dicom_node.errors import ConfigError
-from tests.support.folds import LABELS, table
+from dicom_node.errors import ConfigError, StoreError
+from tests.support.folds import LABELS, lines, table, written
 from training import runs
-from training.config import Engine
+from training.config import Engine, Size
 from training.engine import launch
-from training.folds import report
+from training.folds import frames, report
 from training.folds.finetuning import PEEKED
 from training.folds.frames import FoldedFrames
 from training.folds.run import Cell, Results, Shop, run
@@ -72,6 +73,25 @@ def test_the_chosen_epoch_is_that_of_validation_and_the_best_on_the_fold_stands_
         assert info.metrics[PEEKED] >= info.metrics["test_accuracy"]
         with np.load(shop.out / cell.folder / runs.SCORES) as arrays:
             assert len(arrays["predicted"]) == 18
+
+
+def test_a_fold_that_cannot_be_split_is_said_before_anything_is_trained(
+    shop: Shop, tmp_path: Path
+) -> None:
+    # outside the last fold one clip is left of a class
+    rows = [
+        row
+        for row in lines()
+        if not row["patient"].startswith("pneumonia")
+        or row["label"].endswith("fold=2")
+        or row["patient"] == "pneumonia-0-0"
+    ]
+    index = written(tmp_path / "pictures", rows)
+    few = frames.read(index, labels=LABELS, size=Size(height=64, width=64))
+    out = tmp_path / "out"
+    with pytest.raises(StoreError, match=r"1 clip\(s\) of the class 'pneumonia' outside fold 2"):
+        run(replace(shop, frames=few, out=out))
+    assert not out.exists()
 
 
 def test_weights_are_kept_of_the_first_fold_alone(shop: Shop, done: Results) -> None:

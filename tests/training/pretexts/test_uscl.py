@@ -160,6 +160,19 @@ def test_what_cannot_be_learned_is_refused_with_the_cure(known: Pack) -> None:
         pretext(contrast_weight=0.0, labelled=0.0)
 
 
+def test_labels_that_are_all_the_same_are_refused_where_nothing_else_teaches(known: Pack) -> None:
+    alike = with_columns(known, groups=np.full_like(known.rows.groups, known.rows.groups.max()))
+    says = "bear the same of 'groups', so there is nothing to tell apart"
+    with pytest.raises(StoreError, match=f"all 6 training clips whose label is used {says}"):
+        drawn(pretext(contrast_weight=0.0), alike)
+    # a small share leaves one label of both
+    with pytest.raises(StoreError, match=f"all 1 training clips whose label is used {says}"):
+        drawn(pretext(contrast_weight=0.0, labelled=0.1), known)
+    drawn(pretext(contrast_weight=0.0), known)
+    drawn(pretext(), alike)  # contrast teaches
+    drawn(pretext(contrast_weight=0.0), alike, split="validation")
+
+
 def test_a_few_steps_bring_the_pictures_of_a_pair_together(tmp_path: Path) -> None:
     task = pretext()
     given = batch(0, 1, 2, 3)

@@ -162,6 +162,41 @@ def test_labels_are_small_whole_numbers(
         pair(tmp_path, seen, labels)
 
 
+def touched(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    return folder
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("1/volume-7.nii", "2/volume-7.nii", "1/segmentation-7.nii"),
+        ("1/volume-7.nii", "1/segmentation-7.nii.gz", "2/segmentation-7.nii"),
+        ("1/volume-7.nii", "2/segmentation-7.nii", "2/volume-8.nii"),
+    ],
+)
+def test_what_lies_in_one_folder_belongs_together_first(
+    tmp_path: Path, names: tuple[str, ...]
+) -> None:
+    [(name, volume, _)] = nifti.pairs(touched(tmp_path, *names))
+    assert (name, volume) == ("7", tmp_path / "1" / "volume-7.nii")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("1/volume-7.nii", "1/segmentation-7.nii", "2/volume-7.nii", "2/segmentation-7.nii"),
+        ("1/volume-7.nii", "2/volume-7.nii", "segmentation-7.nii"),
+        ("volume-7.nii", "volume-7.nii.gz", "segmentation-7.nii"),
+    ],
+)
+def test_two_volumes_or_masks_of_one_name_are_named(tmp_path: Path, names: tuple[str, ...]) -> None:
+    with pytest.raises(StoreError, match=r"7\.nii.* have one name.*name each pair otherwise"):
+        list(nifti.pairs(touched(tmp_path, *names)))
+
+
 def test_the_command_converts_what_it_can_and_says_what_it_left_out(
     seen: NDArray[np.int16], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from training import curves, runs
 from training.config import Engine, VolumeSegmentSettings
 from training.engine import launch
 from training.loop import Epoch
+from training.runs import RunInfo
 from training.volumes import tasks
 from training.volumes.running import name_series, segment
 from training.volumes.scores import read_scores, totals
@@ -110,7 +112,9 @@ def test_masks_are_learned_from_its_weights(
         start=named,
         after_epoch=epochs.append,
     )
-    assert (info.kind, info.start) == ("segment volumes", "series")
+    version = runs.read(named).store_version
+    assert info.kind == "segment volumes"
+    assert info.start.startswith(f"series store={version} sha256:")
     assert epochs[-1].training["network/loss"] < epochs[0].training["network/loss"]
     assert {"test_loss", "test_dice_1", "test_dice_2"} <= info.metrics.keys()
 
@@ -129,6 +133,43 @@ def test_what_is_frozen_stays_with_its_batch_statistics(
     }
     assert changed == {str(block) for block in range(freeze, 4)}
     assert all(np.array_equal(before[n], after[n]) for n in before if n.startswith("stem"))
+
+
+def test_other_weights_of_the_same_name_make_another_run(
+    named: Path, masks: Path, fabric: Fabric, tmp_path: Path
+) -> None:
+    settings = SEGMENT.model_copy(update={"epochs": 1})
+    copied = tmp_path / "elsewhere" / named.name
+    shutil.copytree(named, copied)
+
+    def begun() -> RunInfo:
+        run = tmp_path / "run"
+        return segment(settings, from_folder(masks), fabric, run=run, start=copied)
+
+    first = begun()
+    assert begun() == first
+    state = runs.load_state(copied / runs.ENCODER)
+    next(iter(state.values())).add_(1)
+    runs.save(copied / runs.ENCODER, state)
+    with pytest.raises(ConfigError, match=r"holds a run with start series store=\w+ sha256:"):
+        begun()
+
+
+def test_a_run_to_start_from_that_will_not_do_is_refused_with_the_cure(
+    named: Path, masks: Path, fabric: Fabric, tmp_path: Path
+) -> None:
+    begun, other = tmp_path / "begun", tmp_path / "other"
+    info = runs.read(named)
+    runs.begin(begun, info.model_copy(update={"finished_at": None}))
+    runs.begin(other, info.model_copy(update={"kind": "segment volumes", "settings": SEGMENT}))
+    for start, cure in (
+        (begun, "begun: not finished; give the same 'train volumes pretrain' again"),
+        (other, "a run of 'segment volumes'; name one of 'train volumes pretrain'"),
+        (tmp_path / "absent", "absent: no run here"),
+    ):
+        with pytest.raises(StoreError, match=cure):
+            segment(SEGMENT, from_folder(masks), fabric, run=tmp_path / "run", start=start)
+    assert not (tmp_path / "run").exists()
 
 
 def test_smaller_shares_lie_in_larger_ones(masks: Path, fabric: Fabric, tmp_path: Path) -> None:
@@ -217,6 +258,23 @@ def test_a_table_looks_at_its_masks_before_it_pretrains(
     assert status_of("volumes", "table", *words, *wrong) == 1
     assert says in capsys.readouterr().err
     assert not (tmp_path / "t").exists()
+
+
+def test_a_table_takes_a_finished_pretraining_whatever_the_store_holds_by_now(
+    named: Path, masks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(named, tmp_path / "t" / "series")
+    first = tmp_path / "t" / "all-frozen-100"
+    first.mkdir()
+    (first / "note").touch()  # the table ends here
+    options = "--depth 10 --width 2 --shrink 4 --epochs 10 --batch-size 4 --learning-rate 1e-2"
+    options += " --accelerator cpu"
+    words = ("--masks", masks, "--store", tmp_path / "absent", "--out", tmp_path / "t")
+    assert status_of("volumes", "table", *words, *options.split()) == 2
+    told = capsys.readouterr()
+    version = runs.read(named).store_version
+    assert f"series: finished with volumes of version {version}, and taken as it is" in told.out
+    assert "all-frozen-100: holds something that is no run" in told.err
 
 
 class Hungry(ResNet3d):

@@ -7,6 +7,7 @@ import torch
 
 from dicom_node.errors import ConfigError, StoreError
 from dicom_node.store import WeakLabelStore
+from dicom_node.store.volumes import SHAPE
 from tests.support.volumes import fill_folder, fill_store
 from training.volumes.source import (
     VolumeBatches,
@@ -83,6 +84,22 @@ def test_a_place_without_volumes_is_said(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"harvest\.modalities"):
         from_store(tmp_path / "store")
     with pytest.raises(StoreError, match=r"\*\.npz"):
+        from_folder(tmp_path)
+
+
+def test_masks_that_are_drawn_anew_are_other_volumes(tmp_path: Path) -> None:
+    volume = np.zeros(SHAPE, np.uint8)
+    versions = set()
+    for row in (0, 1, 0):
+        mask = np.zeros(SHAPE, np.uint8)
+        mask[:, row] = 1
+        np.savez(tmp_path / "P1.npz", volume=volume, mask=mask)  # always of one size
+        versions.add(from_folder(tmp_path).version)
+    assert len(versions) == 2
+    (tmp_path / "P1.npz").rename(tmp_path / "P2.npz")
+    assert from_folder(tmp_path).version not in versions
+    (tmp_path / "P3.npz").mkdir()
+    with pytest.raises(StoreError, match=r"P3\.npz: cannot be read .*; write it again"):
         from_folder(tmp_path)
 
 
