@@ -68,7 +68,9 @@ def test_quality_alone_is_enough(store: WeakLabelStore, tmp_path: Path) -> None:
     ("content", "labels"),
     [
         (f"sop_instance_uid,frame,quality\n{UID},1,3\n", (3, None)),
+        (f"sop_instance_uid, frame, quality\n{UID}, 1, 3\n", (3, None)),
         (f"sop_instance_uid,frame,class\n{UID},1,breast/normal\n", (None, "normal")),
+        (f"sop_instance_uid,frame,class,why\n{UID},1,breast/normal,sure\n", (None, "normal")),
     ],
 )
 def test_a_csv_has_the_columns_of_what_it_labels_alone(
@@ -95,6 +97,8 @@ def test_a_csv_has_the_columns_of_what_it_labels_alone(
         (f"{UID},1,,labels.csv", "cannot be read"),
         (f"{UID},1,,../mask.png", "outside the CSV's folder"),
         ("", "no quality, no mask and no class"),
+        (f"{UID},1,3,,2", "5 cells, and the header has 4; put a cell that holds a comma into"),
+        (f"{UID},1,3", "3 cells, and the header has 4"),
         ("Doe^Jane,1,3,", "harvest it first"),
     ],
 )
@@ -163,6 +167,28 @@ def test_a_file_that_is_no_such_csv_is_refused(store: WeakLabelStore, tmp_path: 
         attach_labels(path, store=store, key=KEY)
     with pytest.raises(StoreError, match="cannot be read"):
         attach_labels(tmp_path / "none.csv", store=store, key=KEY)
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        ("sop_instance_uid,frame,quality,label\n", ":1: unknown column 'label'; known: class, fra"),
+        ("sop_instance_uid,frame,quality,Reader\n", ":1: unknown column 'Reader'"),
+        ("sop_instance_uid,frame,quality,quality\n", "column 'quality' stands twice; keep one"),
+        (f'sop_instance_uid,frame,quality\n{UID},1,3\n"{UID},2,3\n', ":3: no row of a CSV"),
+        ("sop_instance_uid;frame;quality\n", ":1: one cell, and no comma; put commas between"),
+        ("", ":1: no column 'sop_instance_uid'; the columns are ('sop_instance_uid', 'frame')"),
+    ],
+)
+def test_a_csv_that_would_be_read_wrongly_labels_nothing(
+    store: WeakLabelStore, tmp_path: Path, content: str, fault: str
+) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text(content)
+    with pytest.raises(StoreError) as raised:
+        attach_labels(path, store=store, key=KEY)
+    assert fault in str(raised.value)
+    assert store.frames(labelled=Task.QUALITY) == []
 
 
 def test_the_data_folder_of_a_node_is_enough(tmp_path: Path) -> None:
