@@ -44,6 +44,8 @@ LABEL_COLUMNS = ("quality", "mask", "class")
 MORE_COLUMNS = ("labels", "reader")
 #: So many rows are noted in one transaction.
 NOTED_AT_ONCE = 200
+#: Number of Frames (0028,0008) is an IS of 32 bits, and zeros may stand before it.
+MOST_DIGITS = 12
 #: Modes of a PNG whose values are numbers and no colours.
 LABEL_MODES = frozenset({"1", "L", "P"})
 
@@ -247,16 +249,18 @@ class _Row:
 def _whole(value: str, name: str) -> int:
     if not (value.isascii() and value.isdigit()):
         raise StoreError(f"{name} is not a whole number")
+    if len(value) > MOST_DIGITS:
+        raise StoreError(f"{name} has {len(value)} digits; write at most {MOST_DIGITS}")
     return int(value)
 
 
 def _cropped(folder: Path, name: str, instance: str, store: WeakLabelStore) -> NDArray[np.uint8]:
     """Return the part of a mask in source geometry that the store keeps of the frame."""
     crop, size = store.crop_of(instance), store.source_size(instance)
-    path = (folder / name).resolve()
-    if not path.is_relative_to(folder.resolve()):
-        raise StoreError("the mask lies outside the CSV's folder; put it beside the CSV")
     try:
+        path = (folder / name).resolve()
+        if not path.is_relative_to(folder.resolve()):
+            raise StoreError("the mask lies outside the CSV's folder; put it beside the CSV")
         with Image.open(path, formats=("PNG",)) as image:
             if image.mode not in LABEL_MODES or (image.height, image.width) != size:
                 raise StoreError(
@@ -264,5 +268,11 @@ def _cropped(folder: Path, name: str, instance: str, store: WeakLabelStore) -> N
                     f"expected grey or indexed, {size[0]} x {size[1]}"
                 )
             return np.array(image, np.uint8)[crop.slices]
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as exc:
+    except (
+        OSError,
+        RuntimeError,  # a link to itself
+        SyntaxError,
+        ValueError,  # no name of a file
+        Image.DecompressionBombError,
+    ) as exc:
         raise StoreError(f"the mask cannot be read ({type(exc).__name__})") from None
