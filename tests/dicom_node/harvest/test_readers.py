@@ -12,7 +12,7 @@ from pydicom.uid import generate_uid
 
 from dicom_node.config import HarvestSettings
 from dicom_node.harvest import Fate, Harvester, ReaderLabels, attach_labels, open_harvester
-from dicom_node.harvest.reader_objects import OUR_NAME, READER_OBJECTS
+from dicom_node.harvest.reader_objects import OUR_NAME, READER_OBJECTS, content_items
 from dicom_node.pixels.sandbox import PixelSandbox
 from dicom_node.records import Analysis, Instance, Task
 from dicom_node.store import Observer, Origin, Software, audit
@@ -430,6 +430,17 @@ def test_other_names_of_the_quality_are_known(
 @pytest.mark.parametrize("value", [2.5, 5, -1])
 def test_a_score_that_is_none_of_the_scale_is_counted_and_left(desk: Desk, value: float) -> None:
     assert desk.take(report(desk.image(2).path, {1: value, 2: 1})) == {Fate.USED: 1, "labels": 1}
+    assert desk.scores() == {2: 1}
+    assert desk.reasons() == {"a score that is no whole number from 0 to 4": 1}
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "1e999", "-inf"])
+def test_a_score_that_is_not_finite_costs_itself_only(desk: Desk, value: str) -> None:
+    made = report(desk.image(2).path, {1: 4, 2: 1})
+    [first, *_] = [one for one in content_items(made) if one.ValueType == "NUM"]
+    # DS would refuse some of them as it is written
+    first.MeasuredValueSequence[0].add_new("NumericValue", "LO", value)
+    assert desk.take(made) == {Fate.USED: 1, "labels": 1}
     assert desk.scores() == {2: 1}
     assert desk.reasons() == {"a score that is no whole number from 0 to 4": 1}
 
