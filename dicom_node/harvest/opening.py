@@ -152,6 +152,7 @@ def open_harvester(
                 store=store,
                 key=key,
                 notes=reader_notes,
+                private=notes,
                 codes=load_reader_codes(settings.reader_codes),
                 sandbox=stack.enter_context(sandbox.another()),
             ),

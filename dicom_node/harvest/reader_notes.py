@@ -78,6 +78,8 @@ class Fate(StrEnum):
     NOT_USED = "not used"
     #: made by this node, or one like it
     OURS = "made by a dicom-node"
+    #: erased, and not to be taken in again: it is counted, and nothing is noted
+    REFUSED = "patient refused"
 
 
 @dataclass(frozen=True, kw_only=True)

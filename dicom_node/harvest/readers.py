@@ -14,6 +14,7 @@ from typing import Final
 from pydicom.dataset import Dataset
 
 from dicom_node.errors import PermanentError, StoreError, UnreadableError
+from dicom_node.harvest.private import PrivateNotes
 from dicom_node.harvest.pseudonyms import PseudonymKey
 from dicom_node.harvest.reader_codes import ReaderCodes
 from dicom_node.harvest.reader_notes import Fate, Noted, ReaderNotes
@@ -28,7 +29,7 @@ from dicom_node.harvest.segmentations import (
     masks_of,
     segments_of,
 )
-from dicom_node.header import BROKEN_BYTES
+from dicom_node.header import BROKEN_BYTES, read_header, text
 from dicom_node.pixels.sandbox import PixelSandbox
 from dicom_node.records import Instance
 from dicom_node.store import Origin, Provenance, Reading, WeakLabelStore
@@ -71,6 +72,8 @@ class ReaderLabels:
     key : PseudonymKey
     notes : ReaderNotes
         The private side.
+    private : PrivateNotes
+        They know whom the node is not to take in.
     codes : ReaderCodes
         What codes stand for.
     sandbox : PixelSandbox
@@ -83,11 +86,12 @@ class ReaderLabels:
         store: WeakLabelStore,
         key: PseudonymKey,
         notes: ReaderNotes,
+        private: PrivateNotes,
         codes: ReaderCodes,
         sandbox: PixelSandbox,
     ) -> None:
         self._store, self._key, self._sandbox = store, key, sandbox
-        self.notes, self.codes = notes, codes
+        self.notes, self.codes, self._private = notes, codes, private
         # two jobs may look at the same study
         self._lock = threading.Lock()
 
@@ -118,7 +122,9 @@ class ReaderLabels:
         counts: Counter[str] = Counter()
         with self._lock:
             for instance in objects:
-                fate, readings = self._take(instance, find, is_ours)
+                # an erasure comes before the question whether he is refused, or after the note
+                with self._store.holding_off_erasure():
+                    fate, readings = self._take(instance, find, is_ours)
                 counts[fate.value] += 1
                 counts["labels"] += readings
         return dict(+counts)
@@ -132,6 +138,9 @@ class ReaderLabels:
         self, instance: Instance, find: Find, is_ours: Callable[[str], bool]
     ) -> tuple[Fate, int]:
         uid, origin = instance.sop_instance_uid, READER_OBJECTS[instance.sop_class_uid]
+        if self._is_refused(instance):
+            self.notes.erase([self._key.token("study", instance.study_instance_uid)])
+            return Fate.REFUSED, 0
         try:
             head, header = read_head(instance.path, origin, SEG_KEYWORDS)
             if head.is_ours or is_ours(uid):
@@ -145,6 +154,15 @@ class ReaderLabels:
         self._note(instance, said, said_at=head.said_at, fate=Fate.WAITING)
         self._put(instance, head, said)
         return self._note(instance, said, said_at=head.said_at)
+
+    def _is_refused(self, instance: Instance) -> bool:
+        """Whether its patient is not to be taken in; without Patient ID a study is one."""
+        try:
+            patient = text(read_header(instance.path, ("PatientID",)), "PatientID")
+        except UnreadableError:
+            patient = ""  # whoever reads on says why
+        study = instance.study_instance_uid
+        return self._private.refuses(self._key.token("refused", patient or study))
 
     def _read(self, instance: Instance, head: Head, header: Dataset, find: Find) -> _Said:
         if head.origin is Origin.SEG:

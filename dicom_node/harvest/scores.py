@@ -4,6 +4,7 @@ A score is of the frames that its group names; of all frames of an image that it
 and of the only image of the report where a group names none.
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -123,6 +124,8 @@ def _number(item: Dataset, scale: float) -> int | None:
     try:
         value = float(text(measured[0], "NumericValue")) / scale if measured else -1.0
     except ValueError:
+        return None
+    if not math.isfinite(value):
         return None
     if scale == 1 and abs(value - round(value)) > _ROUNDING:
         return None

@@ -8,11 +8,13 @@ part that it keeps of the frame.
 
 Columns that may be there: `labels` names the label set of the mask, ``liver-kidney`` where it is
 empty; `reader` is the name of who labelled it, of which the store keeps a pseudonym. The sets are
-in ``dicom_node/store/data/label_sets.yaml``.
+in ``dicom_node/store/data/label_sets.yaml``. The columns ``why`` and ``note`` are not read.
+
+A column of another name and a quote that is not closed cost the whole file, a row of another length
+than the header costs itself: read on, such rows would label wrongly.
 """
 
-import csv
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,10 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from dicom_node.errors import PermanentError, StoreError
+from dicom_node.errors import ConfigError, PermanentError, StoreError
 from dicom_node.harvest.pseudonyms import PseudonymKey
 from dicom_node.harvest.reader_notes import Fate, Noted, ReaderNotes
 from dicom_node.harvest.reader_objects import name_of_person
+from dicom_node.harvest.site_csv import misfit, site_lines
 from dicom_node.store import (
     QUALITY,
     Observer,
@@ -41,6 +44,8 @@ LABEL_COLUMNS = ("quality", "mask", "class")
 MORE_COLUMNS = ("labels", "reader")
 #: So many rows are noted in one transaction.
 NOTED_AT_ONCE = 200
+#: Number of Frames (0028,0008) is an IS of 32 bits, and zeros may stand before it.
+MOST_DIGITS = 12
 #: Modes of a PNG whose values are numbers and no colours.
 LABEL_MODES = frozenset({"1", "L", "P"})
 
@@ -85,28 +90,55 @@ def attach_labels(
     Raises
     ------
     StoreError
-        When the CSV cannot be read or lacks a column.
+        When the CSV cannot be read, lacks a column, or has one that is not known.
     TemporaryError
         When the disk does not take it.
     """
     imported, faults = 0, []
+    text = _text(csv_path)
+    # an open quote swallows rows: it is found before the first of them counts
+    for _ in _rows(text, csv_path.name):
+        pass
     labels = _Labels(csv_path.parent, store, key, notes)
     try:
-        with csv_path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            _need_columns(reader.fieldnames or (), csv_path.name)
-            for row in reader:
-                reason = labels.attach(row)
-                imported += reason is None
-                if reason is not None:
-                    faults.append(RowFault(row=reader.line_num, reason=reason))
-    except (OSError, UnicodeDecodeError, csv.Error) as exc:
-        raise StoreError(
-            f"{csv_path.name}: cannot be read ({type(exc).__name__}); it is a CSV in UTF-8"
-        ) from None
+        for line, row in _rows(text, csv_path.name):
+            reason = row if isinstance(row, str) else labels.attach(row)
+            imported += reason is None
+            if reason is not None:
+                faults.append(RowFault(row=line, reason=reason))
     finally:
         labels.note()
     return ImportCount(imported=imported, faults=tuple(faults))
+
+
+def _text(csv_path: Path) -> str:
+    try:
+        return csv_path.read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise StoreError(
+            f"{csv_path.name}: cannot be read ({type(exc).__name__}); it is a CSV in UTF-8"
+        ) from None
+
+
+def _rows(text: str, name: str) -> Iterator[tuple[int, dict[str, str] | str]]:
+    """Yield each row with its line, or why it is none.
+
+    Raises
+    ------
+    StoreError
+        When the text is no CSV, or its columns are others.
+    """
+    try:
+        header, lines = site_lines(
+            text, name, columns=COLUMNS, more=(*LABEL_COLUMNS, *MORE_COLUMNS)
+        )
+        if not set(LABEL_COLUMNS) & set(header):
+            raise StoreError(f"{name}: no label; add a column of {', '.join(LABEL_COLUMNS)}")
+        for line, cells in lines:
+            is_whole = len(cells) == len(header)
+            yield line, dict(zip(header, cells, strict=True)) if is_whole else misfit(cells, header)
+    except ConfigError as exc:
+        raise StoreError(str(exc)) from None
 
 
 class _Labels:
@@ -122,7 +154,7 @@ class _Labels:
     def attach(self, row: dict[str, str]) -> str | None:
         """Attach the labels of one row and return why not."""
         uid, frame, quality, mask, class_name, labels, reader = (
-            (row.get(name) or "").strip() for name in COLUMNS + LABEL_COLUMNS + MORE_COLUMNS
+            row.get(name, "").strip() for name in COLUMNS + LABEL_COLUMNS + MORE_COLUMNS
         )
         if not (quality or mask or class_name):
             return "no quality, no mask and no class"
@@ -214,27 +246,21 @@ class _Row:
             yield Reading(frame_number=self.frame, about=about, value=names.index(name))
 
 
-def _need_columns(header: Collection[str], name: str) -> None:
-    missing = [column for column in COLUMNS if column not in header]
-    if missing:
-        raise StoreError(f"{name}: no column {missing[0]!r}; add it")
-    if not set(LABEL_COLUMNS) & set(header):
-        raise StoreError(f"{name}: no label; add a column of {', '.join(LABEL_COLUMNS)}")
-
-
 def _whole(value: str, name: str) -> int:
     if not (value.isascii() and value.isdigit()):
         raise StoreError(f"{name} is not a whole number")
+    if len(value) > MOST_DIGITS:
+        raise StoreError(f"{name} has {len(value)} digits; write at most {MOST_DIGITS}")
     return int(value)
 
 
 def _cropped(folder: Path, name: str, instance: str, store: WeakLabelStore) -> NDArray[np.uint8]:
     """Return the part of a mask in source geometry that the store keeps of the frame."""
     crop, size = store.crop_of(instance), store.source_size(instance)
-    path = (folder / name).resolve()
-    if not path.is_relative_to(folder.resolve()):
-        raise StoreError("the mask lies outside the CSV's folder; put it beside the CSV")
     try:
+        path = (folder / name).resolve()
+        if not path.is_relative_to(folder.resolve()):
+            raise StoreError("the mask lies outside the CSV's folder; put it beside the CSV")
         with Image.open(path, formats=("PNG",)) as image:
             if image.mode not in LABEL_MODES or (image.height, image.width) != size:
                 raise StoreError(
@@ -242,5 +268,11 @@ def _cropped(folder: Path, name: str, instance: str, store: WeakLabelStore) -> N
                     f"expected grey or indexed, {size[0]} x {size[1]}"
                 )
             return np.array(image, np.uint8)[crop.slices]
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as exc:
+    except (
+        OSError,
+        RuntimeError,  # a link to itself
+        SyntaxError,
+        ValueError,  # no name of a file
+        Image.DecompressionBombError,
+    ) as exc:
         raise StoreError(f"the mask cannot be read ({type(exc).__name__})") from None

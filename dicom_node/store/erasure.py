@@ -21,6 +21,7 @@ from dicom_node.store.catalogue import frames, instances, sightings
 from dicom_node.store.columns import insert
 from dicom_node.store.exports import delete_exports
 from dicom_node.store.packs import delete_packs
+from dicom_node.store.readers import hear_again, said_of
 from dicom_node.store.volumes import FOLDER as VOLUMES
 from dicom_node.store.volumes import volumes
 
@@ -44,7 +45,8 @@ class Erased:
     frames: int
     #: that show the same pixels as one of another patient, and stay as his
     frames_shared: int
-    #: frames that lose a reader's label, shared ones among them: whose it was is not known
+    #: frames that lose a reader's label; of shared ones those of which something was said on the
+    #: patient's own image, or of which the store does not know on whose
     labelled: int
     instances: int
     studies: int
@@ -116,7 +118,7 @@ class Erasure:
             _delete_bytes(connection)
             rows = _Rows(connection, self._patient)
             counted = rows.counted()
-            rows.delete()
+            rows.delete(self._folder)
         swept = sum(map(self._sweep, ("frames", "masks", VOLUMES)))
         with self._engine.begin() as connection:
             unfinished = frozenset(connection.scalars(sa.select(catalogue.erasing)))
@@ -186,6 +188,9 @@ class _Rows:
             .where(sightings.c.instance.in_(self._mine))
             .union(sa.select(frames.c.frame_id).where(frames.c.instance.in_(self._mine)))
         )
+        is_mine = sightings.c.instance.in_(self._mine)
+        self._is_said_of_mine = said_of(frames.c.frame_id, is_mine)
+        self._is_said_of_others = said_of(frames.c.frame_id, ~is_mine)
         self._is_of_others = sa.exists().where(
             sightings.c.frame_id == frames.c.frame_id, sightings.c.instance.not_in(self._mine)
         )
@@ -199,6 +204,7 @@ class _Rows:
             | frames.c.mask_digest.is_not(None)
             | frames.c.class_name.is_not(None)
         )
+        keeps = self._is_said_of_others & ~self._is_said_of_mine
         count = sa.func.count()
         number = self._connection.scalar
         every = number(sa.select(count).where(shown)) or 0
@@ -208,14 +214,14 @@ class _Rows:
         return Erased(
             frames=every - stay,
             frames_shared=stay,
-            labelled=number(sa.select(count).where(shown & labelled)) or 0,
+            labelled=number(sa.select(count).where(shown & labelled & ~keeps)) or 0,
             instances=number(sa.select(count).where(of_patient)) or 0,
             studies=number(sa.select(count).select_from(studies.subquery())) or 0,
             volumes=number(sa.select(count).where(volumes.c.patient == self._patient)) or 0,
         )
 
-    def delete(self) -> None:
-        """Delete the rows; shared frames go over to another patient, without labels."""
+    def delete(self, folder: Path) -> None:
+        """Delete the rows; shared frames go over to another patient, with what is said of his."""
         run = self._connection.execute
         run(
             insert(catalogue.erasing, self._connection.dialect)
@@ -223,6 +229,8 @@ class _Rows:
             .on_conflict_do_nothing()
         )
         stays = frames.c.frame_id.in_(self._shown) & self._is_of_others
+        said = stays & self._is_said_of_others
+        to_hear = list(self._connection.scalars(sa.select(frames.c.frame_id).where(said)))
         run(frames.update().where(stays).values(_NO_LABELS))
         for frame_id, owner, frame_number in self._heirs():
             run(
@@ -235,6 +243,7 @@ class _Rows:
         run(frames.delete().where(frames.c.instance.in_(self._mine)))
         run(instances.delete().where(instances.c.patient == self._patient))
         run(volumes.delete().where(volumes.c.patient == self._patient))
+        hear_again(self._connection, folder, to_hear)
 
     def _heirs(self) -> list[tuple[str, str, int]]:
         """Return which instance of another patient each of the patient's shared frames goes to."""

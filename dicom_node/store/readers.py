@@ -176,27 +176,74 @@ class ReaderBook:
         places = [(one.reading.frame_number, one.reading.about) for one in now]
         for frame_id, kinds in _touched(shown, (*before, *places)).items():
             spoken = _spoken(connection, frame_id, instance, words)
-            values = {name: _EMPTY.get(name) for kind in kinds for name in _COLUMNS[kind]}
-            # the last one of each kind wins
-            for word in {kind_of(word.about): word for word in spoken}.values():
-                values |= self._columns(frame_id, word)
-            connection.execute(frames.update().where(frames.c.frame_id == frame_id).values(values))
+            values = _write(connection, self._masks, frame_id, kinds, spoken)
             if "mask" in kinds and values["mask_digest"] is None:
                 orphans.append(frame_id)
         return orphans
 
-    def _columns(self, frame_id: str, word: Word) -> dict[str, Any]:
-        if word.about == QUALITY:
-            return {"quality": word.value}
-        if word.mask is None:
-            names = class_sets()[word.about].names
-            return {"class_set": word.about, "class_name": names[word.value or 0]}
-        size_bytes = files.write(files.path_of(self._masks, frame_id), word.mask)
-        return {
-            "mask_digest": files.digest(word.mask),
-            "mask_bytes": size_bytes,
-            "label_set": word.about,
-        }
+
+def hear_again(connection: sa.Connection, folder: Path, frame_ids: Iterable[str]) -> None:
+    """Write into frames that have no labels what is still said of them.
+
+    A frame of which a damaged mask is said stays without: `store audit` names it.
+
+    Parameters
+    ----------
+    connection : sqlalchemy.Connection
+    folder : Path
+        Of the store.
+    frame_ids : iterable of str
+
+    Raises
+    ------
+    TemporaryError
+        When the disk does not take a mask.
+    """
+    for frame_id in frame_ids:
+        try:
+            spoken = _spoken(connection, frame_id, "", {})
+        except StoreError:  # no reason to keep the patient
+            continue
+        _write(connection, folder / "masks", frame_id, frozenset(_COLUMNS), spoken)
+
+
+def said_of(frame_id: sa.ColumnElement[str], *of: sa.ColumnElement[bool]) -> sa.Exists:
+    """Return the condition that something is said of a frame, on sightings that are `of` it."""
+    return sa.exists().where(
+        sightings.c.frame_id == frame_id,
+        readings.c.instance == sightings.c.instance,
+        readings.c.frame_number == sightings.c.frame_number,
+        *of,
+    )
+
+
+def _write(
+    connection: sa.Connection,
+    masks: Path,
+    frame_id: str,
+    kinds: frozenset[str],
+    spoken: Sequence[Word],
+) -> dict[str, Any]:
+    """Write words into the columns of a frame, and return these; the last of each kind wins."""
+    values = {name: _EMPTY.get(name) for kind in kinds for name in _COLUMNS[kind]}
+    for word in {kind_of(word.about): word for word in spoken}.values():
+        values |= _columns(masks, frame_id, word)
+    connection.execute(frames.update().where(frames.c.frame_id == frame_id).values(values))
+    return values
+
+
+def _columns(masks: Path, frame_id: str, word: Word) -> dict[str, Any]:
+    if word.about == QUALITY:
+        return {"quality": word.value}
+    if word.mask is None:
+        names = class_sets()[word.about].names
+        return {"class_set": word.about, "class_name": names[word.value or 0]}
+    size_bytes = files.write(files.path_of(masks, frame_id), word.mask)
+    return {
+        "mask_digest": files.digest(word.mask),
+        "mask_bytes": size_bytes,
+        "label_set": word.about,
+    }
 
 
 def kind_of(about: str) -> str:

@@ -12,7 +12,8 @@ from pydicom.uid import generate_uid
 
 from dicom_node.config import HarvestSettings
 from dicom_node.harvest import Fate, Harvester, ReaderLabels, attach_labels, open_harvester
-from dicom_node.harvest.reader_objects import OUR_NAME, READER_OBJECTS
+from dicom_node.harvest.erasing import erasing_patient
+from dicom_node.harvest.reader_objects import OUR_NAME, READER_OBJECTS, content_items
 from dicom_node.pixels.sandbox import PixelSandbox
 from dicom_node.records import Analysis, Instance, Task
 from dicom_node.store import Observer, Origin, Software, audit
@@ -111,6 +112,7 @@ def desk(tmp_path: Path, sandbox: PixelSandbox, second_sandbox: PixelSandbox) ->
             store=harvester.store,
             key=harvester.key,
             notes=harvester.readers.notes,
+            private=harvester.notes,
             codes=harvester.readers.codes,
             sandbox=second_sandbox,  # one for all tests
         )
@@ -434,6 +436,17 @@ def test_a_score_that_is_none_of_the_scale_is_counted_and_left(desk: Desk, value
     assert desk.reasons() == {"a score that is no whole number from 0 to 4": 1}
 
 
+@pytest.mark.parametrize("value", ["nan", "inf", "1e999", "-inf"])
+def test_a_score_that_is_not_finite_costs_itself_only(desk: Desk, value: str) -> None:
+    made = report(desk.image(2).path, {1: 4, 2: 1})
+    [first, *_] = [one for one in content_items(made) if one.ValueType == "NUM"]
+    # DS would refuse some of them as it is written
+    first.MeasuredValueSequence[0].add_new("NumericValue", "LO", value)
+    assert desk.take(made) == {Fate.USED: 1, "labels": 1}
+    assert desk.scores() == {2: 1}
+    assert desk.reasons() == {"a score that is no whole number from 0 to 4": 1}
+
+
 SCORE = ("LEN", "99SITE", "Length")
 RATING = ("111029", "DCM", "Image Quality Rating")
 GOOD, MALIGNANT = ("122741", "DCM", "Good"), ("21594007", "SCT", "Malignant")
@@ -593,6 +606,27 @@ def test_the_notes_of_a_study_can_be_erased(desk: Desk) -> None:
     assert readers.notes.objects() == []
     assert readers.notes.unmapped(readers.codes) == []
     assert readers.notes.order(source.sop_instance_uid) == []
+
+
+@pytest.mark.parametrize("patient", ["MRN-1", ""])
+def test_of_a_refused_patients_objects_nothing_is_noted(
+    desk: Desk, tmp_path: Path, patient: str
+) -> None:
+    source, data = desk.image(PatientID=patient), tmp_path / "data"
+    unmapped = ("1", "99X", "what somebody typed")
+    seg = desk.came(seg_by_highdicom(source.path, drawn(), codes=[LIVER, unmapped]))
+    assert desk.take(seg) == {Fate.USED: 1, "labels": 1}
+    with erasing_patient(patient or source.study_instance_uid, data=data) as erasure:
+        erasure.run(refuse=True)
+    later = desk.came(report(source.path, {1: 3}))
+    assert desk.take(seg, later) == {Fate.REFUSED: 2}
+    assert desk.harvester.readers.notes.objects() == []
+    written = b"".join(path.read_bytes() for path in data.glob("harvest.db*"))
+    for secret in (source.sop_instance_uid, source.study_instance_uid, seg.sop_instance_uid):
+        assert secret.encode() not in written
+    assert b"what somebody typed" not in written
+    other = desk.image(PatientID="MRN-2", seed=1)
+    assert desk.take(seg_by_highdicom(other.path, drawn())) == {Fate.USED: 1, "labels": 1}
 
 
 def _token(desk: Desk, source: Instance) -> str:

@@ -32,6 +32,7 @@ def test_a_row_comes_with_the_line_that_it_begins_in() -> None:
         ("words,groups,words\n", "site.csv:1: column 'words' stands twice; keep one"),
         ("\nwords\n", "site.csv:2: no column 'groups'; the columns are ('words', 'groups')"),
         ("", "site.csv:1: no column 'words'"),
+        ("words;groups\n", "site.csv:1: one cell, and no comma; put commas between the cells"),
     ],
 )
 def test_what_would_be_read_wrongly_is_an_error_with_its_line(text: str, fault: str) -> None:

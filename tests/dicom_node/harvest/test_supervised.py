@@ -68,7 +68,9 @@ def test_quality_alone_is_enough(store: WeakLabelStore, tmp_path: Path) -> None:
     ("content", "labels"),
     [
         (f"sop_instance_uid,frame,quality\n{UID},1,3\n", (3, None)),
+        (f"sop_instance_uid, frame, quality\n{UID}, 1, 3\n", (3, None)),
         (f"sop_instance_uid,frame,class\n{UID},1,breast/normal\n", (None, "normal")),
+        (f"sop_instance_uid,frame,class,why\n{UID},1,breast/normal,sure\n", (None, "normal")),
     ],
 )
 def test_a_csv_has_the_columns_of_what_it_labels_alone(
@@ -95,6 +97,13 @@ def test_a_csv_has_the_columns_of_what_it_labels_alone(
         (f"{UID},1,,labels.csv", "cannot be read"),
         (f"{UID},1,,../mask.png", "outside the CSV's folder"),
         ("", "no quality, no mask and no class"),
+        (f"{UID},1,3,,2", "5 cells, and the header has 4; put a cell that holds a comma into"),
+        (f"{UID},1,3", "3 cells, and the header has 4"),
+        (f"{UID},{'9' * 5000},3,", "frame has 5000 digits; write at most 12"),
+        (f"{UID},1,{'9' * 5000},", "quality has 5000 digits"),
+        (f"{UID},1,,mask\0.png", "the mask cannot be read (ValueError)"),
+        (f"{UID},1,,{'m' * 5000}.png", "the mask cannot be read (OSError)"),
+        (f"{UID},1,,loop.png", "the mask cannot be read ("),
         ("Doe^Jane,1,3,", "harvest it first"),
     ],
 )
@@ -103,6 +112,7 @@ def test_a_bad_row_is_named_and_costs_itself_only(
 ) -> None:
     _mask(tmp_path / "small.png", rows=40, columns=60)
     _mask(tmp_path / "colour.png", "RGB")
+    (tmp_path / "loop.png").symlink_to("loop.png")
     path = _csv(tmp_path, f"{UID},1,1,", row or ",,,", f"{UID},2,2,")
     count = attach_labels(path, store=store, key=KEY)
     assert count.imported == 2
@@ -163,6 +173,33 @@ def test_a_file_that_is_no_such_csv_is_refused(store: WeakLabelStore, tmp_path: 
         attach_labels(path, store=store, key=KEY)
     with pytest.raises(StoreError, match="cannot be read"):
         attach_labels(tmp_path / "none.csv", store=store, key=KEY)
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        ("sop_instance_uid,frame,quality,label\n", ":1: unknown column 'label'; known: class, fra"),
+        ("sop_instance_uid,frame,quality,Reader\n", ":1: unknown column 'Reader'"),
+        ("sop_instance_uid,frame,quality,quality\n", "column 'quality' stands twice; keep one"),
+        (f'sop_instance_uid,frame,quality\n{UID},1,3\n"{UID},2,3\n', ":3: no row of a CSV"),
+        (
+            f"sop_instance_uid,frame,mask\n{UID},1,{'m' * 131_073}\n",
+            ":2: no row of a CSV (field larger than field limit (131072)); close every quote, and "
+            "keep a cell short",
+        ),
+        ("sop_instance_uid;frame;quality\n", ":1: one cell, and no comma; put commas between"),
+        ("", ":1: no column 'sop_instance_uid'; the columns are ('sop_instance_uid', 'frame')"),
+    ],
+)
+def test_a_csv_that_would_be_read_wrongly_labels_nothing(
+    store: WeakLabelStore, tmp_path: Path, content: str, fault: str
+) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text(content)
+    with pytest.raises(StoreError) as raised:
+        attach_labels(path, store=store, key=KEY)
+    assert fault in str(raised.value)
+    assert store.frames(labelled=Task.QUALITY) == []
 
 
 def test_the_data_folder_of_a_node_is_enough(tmp_path: Path) -> None:

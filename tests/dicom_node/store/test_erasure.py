@@ -95,12 +95,12 @@ def test_no_byte_of_an_erased_patient_is_left_while_others_have_the_store_open(
         assert all(secret in after for secret in known[RICHARD])
         assert {frame.patient for frame in reader.frames()} == {RICHARD}
     assert (erased.frames, erased.frames_shared, erased.files) == (2, 1, 3)
-    assert (erased.instances, erased.studies, erased.labelled) == (1, 1, 2)
+    assert (erased.instances, erased.studies, erased.labelled) == (1, 1, 1)
     assert audit(folder) == []
 
 
 @pytest.mark.parametrize("patient", [JANE, RICHARD])
-def test_a_frame_of_two_patients_stays_for_the_other_without_labels(
+def test_a_frame_of_two_patients_stays_for_the_other_with_what_was_said_of_his(
     folder: Path, patient: str
 ) -> None:
     _fill(folder)
@@ -109,8 +109,54 @@ def test_a_frame_of_two_patients_stays_for_the_other_without_labels(
         (shared,) = [frame for frame in store.frames() if frame.frame_number == 1]
         assert shared.patient == {JANE: RICHARD, RICHARD: JANE}[patient]
         assert np.array_equal(store.pixels(shared.frame_id), speckle(seed=SHARED))
-        assert shared.quality is None
+        assert shared.quality == {JANE: 4, RICHARD: None}[patient]
         assert len(store.frames()) == 3
+
+
+@pytest.mark.parametrize("patient", [JANE, RICHARD])
+def test_of_a_shared_frame_only_the_erased_patients_labels_go(folder: Path, patient: str) -> None:
+    _fill(folder)
+    masks = {JANE: np.ones((40, 60), np.uint8), RICHARD: np.eye(40, 60, dtype=np.uint8)}
+    with WeakLabelStore(folder) as store:
+        say(store, pseudonym(f"instance of {JANE}"), 1, mask=masks[JANE], quality=1)
+        say(store, pseudonym(f"instance of {RICHARD}"), 1, mask=masks[RICHARD])
+    assert _erase(folder, patient).labelled == 2
+    other = {JANE: RICHARD, RICHARD: JANE}[patient]
+    with WeakLabelStore(folder) as store:
+        (shared,) = [frame for frame in store.frames() if frame.frame_number == 1]
+        assert np.array_equal(store.mask(shared.frame_id), masks[other])
+        assert shared.quality == {JANE: 1, RICHARD: 4}[other]
+    assert audit(folder) == []
+
+
+def test_a_mask_of_the_erased_patient_on_a_shared_frame_leaves_no_file(folder: Path) -> None:
+    _fill(folder)
+    with WeakLabelStore(folder) as store:
+        say(store, pseudonym(f"instance of {JANE}"), 1, mask=np.ones((40, 60), np.uint8))
+    assert _erase(folder, JANE).files == 4
+    with WeakLabelStore(folder) as store:
+        (shared,) = [frame for frame in store.frames() if frame.frame_number == 1]
+    assert (shared.has_mask, shared.quality) == (False, 4)
+    assert not path_of(folder / "masks", shared.frame_id).exists()
+    assert audit(folder) == []
+
+
+def test_a_damaged_mask_of_another_patient_stops_no_erasure(folder: Path) -> None:
+    _fill(folder)
+    other = pseudonym(f"instance of {RICHARD}")
+    with WeakLabelStore(folder) as store:
+        say(store, other, 1, mask=np.ones((40, 60), np.uint8))
+    edit(
+        folder,
+        "UPDATE readings SET mask_png = :png WHERE instance = :other AND mask_png IS NOT NULL",
+        png=b"damaged",
+        other=other,
+    )
+    assert _erase(folder, JANE).instances == 1
+    with WeakLabelStore(folder) as store:
+        assert {frame.patient for frame in store.frames()} == {RICHARD}
+        (shared,) = [frame for frame in store.frames() if frame.frame_number == 1]
+    assert (shared.has_mask, shared.quality) == (False, None)
 
 
 def test_a_preview_counts_what_an_erasure_takes_and_takes_nothing(folder: Path) -> None:
@@ -119,7 +165,7 @@ def test_a_preview_counts_what_an_erasure_takes_and_takes_nothing(folder: Path) 
         version = store.version()
         found = erasure.preview()
         assert store.version() == version
-    assert (found.frames, found.frames_shared, found.labelled) == (2, 1, 2)
+    assert (found.frames, found.frames_shared, found.labelled) == (2, 1, 1)
 
 
 def test_packs_that_hold_the_patient_are_deleted_and_others_stay(
