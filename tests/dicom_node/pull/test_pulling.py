@@ -7,7 +7,7 @@ from threading import Timer
 import pytest
 
 from dicom_node.archives import PaceSettings
-from dicom_node.errors import DestinationDownError, TemporaryError
+from dicom_node.errors import DestinationDownError, NodeError, NotGivenError, TemporaryError
 from dicom_node.inbox import Inbox
 from dicom_node.index import Index
 from dicom_node.pull.asked import Answer, FoundStudy, Image, Listing, Span, Wanted
@@ -34,7 +34,11 @@ class SmallArchive:
     silent: int = 0
     #: ... and once it has named its studies
     silent_then: int = 0
+    #: studies that fail when they are asked for, and how
+    fails: dict[str, NodeError] = field(default_factory=dict)
     counts: bool = True
+    #: False: it says that it does not give what is lost
+    gives_all: bool = True
     is_served: bool = True
     #: (study, instances, whole), as it was asked
     asked: list[tuple[str, int, bool]] = field(default_factory=list)
@@ -55,6 +59,8 @@ class SmallArchive:
 
     def images(self, uid: str) -> Listing:
         self._answer()
+        if uid in self.fails:
+            raise self.fails[uid]
         return Listing(
             images=[
                 Image(series_instance_uid=f"{uid}.3", sop_instance_uid=f"1.5.{number}")
@@ -70,6 +76,8 @@ class SmallArchive:
             if number not in self.lost:
                 put(self.inbox, number, study=uid)
         self.register()
+        if not self.gives_all and not self.lost.isdisjoint(self.studies_of[uid]):
+            raise NotGivenError("HTTP 403")
 
     def close(self) -> None:
         pass
@@ -218,6 +226,50 @@ def test_an_archive_that_stays_down_ends_the_run(archive: SmallArchive, run: Run
     with pytest.raises(DestinationDownError):
         run()
     assert archive.silent == 1000 - MOST_FAILURES - 1
+
+
+EIGHT = [f"1.9.{number}" for number in range(8)]
+
+
+@pytest.fixture
+def twenty_behind(archive: SmallArchive) -> SmallArchive:
+    """Twenty good studies behind eight that fail in a row."""
+    archive.studies_of = {uid: [100 + number] for number, uid in enumerate(EIGHT)}
+    archive.studies_of |= {f"1.8.{number}": [number] for number in range(1, 21)}
+    return archive
+
+
+def test_studies_that_are_not_given_cost_themselves_only(
+    twenty_behind: SmallArchive, run: Run
+) -> None:
+    twenty_behind.fails = dict.fromkeys(EIGHT, NotGivenError("HTTP 403"))
+    found = run(studies_per_minute=60)
+    assert (found.whole, {lack.study_instance_uid for lack in found.lacks}) == (20, set(EIGHT))
+    assert {(lack.missing, lack.reason) for lack in found.lacks} == {(1, "HTTP 403")}
+    assert run.slept_s == pytest.approx(8 + 20 + 8 - 1), "no pause but the rate's"
+
+
+def test_studies_that_failed_come_last_and_keep_no_other_from_coming(
+    twenty_behind: SmallArchive, run: Run
+) -> None:
+    twenty_behind.fails = dict.fromkeys(EIGHT, DestinationDownError("HTTP 500"))
+    with pytest.raises(DestinationDownError):
+        run()
+    found = run()
+    assert (found.whole, {lack.study_instance_uid for lack in found.lacks}) == (20, set(EIGHT))
+    assert any("not asked for" in lack.reason for lack in found.lacks)
+    twenty_behind.fails = {}
+    assert run().is_good
+
+
+def test_of_a_study_that_is_given_in_part_the_rest_is_named_with_the_reason(
+    archive: SmallArchive, run: Run
+) -> None:
+    archive.lost, archive.gives_all = {2}, False
+    found = run()
+    [lack] = found.lacks
+    assert (lack.study_instance_uid, lack.missing, lack.reason) == ("1.2", 1, "HTTP 403")
+    assert found.whole == 1
 
 
 def test_a_node_that_ended_is_said_with_the_cure(archive: SmallArchive, run: Run) -> None:
