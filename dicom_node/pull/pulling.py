@@ -141,12 +141,19 @@ class Pull:
                 return found
 
     def _not_noted(self, studies: Iterable[FoundStudy]) -> list[FoundStudy]:
-        """Leave out what was noted as whole while the archive counted as many instances."""
+        """Leave out what was noted as whole while the archive counted as many, and is here still.
+
+        Here is what is registered: the index keeps the row of a file that the site's own rules took
+        out of the inbox, so none of these is fetched again. An index that was lost and rebuilt has
+        the files alone that there are.
+        """
         noted = self._desk.journal.whole(self._desk.name)
+        here = self._desk.index.instances_of(noted)
         todo = []
         for study in studies:
             counted, instances = noted.get(study.study_instance_uid, (None, 0))
-            if study.study_instance_uid in noted and counted == study.instances:
+            is_here = here.get(study.study_instance_uid, 0) >= instances
+            if study.study_instance_uid in noted and counted == study.instances and is_here:
                 self._whole[study.study_instance_uid] = instances
             else:
                 todo.append(study)
@@ -230,7 +237,9 @@ class Pull:
                 self._await_registered(first.mark)
                 missing = self._missing(first.study, first.listing)
             self._pending.popleft()
-            instances = max(len(first.listing.images), first.study.instances or 0)
+            instances = len(first.listing.images)
+            if not (first.listing.is_whole and instances):  # then the archive's count decided
+                instances = max(instances, first.study.instances or 0)
             if missing:
                 self._lack(first.study, instances, missing, first.reason)
                 continue

@@ -1,6 +1,6 @@
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from threading import Timer
 
@@ -37,6 +37,14 @@ class SmallArchive:
     #: studies that fail when they are asked for, and how
     fails: dict[str, NodeError] = field(default_factory=dict)
     counts: bool = True
+    #: ... by so many more than there are
+    counted_too_many: int = 0
+    #: whether it cuts off its answer for a whole day
+    is_cut: bool = False
+    seconds_of_question: float = 0.0
+    passes: Callable[[float], float] = lambda seconds: seconds
+    #: when it was asked for studies
+    questions_at_s: list[float] = field(default_factory=list)
     #: False: it says that it does not give what is lost
     gives_all: bool = True
     is_served: bool = True
@@ -47,15 +55,19 @@ class SmallArchive:
         assert wanted.since == DAY
         self._answer()
         self.silent = self.silent_then
+        self.questions_at_s.append(self.passes(self.seconds_of_question))
         found = [
             FoundStudy(
                 study_instance_uid=uid,
-                instances=len(images) if self.counts else None,
+                instances=len(images) + self.counted_too_many if self.counts else None,
                 date=span.study_date,
             )
             for uid, images in self.studies_of.items()
         ]
-        return Answer(studies={one.study_instance_uid: one for one in found})
+        return Answer(
+            studies={one.study_instance_uid: one for one in found},
+            is_whole=not self.is_cut or bool(span.study_time),
+        )
 
     def images(self, uid: str) -> Listing:
         self._answer()
@@ -106,11 +118,17 @@ class Run:
 
     def __init__(self, archive: SmallArchive) -> None:
         self.archive, self.slept_s = archive, 0.0
+        self.began = datetime(2026, 3, 4, tzinfo=UTC)
         self.told: list[Told] = []
+        archive.passes = self._pass
 
     def __call__(self, **settings: object) -> Reconciled:
         journal = Journal(self.archive.inbox.folder.parent / "pull.db")
-        clock = Clock(monotonic_s=lambda: self.slept_s, sleep=self._sleep)
+        clock = Clock(
+            now=lambda: self.began + timedelta(seconds=self.slept_s),
+            monotonic_s=lambda: self.slept_s,
+            sleep=self._sleep,
+        )
         desk = Desk(
             archive=self.archive,
             name="pacs",
@@ -127,6 +145,11 @@ class Run:
             return Pull(desk, Wanted(since=DAY, until=DAY)).run()
         finally:
             journal.close()
+
+    def _pass(self, seconds: float) -> float:
+        """Let time pass; return when that began."""
+        began_s, self.slept_s = self.slept_s, self.slept_s + seconds
+        return began_s
 
     def _sleep(self, seconds: float) -> None:
         self.slept_s += seconds
@@ -152,6 +175,35 @@ def test_what_was_whole_is_not_asked_for_again(archive: SmallArchive, run: Run) 
     found = run()
     assert (found.found, found.whole_before, found.whole, found.asked_for) == (2, 2, 2, 0)
     assert archive.asked == []
+
+
+def test_what_was_whole_and_is_registered_no_more_comes_again(
+    archive: SmallArchive, run: Run, tmp_path: Path
+) -> None:
+    run()
+    archive.index = Index(tmp_path / "rebuilt.db")
+    put(archive.inbox, 4, study="1.20")  # all that is left
+    archive.register()
+    found = run()
+    archive.index.close()
+    assert archive.asked == [("1.2", 3, True)]
+    assert (found.whole_before, found.whole, found.is_good) == (1, 2, True)
+
+
+def test_a_file_that_left_the_inbox_is_not_asked_for_again(archive: SmallArchive, run: Run) -> None:
+    run()
+    for instance in archive.index.instances("1.2"):
+        instance.path.unlink()
+    assert run().whole_before == 2
+    assert archive.asked == []
+
+
+def test_a_study_of_which_the_archive_counts_more_than_it_names_is_here_before(
+    archive: SmallArchive, run: Run
+) -> None:
+    archive.counted_too_many = 1
+    assert run().is_good
+    assert run().whole_before == 2
 
 
 def test_a_study_that_grew_is_asked_for_what_is_new(archive: SmallArchive, run: Run) -> None:
