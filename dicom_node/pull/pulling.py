@@ -18,11 +18,11 @@ from dicom_node.backoff import retry_delay_s
 from dicom_node.errors import DestinationDownError, NotGivenError, TemporaryError
 from dicom_node.inbox import Inbox, new_file_id
 from dicom_node.index import Index
-from dicom_node.pull.asked import Archive, FoundStudy, Image, Listing, Wanted
+from dicom_node.pull.asked import Answer, Archive, FoundStudy, Image, Listing, Wanted
 from dicom_node.pull.journal import Journal
 from dicom_node.pull.pace import Pace
 from dicom_node.pull.reconciled import Lack, Reconciled, Told
-from dicom_node.pull.slices import Gathered, days, gather
+from dicom_node.pull.slices import Gathered, Slice, days, gather
 
 #: What did not come is asked for once more.
 ROUNDS: Final = 2
@@ -116,14 +116,17 @@ class Pull:
         longest = self._desk.longest_answer
         for number, span in enumerate(spans):
             self._desk.tell(Told(step="days", done=number, total=len(spans)))
-            self._desk.pace.wait()
-            ask = partial(self._desk.archive.studies, wanted=wanted)
-            found.add(self._patiently(partial(gather, ask, span, longest_answer=longest)))
+            found.add(self._patiently(partial(gather, self._ask, span, longest_answer=longest)))
         every = len(found.studies)
         found.studies = {uid: one for uid, one in found.studies.items() if wanted.takes(one)}
         self._not_wanted = every - len(found.studies)
         self._total = len(found.studies)
         return found
+
+    def _ask(self, span: Slice) -> Answer:
+        # a day that is asked for by the hour and the minute may outlast the window
+        self._desk.pace.wait()
+        return self._desk.archive.studies(span, self._wanted)
 
     def _patiently(self, function: Callable[[], _T]) -> _T:
         """Ask again after a while, once the archive has answered at all."""

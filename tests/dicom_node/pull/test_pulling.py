@@ -206,6 +206,19 @@ def test_a_study_of_which_the_archive_counts_more_than_it_names_is_here_before(
     assert run().whole_before == 2
 
 
+def test_a_day_that_is_asked_for_by_the_hour_waits_for_the_window(
+    archive: SmallArchive, run: Run
+) -> None:
+    opens = datetime(2026, 3, 4, 22, tzinfo=UTC)
+    archive.seconds_of_question, archive.is_cut = 1200, True
+    run.began = opens
+    run(window="22:00-06:00")
+    asked = [opens + timedelta(seconds=at_s) for at_s in archive.questions_at_s]
+    # eight hours of twenty minutes each; the last of 25 questions in the next night
+    assert len(asked) == 25
+    assert {moment.hour for moment in asked} == {22, 23, 0, 1, 2, 3, 4, 5}
+
+
 def test_a_study_that_grew_is_asked_for_what_is_new(archive: SmallArchive, run: Run) -> None:
     run()
     archive.studies_of["1.20"] += [5, 6]
