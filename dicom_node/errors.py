@@ -18,6 +18,7 @@
         +-- ResultError        a SEG or SR that did not pass the gate before sending
         +-- StoreError         the weak-label store cannot do what was asked
         +-- OvertakenError     somebody else decided first
+        +-- NotGivenError      an archive that answers does not give one study
         +-- JobCancelledError  somebody cancelled the job that runs
 
 Temporary or permanent is decided where the error is raised, never guessed by the caller.
@@ -111,6 +112,10 @@ class StoreError(PermanentError):
 
 class OvertakenError(PermanentError):
     """Somebody else decided first; look at what he decided."""
+
+
+class NotGivenError(PermanentError):
+    """An archive that answers does not give one study; others may come."""
 
 
 class JobCancelledError(PermanentError):

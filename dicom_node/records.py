@@ -100,6 +100,8 @@ class ImageFacts:
     region_spacing_mm: tuple[float, float] | None = None
     #: B-mode regions beside `region`, which is the largest
     further_regions: int = 0
+    #: parts of `region` where the header places a spectrum, an M-mode or a waveform
+    overlaid: tuple[Box, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from dicom_node.config import HarvestSettings
 from dicom_node.errors import PixelError, UnreadableError
 from dicom_node.harvest.counts import HarvestCount, Skip
 from dicom_node.harvest.sampling import sampled
-from dicom_node.harvest.scan_area import ScanArea, scan_area
+from dicom_node.harvest.scan_area import ScanArea, around, scan_area
 from dicom_node.harvest.words import WANTED, Words, shows_phantom, words_of
 from dicom_node.header import read_header
 from dicom_node.pixels.facts import KEYWORDS, facts_of
@@ -100,7 +100,7 @@ def _area(
 ) -> ScanArea | Skip:
     """Return where the scan lies: as the header says, or as it is seen if the site wants that."""
     if facts.region is not None:
-        return ScanArea(box=facts.region)
+        return around(facts.region, facts.overlaid)
     if settings.no_region == "skip":
         return Skip.NO_REGION
     try:

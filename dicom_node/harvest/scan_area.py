@@ -5,6 +5,7 @@ and everything around is blanked, not only cut off: writing stands in the corner
 that is not clear nothing is found, and the picture stays out of the store.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -48,6 +49,25 @@ class ScanArea:
         if self.inside is not None:
             pixels[~self.inside] = 0
         return pixels
+
+
+def around(box: Box, overlaid: Sequence[Box]) -> ScanArea:
+    """Return the area of a box without what is drawn over it.
+
+    Parameters
+    ----------
+    box : Box
+    overlaid : sequence of Box
+        Parts of the box, as places in the picture.
+    """
+    if not overlaid:
+        return ScanArea(box=box)
+    inside = np.ones((box.height, box.width), dtype=np.bool_)
+    for one in overlaid:
+        inside[
+            one.top - box.top : one.bottom - box.top, one.left - box.left : one.right - box.left
+        ] = False
+    return ScanArea(box=box, inside=inside)
 
 
 def scan_area(frame: NDArray[np.uint8]) -> ScanArea | None:

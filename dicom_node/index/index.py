@@ -230,6 +230,15 @@ class Index:
             row = connection.execute(query).one_or_none()
         return None if row is None else to_study(row)
 
+    def instances_of(self, study_uids: Iterable[str]) -> dict[str, int]:
+        """Return how many instances of each study are registered; without those of none."""
+        wanted = sa.func.json_each(json.dumps(list(study_uids))).table_valued("value")
+        uid = INSTANCE.c.study_instance_uid
+        query = sa.select(uid, sa.func.count().label("instances")).group_by(uid)
+        query = query.where(uid.in_(sa.select(wanted.c.value)))
+        with self._reads.connect() as connection:
+            return {row.study_instance_uid: row.instances for row in connection.execute(query)}
+
     def find_studies(self, part: str, limit: int) -> list[str]:
         """Return the Study Instance UIDs that hold `part`, first the one that is it."""
         with self._reads.connect() as connection:

@@ -2,14 +2,15 @@
 
 The B-mode region is the largest item of Sequence of Ultrasound Regions (0018,6011) that is 2D
 (Region Spatial Format 1) and shows tissue (Region Data Type 1). Doppler, M-mode, waveforms and the
-all-zero dummies that some scanners write first do not count.
+all-zero dummies that some scanners write first do not count. Where such a diagram lies over the
+B-mode region, it is told: writing stands in it. Colour flow lies over tissue by its nature.
 
 A picture that was made smaller after its header was written has regions that leave it: then none of
 them is where the header says, and none is believed.
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from pydicom.dataset import Dataset, FileDataset
@@ -25,6 +26,10 @@ SMALLEST_REGION_PX = 16
 MOST_OUTSIDE_PX = 2
 #: No scanner writes more regions; the rest is not looked at.
 MOST_REGIONS = 64
+#: Region Spatial Format (0018,6012): M-mode, spectral, waveform
+DIAGRAM_FORMATS = frozenset({2, 3, 4})
+#: Region Data Type (0018,6014): Doppler spectra, traces, ECG, pulse, phonocardiogram, ...
+DIAGRAM_TYPES = frozenset({*range(0x03, 0x0D), 0x10, 0x11, 0x12})
 #: An item of an encapsulated cine has a header of so many bytes (PS3.5 A.4).
 SMALLEST_FRAME_BYTES = 8
 #: Physical Units X/Y Direction (0018,6024), (0018,6026)
@@ -59,7 +64,8 @@ def read_facts(path: Path) -> ImageFacts:
 def facts_of(header: FileDataset, *, size_bytes: int) -> ImageFacts:
     """Return the facts of a header that was read already, with `KEYWORDS`; see `read_facts`."""
     rows, columns = _size(header, "Rows"), _size(header, "Columns")
-    regions = tuple(_tissue_regions(header, rows=rows, columns=columns))
+    placed = _placed(header, rows=rows, columns=columns)
+    regions = tuple(_tissue_regions(placed, rows=rows, columns=columns))
     # of two that are equally large the first one
     kept = max(regions, key=lambda one: one[0].width * one[0].height, default=None)
     return ImageFacts(
@@ -71,6 +77,7 @@ def facts_of(header: FileDataset, *, size_bytes: int) -> ImageFacts:
         spacing_mm=_single_scale(scale for _, scale in regions),
         region_spacing_mm=kept and kept[1],
         further_regions=max(0, len(regions) - 1),
+        overlaid=tuple(_overlaid(placed, kept[0])) if kept else (),
     )
 
 
@@ -119,10 +126,8 @@ def _frames(header: FileDataset, *, size_bytes: int) -> int:
     return max(1, int(value))
 
 
-def _tissue_regions(
-    header: FileDataset, *, rows: int, columns: int
-) -> Iterator[tuple[Box, tuple[float, float] | None]]:
-    """Yield box and scale of every usable 2D tissue region."""
+def _placed(header: FileDataset, *, rows: int, columns: int) -> list[tuple[Dataset, Box]]:
+    """Return the regions with their boxes, none where one of them leaves the picture."""
     try:
         items = list(header.get("SequenceOfUltrasoundRegions") or ())[:MOST_REGIONS]
     except BROKEN_BYTES as exc:
@@ -130,16 +135,41 @@ def _tissue_regions(
             f"SequenceOfUltrasoundRegions is not readable ({type(exc).__name__})"
         ) from None
     # a dummy (Region Spatial Format 0) says nothing of the picture
-    placed = [(item, _stated(item)) for item in items if _number(item, "RegionSpatialFormat")]
-    if any(stated and _leaves(stated, rows=rows, columns=columns) for _, stated in placed):
-        return
+    stated = ((item, _stated(item)) for item in items if _number(item, "RegionSpatialFormat"))
+    placed = [(item, box) for item, box in stated if box is not None]
+    if any(_leaves(box, rows=rows, columns=columns) for _, box in placed):
+        return []
+    return placed
+
+
+def _tissue_regions(
+    placed: Sequence[tuple[Dataset, Box]], *, rows: int, columns: int
+) -> Iterator[tuple[Box, tuple[float, float] | None]]:
+    """Yield box and scale of every usable 2D tissue region."""
     for item, stated in placed:
         is_tissue = (
             _number(item, "RegionSpatialFormat") == 1 and _number(item, "RegionDataType") == 1
         )
-        box = _cut(stated, rows=rows, columns=columns) if is_tissue and stated else None
+        box = _cut(stated, rows=rows, columns=columns) if is_tissue else None
         if box is not None:
             yield box, _scale(item)
+
+
+def _overlaid(placed: Sequence[tuple[Dataset, Box]], region: Box) -> Iterator[Box]:
+    """Yield what diagrams take of a region."""
+    for item, box in placed:
+        is_diagram = (
+            _number(item, "RegionSpatialFormat") in DIAGRAM_FORMATS
+            or _number(item, "RegionDataType") in DIAGRAM_TYPES
+        )
+        part = Box(
+            left=max(region.left, box.left),
+            top=max(region.top, box.top),
+            right=min(region.right, box.right),
+            bottom=min(region.bottom, box.bottom),
+        )
+        if is_diagram and part.width > 0 and part.height > 0:
+            yield part
 
 
 def _stated(item: Dataset) -> Box | None:

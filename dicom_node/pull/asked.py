@@ -121,7 +121,10 @@ class Span(Protocol):
 
 
 class Archive(Protocol):
-    """An archive; each call raises `DestinationDownError` when it does not answer."""
+    """An archive; each call raises `DestinationDownError` when it does not answer.
+
+    Calls about one study raise `NotGivenError` where the archive says that this one is not given.
+    """
 
     def studies(self, span: Span, wanted: Wanted) -> Answer:
         """Return the studies of a piece of time, those of the keys that it knows."""

@@ -1,4 +1,7 @@
-"""Which studies of an archive are here whole: what a harvest does not ask for again."""
+"""Which studies of an archive are here whole: what a harvest does not ask for again.
+
+And which failed: what it asks for last.
+"""
 
 from pathlib import Path
 
@@ -20,6 +23,15 @@ WHOLE = sa.Table(
     sa.Column("counted", sa.Integer),
     #: how many there were
     sa.Column("instances", sa.Integer, nullable=False),
+)
+
+FAILED = sa.Table(
+    "failed",
+    METADATA,
+    sa.Column("archive", sa.String, primary_key=True),
+    sa.Column("study_instance_uid", sa.String, primary_key=True),
+    #: how often the archive failed when it was asked for this study
+    sa.Column("times", sa.Integer, nullable=False),
 )
 
 
@@ -45,7 +57,7 @@ class Journal:
             }
 
     def note(self, archive: str, study: FoundStudy, *, instances: int) -> None:
-        """Note that a study is here whole; the latest note counts."""
+        """Note that a study is here whole; the latest note counts, and none says that it failed."""
         row = insert(WHOLE).values(
             archive=archive,
             study_instance_uid=study.study_instance_uid,
@@ -57,5 +69,32 @@ class Journal:
                 row.on_conflict_do_update(
                     index_elements=[WHOLE.c.archive, WHOLE.c.study_instance_uid],
                     set_={"counted": row.excluded.counted, "instances": row.excluded.instances},
+                )
+            )
+            connection.execute(
+                sa.delete(FAILED).where(
+                    FAILED.c.archive == archive,
+                    FAILED.c.study_instance_uid == study.study_instance_uid,
+                )
+            )
+
+    def failures(self, archive: str) -> dict[str, int]:
+        """Return how often each study of an archive failed that is not here whole since then."""
+        query = sa.select(FAILED.c.study_instance_uid, FAILED.c.times).where(
+            FAILED.c.archive == archive
+        )
+        with self._reads.connect() as connection:
+            return {row.study_instance_uid: row.times for row in connection.execute(query)}
+
+    def note_failure(self, archive: str, study: FoundStudy) -> None:
+        """Note that the archive failed when it was asked for a study."""
+        row = insert(FAILED).values(
+            archive=archive, study_instance_uid=study.study_instance_uid, times=1
+        )
+        with self._engine.begin() as connection:
+            connection.execute(
+                row.on_conflict_do_update(
+                    index_elements=[FAILED.c.archive, FAILED.c.study_instance_uid],
+                    set_={"times": FAILED.c.times + 1},
                 )
             )

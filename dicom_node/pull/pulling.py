@@ -15,14 +15,14 @@ from typing import Final, TypeVar
 
 from dicom_node import log
 from dicom_node.backoff import retry_delay_s
-from dicom_node.errors import DestinationDownError, TemporaryError
+from dicom_node.errors import DestinationDownError, NotGivenError, TemporaryError
 from dicom_node.inbox import Inbox, new_file_id
 from dicom_node.index import Index
-from dicom_node.pull.asked import Archive, FoundStudy, Image, Listing, Wanted
+from dicom_node.pull.asked import Answer, Archive, FoundStudy, Image, Listing, Wanted
 from dicom_node.pull.journal import Journal
 from dicom_node.pull.pace import Pace
 from dicom_node.pull.reconciled import Lack, Reconciled, Told
-from dicom_node.pull.slices import Gathered, days, gather
+from dicom_node.pull.slices import Gathered, Slice, days, gather
 
 #: What did not come is asked for once more.
 ROUNDS: Final = 2
@@ -60,6 +60,8 @@ class _Pending:
     listing: Listing
     #: sorts after the file ids of all that came of it
     mark: str
+    #: why not all of it came, where that is so
+    reason: str = "it did not come, or is in quarantine"
 
 
 class Pull:
@@ -114,14 +116,17 @@ class Pull:
         longest = self._desk.longest_answer
         for number, span in enumerate(spans):
             self._desk.tell(Told(step="days", done=number, total=len(spans)))
-            self._desk.pace.wait()
-            ask = partial(self._desk.archive.studies, wanted=wanted)
-            found.add(self._patiently(partial(gather, ask, span, longest_answer=longest)))
+            found.add(self._patiently(partial(gather, self._ask, span, longest_answer=longest)))
         every = len(found.studies)
         found.studies = {uid: one for uid, one in found.studies.items() if wanted.takes(one)}
         self._not_wanted = every - len(found.studies)
         self._total = len(found.studies)
         return found
+
+    def _ask(self, span: Slice) -> Answer:
+        # a day that is asked for by the hour and the minute may outlast the window
+        self._desk.pace.wait()
+        return self._desk.archive.studies(span, self._wanted)
 
     def _patiently(self, function: Callable[[], _T]) -> _T:
         """Ask again after a while, once the archive has answered at all."""
@@ -139,12 +144,19 @@ class Pull:
                 return found
 
     def _not_noted(self, studies: Iterable[FoundStudy]) -> list[FoundStudy]:
-        """Leave out what was noted as whole while the archive counted as many instances."""
+        """Leave out what was noted as whole while the archive counted as many, and is here still.
+
+        Here is what is registered: the index keeps the row of a file that the site's own rules took
+        out of the inbox, so none of these is fetched again. An index that was lost and rebuilt has
+        the files alone that there are.
+        """
         noted = self._desk.journal.whole(self._desk.name)
+        here = self._desk.index.instances_of(noted)
         todo = []
         for study in studies:
             counted, instances = noted.get(study.study_instance_uid, (None, 0))
-            if study.study_instance_uid in noted and counted == study.instances:
+            is_here = here.get(study.study_instance_uid, 0) >= instances
+            if study.study_instance_uid in noted and counted == study.instances and is_here:
                 self._whole[study.study_instance_uid] = instances
             else:
                 todo.append(study)
@@ -155,22 +167,44 @@ class Pull:
         """Let studies come; return those of which not all is here."""
         self._lacks = {}
         failures = 0
-        for study in todo:
+        failed = self._desk.journal.failures(self._desk.name)
+        # what failed before comes last, the least first: it keeps nothing else from coming
+        order = sorted(todo, key=lambda study: failed.get(study.study_instance_uid, 0))
+        for number, study in enumerate(order, 1):
             self._tell()
             self._desk.pace.wait()
             self._desk.inbox.check_room()
-            try:
-                self._ask_for(study)
-            except DestinationDownError as exc:
-                failures += 1
-                self._lack(study, study.instances or 0, study.instances or 1, str(exc))
-                self._leave_alone(failures, exc)
-            else:
-                failures = 0
+            down = self._try(study)
+            failures = 0 if down is None else failures + 1
+            if failures > MOST_FAILURES and study.study_instance_uid in failed:
+                self._leave_out(order[number:])
+                break
+            if down is not None:
+                self._leave_alone(failures, down)
             self._settle(wait=False)
         self._settle(wait=True)
         self._tell()
         return [study for study in todo if study.study_instance_uid in self._lacks]
+
+    def _try(self, study: FoundStudy) -> DestinationDownError | None:
+        """Ask for a study; return what speaks against the archive, not against this study alone."""
+        try:
+            self._ask_for(study)
+        except NotGivenError as exc:
+            self._desk.pace.spent(studies=1, instances=0)
+            self._lack_all(study, str(exc))
+        except DestinationDownError as exc:
+            self._desk.journal.note_failure(self._desk.name, study)
+            self._lack_all(study, str(exc))
+            return exc
+        return None
+
+    def _leave_out(self, studies: Iterable[FoundStudy]) -> None:
+        """Ask for no more of those that failed before; all others were asked for."""
+        for study in studies:
+            self._lack_all(
+                study, f"not asked for: it failed before, as {MOST_FAILURES + 1} did now"
+            )
 
     def _ask_for(self, study: FoundStudy) -> None:
         listing = self._desk.archive.images(study.study_instance_uid)
@@ -179,13 +213,19 @@ class Pull:
             self._not_wanted += 1
             self._total -= 1
             return
+        reason = _Pending.reason
         if self._missing(study, listing):
             lacking = self._lacking(listing)
             whole = len(lacking) == len(listing.images) or not listing.is_whole
-            self._desk.archive.retrieve(study.study_instance_uid, lacking, whole=whole)
+            try:
+                self._desk.archive.retrieve(study.study_instance_uid, lacking, whole=whole)
+            except NotGivenError as exc:  # of some instances
+                reason = str(exc)
             self._desk.pace.spent(studies=1, instances=len(lacking))
             self._asked_for += len(lacking)
-        self._pending.append(_Pending(study=study, listing=listing, mark=new_file_id()))
+        self._pending.append(
+            _Pending(study=study, listing=listing, mark=new_file_id(), reason=reason)
+        )
 
     def _settle(self, *, wait: bool) -> None:
         """Note what is here, of the studies of which all that came is registered."""
@@ -200,12 +240,17 @@ class Pull:
                 self._await_registered(first.mark)
                 missing = self._missing(first.study, first.listing)
             self._pending.popleft()
-            instances = max(len(first.listing.images), first.study.instances or 0)
+            instances = len(first.listing.images)
+            if not (first.listing.is_whole and instances):  # then the archive's count decided
+                instances = max(instances, first.study.instances or 0)
             if missing:
-                self._lack(first.study, instances, missing, "it did not come, or is in quarantine")
+                self._lack(first.study, instances, missing, first.reason)
                 continue
             self._desk.journal.note(self._desk.name, first.study, instances=instances)
             self._whole[first.study.study_instance_uid] = instances
+
+    def _lack_all(self, study: FoundStudy, reason: str) -> None:
+        self._lack(study, study.instances or 0, study.instances or 1, reason)
 
     def _lack(self, study: FoundStudy, instances: int, missing: int, reason: str) -> None:
         uid = study.study_instance_uid

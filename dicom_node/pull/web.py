@@ -10,7 +10,7 @@ from dicomweb_client.web import DICOMwebClient
 from pydicom.datadict import tag_for_keyword
 
 from dicom_node.config import DicomwebArchive
-from dicom_node.errors import DestinationDownError, UnreadableError
+from dicom_node.errors import DestinationDownError, NotGivenError, UnreadableError
 from dicom_node.pull.asked import (
     STUDY_KEYS,
     Answer,
@@ -31,6 +31,9 @@ _IMAGE_KEYS: Final = ("SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID", "Mod
 #: As it is stored: the archive converts nothing.
 _ACCEPT: Final = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 _GONE: Final = frozenset({404, 410})
+#: Of those that fault the request, what is said of who asks, and when, not of what is asked for:
+#: Unauthorized, Request Timeout, Too Many Requests (RFC 9110 15.5, RFC 6585 4)
+_OF_ALL: Final = frozenset({401, 408, 429})
 
 #: What reading JSON of another form comes to.
 _NOT_DICOMWEB: Final = (ValueError, LookupError, TypeError, AttributeError)
@@ -68,18 +71,40 @@ class WebPuller:
         return self._call(partial(self._studies, span, wanted))
 
     def images(self, study_instance_uid: str) -> Listing:
-        """Return the instances of a study; raises as `studies`."""
-        return self._call(partial(self._images, study_instance_uid))
+        """Return the instances of a study.
+
+        Raises
+        ------
+        NotGivenError
+            When the server says that it does not give this study.
+        DestinationDownError
+            As `studies`.
+        """
+        return self._call_for_study(partial(self._images, study_instance_uid))
 
     def retrieve(self, study_instance_uid: str, images: Sequence[Image], *, whole: bool) -> None:
-        """Get instances of a study, each in its own request; raises as `studies`."""
+        """Get instances of a study, each in its own request.
+
+        Raises
+        ------
+        NotGivenError
+            When some of them are not given; the others came.
+        DestinationDownError
+            As `studies`.
+        """
+        not_given: NotGivenError | None = None
         for image in images:
             place = f"studies/{study_instance_uid}/series/{image.series_instance_uid}"
-            incoming = self._call(
-                partial(self._get, f"{self._url}/{place}/instances/{image.sop_instance_uid}")
-            )
+            url = f"{self._url}/{place}/instances/{image.sop_instance_uid}"
+            try:
+                incoming = self._call_for_study(partial(self._get, url))
+            except NotGivenError as exc:
+                not_given = exc
+                continue
             if incoming is not None:
                 self._keep(incoming)
+        if not_given is not None:
+            raise not_given
 
     def close(self) -> None:
         """Close the session."""
@@ -134,6 +159,21 @@ class WebPuller:
                 return items, len(page) < _PAGE
             items |= fresh
 
+    def _call_for_study(self, function: Callable[[], _T]) -> _T:
+        """Make requests for one study: an answer that faults them says nothing of other studies."""
+
+        def ask() -> _T:
+            try:
+                return function()
+            except requests.HTTPError as exc:
+                status = _status(exc)
+                if not 400 <= status < 500 or status in _OF_ALL:
+                    raise
+                told = f"HTTP {status}; see what {self._at.name} may do there"
+            raise NotGivenError(f"{self._url} does not give this study: {told}")
+
+        return self._call(ask)
+
     def _call(self, function: Callable[[], _T]) -> _T:
         """Make requests.
 
@@ -142,8 +182,9 @@ class WebPuller:
         try:
             return function()
         except requests.HTTPError as exc:
-            status = 0 if exc.response is None else exc.response.status_code
-            told = f"answered HTTP {status}; see its log, and what {self._at.name} may do there"
+            told = (
+                f"answered HTTP {_status(exc)}; see its log, and what {self._at.name} may do there"
+            )
         except (*_NOT_DICOMWEB, UnreadableError) as exc:
             told = f"answered what is not DICOMweb ({type(exc).__name__}); check url"
         except requests.RequestException as exc:
@@ -160,6 +201,10 @@ class WebPuller:
         for body in parts(answer.headers.get("Content-Type", ""), answer.content):
             return _incoming(body)
         raise UnreadableError("a multipart message without a part")
+
+
+def _status(exc: requests.HTTPError) -> int:
+    return 0 if exc.response is None else exc.response.status_code
 
 
 def parts(content_type: str, content: bytes) -> Iterator[memoryview]:

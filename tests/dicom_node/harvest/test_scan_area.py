@@ -9,7 +9,8 @@ from dicom_node.harvest import open_harvester
 from dicom_node.harvest.scan_area import scan_area
 from dicom_node.pixels.decode import decode
 from dicom_node.pixels.sandbox import PixelSandbox
-from tests.support.frames import instance_of, saved, ultrasound
+from dicom_node.records import Box
+from tests.support.frames import instance_of, region_item, saved, ultrasound
 
 ROWS, COLUMNS = 480, 640
 #: Apex, radii and half the angle of the sector that is drawn.
@@ -144,3 +145,25 @@ def test_no_heading_of_a_real_image_without_region_is_kept(test_data: Path) -> N
             found.append(area.box)
     assert len(found) >= 3
     assert all(box.top >= 100 and box.bottom <= 340 for box in found)
+
+
+@pytest.mark.parametrize("kind", [{"RegionDataType": 10}, {"RegionSpatialFormat": 3}])
+def test_a_diagram_that_lies_over_the_named_region_is_black_in_the_store(
+    tmp_path: Path, kind: dict[str, int]
+) -> None:
+    picture = _screen(at=(230, 350))
+    items = [
+        region_item(Box(left=100, top=50, right=540, bottom=430)),
+        region_item(Box(left=220, top=340, right=600, bottom=420), **kind),
+    ]
+    data_set = ultrasound(picture[None], SequenceOfUltrasoundRegions=items)
+    with (
+        PixelSandbox(memory_mib=512, timeout_s=60) as sandbox,
+        open_harvester(HarvestSettings(), tmp_path / "data", sandbox) as harvester,
+    ):
+        harvester.harvest(instance_of(saved(data_set, tmp_path / "a.dcm")))
+        [frame] = harvester.store.frames()
+        found = harvester.store.pixels(frame.frame_id)
+    expected = picture[50:430, 100:540].copy()
+    expected[290:370, 120:440] = 0
+    assert np.array_equal(found, expected)

@@ -116,6 +116,37 @@ def test_the_largest_of_several_regions_counts(tmp_path: Path) -> None:
     assert (facts.region, facts.further_regions) == (INNER, 1)
 
 
+@pytest.mark.parametrize(
+    ("fields", "is_diagram"),
+    [
+        ({"RegionSpatialFormat": 2}, True),  # M-mode
+        ({"RegionSpatialFormat": 3, "RegionDataType": 3}, True),  # spectral Doppler
+        ({"RegionSpatialFormat": 4, "RegionDataType": 10}, True),  # ECG
+        ({"RegionDataType": 10}, True),  # ... that says it were 2D
+        ({"RegionDataType": 2}, False),  # colour flow
+        ({}, False),  # more tissue
+        ({"RegionSpatialFormat": 0, "RegionDataType": 0}, False),  # a dummy
+    ],
+)
+def test_the_part_of_the_region_that_a_diagram_takes_is_told(
+    tmp_path: Path, fields: dict[str, int], is_diagram: bool
+) -> None:
+    diagram = region_item(Box(left=0, top=70, right=60, bottom=95), **fields)
+    items = [region_item(INNER), diagram]
+    path = saved(ultrasound(BLANK, SequenceOfUltrasoundRegions=items), tmp_path / "a.dcm")
+    facts = read_facts(path)
+    assert facts.region == INNER
+    part = Box(left=20, top=70, right=60, bottom=90)
+    assert facts.overlaid == ((part,) if is_diagram else ())
+
+
+def test_a_diagram_beside_the_region_takes_nothing_of_it(tmp_path: Path) -> None:
+    below = region_item(Box(left=0, top=90, right=200, bottom=100), RegionSpatialFormat=4)
+    items = [region_item(INNER), below]
+    path = saved(ultrasound(BLANK, SequenceOfUltrasoundRegions=items), tmp_path / "a.dcm")
+    assert read_facts(path).overlaid == ()
+
+
 def test_of_two_regions_that_are_equally_large_the_first_counts(tmp_path: Path) -> None:
     halves = [Box(left=x, top=0, right=x + 100, bottom=100) for x in (100, 0)]
     items = [region_item(half) for half in halves]

@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("dicomweb_client", reason="needs dicomweb-client: make test installs it")
 from dicom_node.config import DicomwebArchive
 from dicom_node.deliver.web_session import open_session
-from dicom_node.errors import DestinationDownError, UnreadableError
+from dicom_node.errors import DestinationDownError, NodeError, NotGivenError, UnreadableError
 from dicom_node.pull.asked import Image, Incoming, Wanted
 from dicom_node.pull.slices import Slice
 from dicom_node.pull.web import WebPuller, parts
@@ -33,6 +33,8 @@ class QidoServer:
     page: int = 1000
     knows_offset: bool = True
     status: int = 200
+    #: of the next answers, one after the other
+    statuses: list[int] = field(default_factory=list)
     body: bytes = b""
     content_type: str = "application/dicom+json"
     asked: list[dict[str, list[str]]] = field(default_factory=list)
@@ -50,7 +52,7 @@ def server(state: QidoServer, port: int) -> Iterator[str]:
         def do_GET(self) -> None:
             query = parse_qs(urlsplit(self.path).query)
             body = state.body or state.search(query)
-            self.send_response(state.status)
+            self.send_response(state.statuses.pop(0) if state.statuses else state.status)
             self.send_header("Content-Type", state.content_type)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -141,6 +143,41 @@ def test_a_server_that_answers_something_else_is_said_without_its_words(
     with pytest.raises(DestinationDownError, match=words) as raised:
         asking.puller.studies(DAY, WANTED)
     assert "PATIENT" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        (400, NotGivenError),
+        (403, NotGivenError),
+        (404, NotGivenError),
+        (401, DestinationDownError),
+        (408, DestinationDownError),
+        (429, DestinationDownError),
+        (500, DestinationDownError),
+        (503, DestinationDownError),
+    ],
+)
+def test_an_answer_about_one_study_is_told_from_one_about_the_server(
+    asking: Asking, status: int, expected: type[NodeError]
+) -> None:
+    asking.state.status, asking.state.body = status, b"PATIENT"
+    with pytest.raises(expected, match=f"HTTP {status}") as raised:
+        asking.puller.images("1.2")
+    assert "PATIENT" not in str(raised.value)
+    with pytest.raises(DestinationDownError):
+        asking.puller.studies(DAY, WANTED)
+
+
+def test_an_instance_that_is_not_given_keeps_no_other_from_coming(
+    asking: Asking, tmp_path: Path
+) -> None:
+    asking.state.body = write_study(tmp_path, 1, images=1).files[0].read_bytes()
+    asking.state.content_type, asking.state.statuses = "application/dicom", [403, 200]
+    images = [Image(series_instance_uid="1.3", sop_instance_uid=f"1.4.{one}") for one in (1, 2)]
+    with pytest.raises(NotGivenError, match="HTTP 403"):
+        asking.puller.retrieve("1.2", images, whole=True)
+    assert len(asking.kept) == 1
 
 
 def test_nobody_there_is_said(free_port: Callable[[], int]) -> None:
