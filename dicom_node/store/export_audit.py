@@ -44,7 +44,7 @@ _DAMAGED: Final = "not readable; delete the export and give 'dicom-node train sh
 _UNFINISHED: Final = "not finished; delete it if no export is being made"
 _FOREIGN: Final = "object(s) that no export has; delete them, or give exports a place of their own"
 _COVERED: Final = "older version(s) that the bucket keeps were not looked at; delete them"
-_ABSENT: Final = "not looked at: no such folder; mount it, or take it out of harvest.exports"
+_ABSENT: Final = f"not looked at: {exports.ABSENT}"
 _SHARDS: Final = "not looked at, as what describes them is not in order; make the export again"
 
 

@@ -20,6 +20,8 @@ from dicom_node.store.packs import FAULTS
 BEGUN, ROWS, INDEX, ABOUT = "begun.json", "rows.npz", "index.npz", "export.json"
 SHARD: Final = "shard-{:06d}.tar"
 NEWEST: Final = "newest-{}.json"
+#: A share that is not mounted looks like a folder that was never made.
+ABSENT: Final = "no such folder; mount it, or take it out of harvest.exports"
 NAME: Final = re.compile(r"[0-9a-f]{16}-\d{2,5}x\d{2,5}")
 #: An object of an export, and the name of the export; a part is what a dead writer left.
 _OBJECT: Final = re.compile(
@@ -57,12 +59,17 @@ def delete_exports(addresses: Sequence[str], frame_ids: Set[str]) -> Cleared:
     Returns
     -------
     Cleared
-        An address that cannot be reached is a fault: its exports may hold the frames still.
+        An address that cannot be reached, or is not there, is a fault: its exports may hold the
+        frames still.
     """
     deleted, faults = 0, []
     for address in addresses:
         try:
-            deleted += _cleared(place(address), frame_ids)
+            where = place(address)
+            if where.is_there:
+                deleted += _cleared(where, frame_ids)
+            else:
+                faults.append(f"{address}: {ABSENT}")
         except NodeError as exc:
             faults.append(str(exc))
         except OSError as exc:

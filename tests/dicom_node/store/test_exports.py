@@ -111,6 +111,23 @@ def test_a_part_that_a_dead_writer_left_goes_too(tmp_path: Path) -> None:
     assert not part.exists()
 
 
+def test_a_share_that_is_not_mounted_leaves_the_erasure_unfinished_until_it_is(
+    tmp_path: Path,
+) -> None:
+    share = tmp_path / "share"
+    export(packed(tmp_path, FIRST, SECOND), Folder(share))
+    share.rename(tmp_path / "elsewhere")
+
+    deleted, (fault,) = erase(tmp_path, FIRST, str(share))
+
+    assert deleted == 0
+    assert f"{share}: no such folder; mount it" in fault
+    assert remembered(tmp_path)
+    (tmp_path / "elsewhere").rename(share)
+    assert erase(tmp_path, FIRST, str(share)) == (1, ())
+    assert not remembered(tmp_path)
+
+
 def test_an_export_out_of_reach_leaves_the_erasure_unfinished_until_it_is_reached(
     tmp_path: Path,
     s3: Storage,
@@ -122,7 +139,7 @@ def test_an_export_out_of_reach_leaves_the_erasure_unfinished_until_it_is_reache
     ids = of(tmp_path, FIRST)
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
 
-    deleted, (fault,) = erase(tmp_path, FIRST, address, str(tmp_path / "none"))
+    deleted, (fault,) = erase(tmp_path, FIRST, address)
 
     assert deleted == 0
     assert "s3://away: the storage gives no answer" in fault
