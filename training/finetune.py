@@ -104,6 +104,8 @@ def finetune(  # noqa: PLR0913 (where weights come from is no setting: a path sa
         )
         for split in ("train", "validation")
     )
+    if origin.is_random:
+        task.find_statistics(training, fabric.device)
     _pace(task, settings, steps=settings.epochs * len(training))
     plan = Plan(epochs=settings.epochs, seed=settings.seed, run=run, compile=compile_networks)
     fitted = fit(fabric, task, (training, validation), plan, after_epoch)

@@ -111,6 +111,16 @@ def test_weights_that_do_not_fit_leave_no_folder(phantoms: Pack, tmp_path: Path)
     assert not (tmp_path / "run").exists()
 
 
+def test_a_random_encoder_is_frozen_with_the_statistics_of_training_frames(
+    phantoms: Pack, tmp_path: Path
+) -> None:
+    tuned(settings(freeze=True, epochs=1), phantoms, tmp_path / "run")
+    means = {n: v for n, v in weights(tmp_path / "run").items() if n.endswith("running_mean")}
+    of_encoder = [value for name, value in means.items() if name.startswith("encoder.")]
+    assert of_encoder
+    assert all(value.abs().max() > 0 for value in of_encoder)
+
+
 @pytest.mark.parametrize("task", list(Task))
 def test_a_frozen_encoder_leaves_as_it_came(phantoms: Pack, tmp_path: Path, task: Task) -> None:
     torch.manual_seed(5)

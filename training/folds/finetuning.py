@@ -114,6 +114,8 @@ def finetune(
         split: _batches(settings, pack, fabric, rows[split], training=split == "train")
         for split in ("train", "validation", "test")
     }
+    if origin.is_random:
+        task.find_statistics(batches["train"], fabric.device)
     _pace(task, settings, steps=settings.epochs * len(batches["train"]))
     both = Both(batches["validation"], batches["test"])
     plan = Plan(epochs=settings.epochs, seed=settings.seed, run=run)

@@ -4,12 +4,15 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from dicom_node.errors import ConfigError, StoreError
 from models import encoders
 from models.encoders import Encoder
 from training import runs
 from training.config import EncoderName, FinetuneSettings, PretrainSettings
+
+_RANDOM: Final = "random"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +22,11 @@ class Start:
     #: for ``run.json`` and the bundle: what they are, and the beginning of the file's SHA-256
     text: str
     fill: Callable[[Encoder], None]
+
+    @property
+    def is_random(self) -> bool:
+        """Whether it has learned from nothing."""
+        return self.text == _RANDOM
 
 
 def find(settings: FinetuneSettings, start: Path | None, imagenet: Path | None) -> Start:
@@ -46,7 +54,7 @@ def find(settings: FinetuneSettings, start: Path | None, imagenet: Path | None) 
         text = f"{imagenet.name} {digest(imagenet)}"
         return Start(text=text, fill=lambda encoder: _fill_from_imagenet(encoder, imagenet))
     if start is None:
-        return Start(text="random", fill=lambda encoder: None)
+        return Start(text=_RANDOM, fill=lambda encoder: None)
     if start.is_dir():
         return _of_run(settings, start)
     text = f"{start.name} {digest(start)}"

@@ -6,8 +6,10 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
 
 from models.encoders import Encoder
+from training.batches import Source
 from training.config import FinetuneSettings
 from training.loop import Batch, Player
 
@@ -64,6 +66,24 @@ class Supervised:
     def encoder(self) -> Encoder:
         """The part that pretraining may have filled."""
         return cast(Encoder, self._objective.network.get_submodule("encoder"))
+
+    def find_statistics(self, training: Source, device: torch.device) -> None:
+        """Measure batch statistics on one epoch of training frames, where the encoder is frozen.
+
+        For one that was drawn at random: it has seen no picture, and its statistics (mean 0 and
+        variance 1) are of none. What is frozen with them is so far from what its layers give that
+        nothing can be learned on top of it.
+
+        Parameters
+        ----------
+        training : Source
+            The batches that will be learned from.
+        device : torch.device
+            Where they are.
+        """
+        if self._freeze:
+            frames = (batch["frames"] for batch in training.epoch(0))
+            update_bn(frames, self.network.to(device))
 
     def loss(self, turn: str, networks: Mapping[str, nn.Module], batch: Batch) -> dict[str, Tensor]:
         """Return the loss of a batch, ()."""

@@ -1,3 +1,5 @@
+from collections.abc import Iterator
+
 import pytest
 import torch
 from torch import Tensor
@@ -71,6 +73,46 @@ def test_freezing_keeps_every_tensor_of_the_encoder_bit_for_bit(kind: Task) -> N
     assert all(torch.equal(value, after[name]) for name, value in encoder.items())
     after = task.network.state_dict()
     assert not any(torch.equal(v, after[n]) for n, v in head.items() if n.endswith("weight"))
+
+
+class _Frames:
+    """Two batches."""
+
+    def __init__(self, kind: Task) -> None:
+        self._batch = batch(kind)
+
+    def __len__(self) -> int:
+        return 2
+
+    def epoch(self, number: int) -> Iterator[dict[str, Tensor]]:
+        yield from (self._batch, self._batch)
+
+
+@pytest.mark.parametrize("kind", list(Task))
+@pytest.mark.parametrize("how", ["freeze", "last_block"])
+def test_a_random_encoder_is_frozen_with_the_statistics_of_training_frames(
+    kind: Task, how: str
+) -> None:
+    task, frames = built(kind, **{how: True}), batch(kind)["frames"]
+    task.find_statistics(_Frames(kind), torch.device("cpu"))
+
+    inner: list[Tensor] = []
+    first = next(m for m in task.encoder.modules() if isinstance(m, torch.nn.BatchNorm2d))
+    # a copy: the next layer writes into it
+    first.register_forward_hook(lambda _, given, out: inner.append(out.clone()))
+    task.network.eval()
+    with torch.no_grad():
+        task.network(frames)
+    assert inner[0].mean().abs() < 0.05
+    assert inner[0].std() == pytest.approx(1, abs=0.05)
+
+
+def test_an_encoder_that_learns_needs_no_statistics_before() -> None:
+    task = built(Task.CLASSIFICATION)
+    before = {name: value.clone() for name, value in task.network.state_dict().items()}
+    task.find_statistics(_Frames(Task.CLASSIFICATION), torch.device("cpu"))
+    after = task.network.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
 
 
 def test_all_but_the_last_block_can_be_frozen() -> None:
