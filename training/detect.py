@@ -92,7 +92,7 @@ def detect(  # noqa: PLR0913 (as `training.finetune.finetune`)
         from do not fit.
     """
     rows = labels.splits(pack, settings)
-    _check_tested(pack, rows["test"])
+    check_tested(pack, rows["test"])
     origin = starts.find(settings, start, imagenet)
     fabric.seed_everything(settings.seed, workers=True, verbose=False)
     network = build(settings, len(labels.names(pack, settings)))
@@ -137,8 +137,20 @@ def detect(  # noqa: PLR0913 (as `training.finetune.finetune`)
     return first_alone(fabric, lambda: _finish(run, info, fitted, precision))
 
 
-def _check_tested(pack: Pack, rows: NDArray[np.int64]) -> None:
-    """Look for one lesion that can be found: without any, average precision is no number."""
+def check_tested(pack: Pack, rows: NDArray[np.int64]) -> None:
+    """Look for one lesion that can be found: without any, average precision is no number.
+
+    Parameters
+    ----------
+    pack : Pack
+    rows : ndarray of int64, (N,)
+        Of the test frames.
+
+    Raises
+    ------
+    StoreError
+        When none of them shows a lesion.
+    """
     for row in rows:
         if pack.masks is None:
             break

@@ -16,8 +16,8 @@ PACKS: Final = "packs"
 #: What this command does not reach.
 NOT_ERASED: Final = (
     "the images and their index on this node, and results made of them (SEG, SR)",
-    "UIDs of studies in pull.db and page.db, and not-taken.csv: names of files may hold the "
-    "patient's, delete it",
+    "UIDs of studies in pull.db and page.db, notices/, and not-taken.csv: names of files may hold "
+    "the patient's, delete it",
     "whatever was sent to the PACS or another node, and stores of other nodes",
     "copies: backups, snapshots, exported stores, packs in folders not named with --packs, exports "
     "named neither with --exports nor in harvest.exports, replicas of a bucket",

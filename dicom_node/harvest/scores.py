@@ -62,7 +62,12 @@ def scores_of(header: Dataset, codes: ReaderCodes) -> Scores:
     for group in content_items(header):
         if concept(group) != MEASUREMENT_GROUP:
             continue
-        images = tuple(_images(group)) or only
+        try:
+            images = tuple(_images(group)) or only
+        except (ValueError, TypeError):
+            # not of the image as a whole: somebody meant one frame
+            found.faults["a score of a frame whose number is none"] += 1
+            continue
         for item in group.get("ContentSequence") or ():
             meaning, value = _answer(item, codes, found)
             if meaning is None:

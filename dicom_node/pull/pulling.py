@@ -203,7 +203,9 @@ class Pull:
         """Ask for no more of those that failed before; all others were asked for."""
         for study in studies:
             self._lack_all(
-                study, f"not asked for: it failed before, as {MOST_FAILURES + 1} did now"
+                study,
+                f"not asked for: the archive failed {MOST_FAILURES + 1} times in a row, and at "
+                "this study in an earlier run; give the same line again",
             )
 
     def _ask_for(self, study: FoundStudy) -> None:

@@ -169,7 +169,7 @@ class WebPuller:
                 status = _status(exc)
                 if not 400 <= status < 500 or status in _OF_ALL:
                     raise
-                told = f"HTTP {status}; see what {self._at.name} may do there"
+                told = f"HTTP {status}; see what this node's user may do there"
             raise NotGivenError(f"{self._url} does not give this study: {told}")
 
         return self._call(ask)
@@ -183,7 +183,7 @@ class WebPuller:
             return function()
         except requests.HTTPError as exc:
             told = (
-                f"answered HTTP {_status(exc)}; see its log, and what {self._at.name} may do there"
+                f"answered HTTP {_status(exc)}; see its log, and what this node's user may do there"
             )
         except (*_NOT_DICOMWEB, UnreadableError) as exc:
             told = f"answered what is not DICOMweb ({type(exc).__name__}); check url"

@@ -103,7 +103,10 @@ def digest(path: Path) -> str:
         with path.open("rb") as file:
             return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()[:12]
     except OSError as exc:
-        raise StoreError(f"{path}: cannot be read ({exc.strerror})") from None
+        raise StoreError(
+            f"{path}: cannot be read ({exc.strerror}); name a file that is there, or train "
+            "that run again"
+        ) from None
 
 
 def _of_run(settings: FinetuneSettings, folder: Path) -> Start:

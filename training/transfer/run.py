@@ -13,14 +13,14 @@ from lightning_fabric import Fabric
 
 from dicom_node.errors import StoreError
 from training import runs
-from training.detect import detect
+from training.detect import check_tested, detect
 from training.folds.frames import FoldedFrames
 from training.folds.splitting import split
 from training.loop import Epoch
 from training.pack import Pack
 from training.pretrain import pretrain
 from training.runs import RunInfo
-from training.tasks import starts
+from training.tasks import labels, starts
 from training.transfer.matrix import Transfer
 
 AfterEpoch = Callable[[Epoch], None]
@@ -90,7 +90,14 @@ def run(shop: Shop, after_cell: Callable[[Results], None] = lambda _: None) -> R
     shop : Shop
     after_cell : callable
         Told of what is there after each cell.
+
+    Raises
+    ------
+    StoreError
+        When no test frame shows a lesion: known before hours of pretraining.
     """
+    wanted = shop.table.detecting(shop.table.seeds[0])
+    check_tested(shop.lesions, labels.splits(shop.lesions, wanted)["test"])
     results = Results()
     for number, cell in enumerate(shop.cells, start=1):
         place = f"{number}/{len(shop.cells)} {cell.strategy}, seed {cell.seed}"

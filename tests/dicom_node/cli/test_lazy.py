@@ -37,12 +37,15 @@ def test_help_lists_every_command_by_the_first_words_of_its_own_help(known: type
     assert own
 
 
-@pytest.mark.parametrize("module", ["dicom_node", "training"])
-def test_help_imports_no_command(module: str) -> None:
+@pytest.mark.parametrize("module, known", [("dicom_node", app), ("training", training)])
+def test_help_imports_no_command(module: str, known: typer.Typer) -> None:
     run = [sys.executable, "-X", "importtime", "-m", module, "--help"]
     found = subprocess.run(run, check=True, capture_output=True, text=True)
     imported = set(re.findall(r"\| +(\S+)$", found.stderr, re.MULTILINE))
     assert "dicom_node.cli.lazy" in imported
+    group = get_command(known)
+    assert isinstance(group, LazyGroup)
+    assert imported.isdisjoint(one.module for one in group.listed.values())
     assert not {name for name in imported if name.split(".")[0] in {*MODELS, "dbos"}}
     assert "Commands" in found.stdout
 

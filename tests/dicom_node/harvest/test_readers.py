@@ -447,6 +447,17 @@ def test_a_score_that_is_not_finite_costs_itself_only(desk: Desk, value: str) ->
     assert desk.reasons() == {"a score that is no whole number from 0 to 4": 1}
 
 
+@pytest.mark.parametrize("number", ["x", "1.5", "nan"])
+def test_a_score_of_a_frame_whose_number_is_none_costs_itself_only(desk: Desk, number: str) -> None:
+    made = report(desk.image(2).path, {1: 4, 2: 1})
+    [first, *_] = [one for one in content_items(made) if one.ValueType == "IMAGE"]
+    # IS would refuse them as it is written
+    first.ReferencedSOPSequence[0].add_new("ReferencedFrameNumber", "LO", number)
+    assert desk.take(made) == {Fate.USED: 1, "labels": 1}
+    assert desk.scores() == {2: 1}
+    assert desk.reasons() == {"a score of a frame whose number is none": 1}
+
+
 SCORE = ("LEN", "99SITE", "Length")
 RATING = ("111029", "DCM", "Image Quality Rating")
 GOOD, MALIGNANT = ("122741", "DCM", "Good"), ("21594007", "SCT", "Malignant")

@@ -9,6 +9,7 @@ import pytest
 import torch
 import yaml
 
+from dicom_node.errors import StoreError
 from models import encoders
 from tests.support import folds
 from tests.support.commands import status_of
@@ -18,6 +19,7 @@ from training.config import Engine
 from training.engine import launch
 from training.folds.frames import FoldedFrames
 from training.pack import Pack
+from training.tasks import labels
 from training.transfer import report
 from training.transfer.run import Cell, Results, Shop, run
 
@@ -42,6 +44,18 @@ def test_a_detector_is_trained_from_every_start_and_seed(done: Results) -> None:
     ]
     assert list(done.cells) == wanted
     assert "nobody publishes any of the encoder small" in done.left_out["imagenet"]
+
+
+def test_test_frames_without_a_lesion_are_refused_before_anything_is_pretrained(
+    shop: Shop, lesions: Pack, tmp_path: Path
+) -> None:
+    assert lesions.masks is not None
+    masks = lesions.masks.copy()
+    masks[labels.splits(lesions, shop.table.detecting(0))["test"]] = 0
+    nothing = replace(lesions, masks=masks)
+    with pytest.raises(StoreError, match="none of 2 test frames shows a lesion"):
+        run(replace(shop, lesions=nothing, out=tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_detector_begins_with_the_encoder_of_its_own_seed(shop: Shop, done: Results) -> None:
