@@ -238,6 +238,7 @@ def test_compiled_networks_learn_what_others_learn(phantoms: Pack, fabric: Fabri
     }
 
 
+@pytest.mark.timeout(240)  # three processes are started, each of which loads torch
 def test_two_processes_take_the_steps_that_one_takes(phantoms: Pack, tmp_path: Path) -> None:
     weights = []
     for devices in (1, 2):

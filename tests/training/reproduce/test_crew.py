@@ -24,6 +24,7 @@ def of_quality(**changes: Any) -> Plan:
     return tiny(**{"tasks": {"quality": QUALITY}} | changes)
 
 
+@pytest.mark.timeout(240)  # the matrix runs twice, once in processes that load torch
 def test_cells_side_by_side_come_to_what_they_come_to_in_turn(
     phantoms: Pack, tmp_path: Path
 ) -> None:
