@@ -76,7 +76,11 @@ def read_slice(instance: Instance) -> Slice | Skip:
     if instance.sop_class_uid in ENHANCED:
         return Skip.ENHANCED
     try:
-        return slice_of(read_header(instance.path, WANTED), instance)
+        header = read_header(instance.path, WANTED)
+    except UnreadableError:  # it could be read when it was registered
+        return Skip.FILES_LOST
+    try:
+        return slice_of(header, instance)
     except UnreadableError:
         return Skip.UNREADABLE
 
