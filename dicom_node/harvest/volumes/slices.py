@@ -99,7 +99,9 @@ def slice_of(header: FileDataset, instance: Instance) -> Slice | Skip:
     slope, intercept = numbers(found["RescaleSlope"], 1), numbers(found["RescaleIntercept"], 1)
     if modality == "CT" and not (slope and intercept and found["RescaleType"] in ("", "HU")):
         return Skip.NO_RESCALE
-    if not _is_possible(slope, intercept):
+    is_number = bool(slope or not found["RescaleSlope"])
+    is_number &= bool(intercept or not found["RescaleIntercept"])
+    if not (is_number and _is_possible(slope, intercept)):
         return Skip.IMPOSSIBLE_RESCALE
     orientation, position = geometry["ImageOrientationPatient"], geometry["ImagePositionPatient"]
     return Slice(
