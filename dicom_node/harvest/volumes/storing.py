@@ -116,7 +116,9 @@ class VolumeHarvest:
         if fault is not None:
             return fault.value
         made_of = self._made_of(one.instance for one in stack.all)
-        if stored is not None and (stored.made_of, stored.patient) == (made_of, token):
+        is_same = stored is not None and (stored.made_of, stored.patient) == (made_of, token)
+        # a picture that is lost is written again
+        if stored is not None and is_same and self.store.volumes.has_picture(stored.volume_id):
             if stored.labels != labels:
                 self.store.volumes.relabel(series, labels)
             return Skip.ALREADY_STORED.value

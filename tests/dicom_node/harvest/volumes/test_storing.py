@@ -367,6 +367,18 @@ def test_a_volume_stays_as_it_is_when_files_of_its_series_are_lost(
         harvester.store.volumes.voxels(before.volume_id)
 
 
+def test_a_picture_that_the_disk_lost_is_written_again(
+    chest: PhantomSeries, tmp_path: Path, opened: Callable[..., Any]
+) -> None:
+    with opened() as harvester:
+        harvested(harvester, chest.paths)
+        before = volume(harvester, chest)
+        next((tmp_path / "data" / "store" / "volumes").glob("*/*.png")).unlink()
+        assert harvested(harvester, chest.paths) == {"slices stored": 12}
+        assert volume(harvester, chest) == before
+        harvester.store.volumes.voxels(before.volume_id)
+
+
 def test_files_that_are_lost_before_anything_is_stored_cost_themselves(
     files: list[Path], opened: Callable[..., Any]
 ) -> None:
