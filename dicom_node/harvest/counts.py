@@ -50,6 +50,8 @@ class Skip(StrEnum):
     #: the same slice twice: one is used
     DUPLICATE_SLICE = "duplicate slice"
     MAY_SHOW_A_FACE = "may show a face"
+    #: gone, or not to be read now: that is no word on the series
+    FILES_LOST = "files lost"
 
 
 @dataclass(frozen=True, kw_only=True)

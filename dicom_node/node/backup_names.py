@@ -29,6 +29,11 @@ def named_files(data: Path) -> Iterator[tuple[str, ...]]:
         yield f"results/{name}", f"results/{mask}"
     for (name,) in _rows(layout.store / places.FILE, "SELECT frame_id FROM frames"):
         yield (f"store/frames/{name[:2]}/{name}.png",)
+    # a catalogue of before has none
+    is_there = "SELECT name FROM sqlite_master WHERE name = 'volumes'"
+    if any(_rows(layout.store / places.FILE, is_there)):
+        for (name,) in _rows(layout.store / places.FILE, "SELECT volume_id FROM volumes"):
+            yield (f"store/volumes/{name[:2]}/{name}.png",)
 
 
 def must_be_sound(path: Path) -> None:

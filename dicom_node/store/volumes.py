@@ -252,6 +252,10 @@ class VolumeBook:
         with self._reads.begin() as connection:
             return connection.scalar(sa.select(sa.func.sum(volumes.c.size_bytes))) or 0
 
+    def has_picture(self, volume_id: str) -> bool:
+        """Whether the picture of a volume is there still."""
+        return files.path_of(self._folder / FOLDER, volume_id).exists()
+
     def voxels(self, volume_id: str) -> NDArray[np.uint8]:
         """Return a volume as uint8, (S, R, C); works in other processes, no database is asked.
 

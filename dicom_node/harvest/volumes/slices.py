@@ -76,7 +76,11 @@ def read_slice(instance: Instance) -> Slice | Skip:
     if instance.sop_class_uid in ENHANCED:
         return Skip.ENHANCED
     try:
-        return slice_of(read_header(instance.path, WANTED), instance)
+        header = read_header(instance.path, WANTED)
+    except UnreadableError:  # it could be read when it was registered
+        return Skip.FILES_LOST
+    try:
+        return slice_of(header, instance)
     except UnreadableError:
         return Skip.UNREADABLE
 
@@ -95,7 +99,9 @@ def slice_of(header: FileDataset, instance: Instance) -> Slice | Skip:
     slope, intercept = numbers(found["RescaleSlope"], 1), numbers(found["RescaleIntercept"], 1)
     if modality == "CT" and not (slope and intercept and found["RescaleType"] in ("", "HU")):
         return Skip.NO_RESCALE
-    if not _is_possible(slope, intercept):
+    is_number = bool(slope or not found["RescaleSlope"])
+    is_number &= bool(intercept or not found["RescaleIntercept"])
+    if not (is_number and _is_possible(slope, intercept)):
         return Skip.IMPOSSIBLE_RESCALE
     orientation, position = geometry["ImageOrientationPatient"], geometry["ImagePositionPatient"]
     return Slice(

@@ -3,7 +3,8 @@
 A face can be rebuilt from a volume of the head. So a volume goes in only where it is known to show
 neither head nor brain, unless ``harvest.head_volumes: keep`` says otherwise; what of the neck and
 chest could tell a person is not removed, and neither is anything inside of the body. What was
-stored of a series that is refused today is taken out.
+stored of a series that is refused today is taken out; that its files are lost or cannot be decoded
+refuses no series.
 """
 
 from collections import defaultdict
@@ -35,6 +36,7 @@ _MAKING: Final = "1"
 #: Of what is a series of CT or MR, or a part of one.
 MODALITIES: Final = VOLUME_SLICES | ENHANCED
 Fate = tuple[Instance, dict[str, int]]
+Seen = tuple[Instance, Slice | Skip]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,14 +79,12 @@ class VolumeHarvest:
 
     def _series(self, instances: Sequence[Instance]) -> dict[str, str]:
         """Return what became of each slice of one series, by SOP Instance UID."""
-        fates: dict[str, str] = {}
-        slices: list[Slice] = []
-        for instance in instances:
-            seen = read_slice(instance)
-            if isinstance(seen, Slice):
-                slices.append(seen)
-            else:
-                fates[instance.sop_instance_uid] = seen.value
+        seen = [(instance, read_slice(instance)) for instance in instances]
+        slices = [one for _, one in seen if isinstance(one, Slice)]
+        fates = {i.sop_instance_uid: one.value for i, one in seen if isinstance(one, Skip)}
+        lost = Skip.FILES_LOST.value
+        if lost in fates.values() and self._may_stay(seen):
+            return dict.fromkeys(map(_uid, slices), lost) | fates
         stack = assembled(slices)
         doubles: frozenset[str] = frozenset()
         if isinstance(stack, Stack):
@@ -96,7 +96,8 @@ class VolumeHarvest:
         else:
             stack_fate = stack.value
         is_stored = stack_fate in (STORED, Skip.ALREADY_STORED.value)
-        if not is_stored:
+        is_judged = stack_fate != Skip.UNDECODABLE.value
+        if not is_stored and (is_judged or not self._may_stay(seen)):
             self._take_out(instances[0])
         for one in slices:
             is_double = is_stored and _uid(one) in doubles
@@ -114,8 +115,10 @@ class VolumeHarvest:
         fault = self._refusal(first, labels, stored)
         if fault is not None:
             return fault.value
-        made_of = self._made_of(stack)
-        if stored is not None and (stored.made_of, stored.patient) == (made_of, token):
+        made_of = self._made_of(one.instance for one in stack.all)
+        is_same = stored is not None and (stored.made_of, stored.patient) == (made_of, token)
+        # a picture that is lost is written again
+        if stored is not None and is_same and self.store.volumes.has_picture(stored.volume_id):
             if stored.labels != labels:
                 self.store.volumes.relabel(series, labels)
             return Skip.ALREADY_STORED.value
@@ -152,13 +155,43 @@ class VolumeHarvest:
         is_of_another = stored is not None and stored.study != self.key.token("study", study)
         return Skip.MIXED if is_of_another else None
 
+    def _may_stay(self, seen: Sequence[Seen]) -> bool:
+        """Whether what is stored may stay by what is known, where files tell less than they did."""
+        first = seen[0][0]
+        try:
+            stored = self.store.volumes.of_series(
+                self.key.token("series", first.series_instance_uid)
+            )
+        except StoreError:
+            return False
+        slices = [one for _, one in seen if isinstance(one, Slice)]
+        return (
+            stored is not None
+            and (self.settings.head_volumes != "refuse" or _shows_no_face(stored.labels))
+            and all(self._is_as(stored, one) for one in slices)
+            and (not slices or self._refusal(slices[0], _told(slices, stored), stored) is None)
+            and (
+                all(one is not Skip.BURNED_IN for _, one in seen) or self._is_of_rest(stored, seen)
+            )
+        )
+
+    def _is_as(self, stored: StoredVolume, one: Slice) -> bool:
+        """Whether a slice is of the patient of a volume."""
+        patient = one.patient_id or one.instance.study_instance_uid
+        return self.key.token("patient", patient) == stored.patient
+
+    def _is_of_rest(self, stored: StoredVolume, seen: Sequence[Seen]) -> bool:
+        """Whether a volume is made of what is lost and what can be used, and of nothing else."""
+        rest = (i for i, one in seen if isinstance(one, Slice) or one is Skip.FILES_LOST)
+        return stored.made_of == self._made_of(rest)
+
     def _take_out(self, one: Instance) -> None:
         """Take out what was stored of a series of this study before it was refused."""
         series = self.key.token("series", one.series_instance_uid)
         self.store.volumes.drop(series, study=self.key.token("study", one.study_instance_uid))
 
-    def _made_of(self, stack: Stack) -> str:
-        digests = sorted(one.instance.sha256 for one in stack.all)
+    def _made_of(self, instances: Iterable[Instance]) -> str:
+        digests = sorted(one.sha256 for one in instances)
         return self.key.token("object", "\0".join((_MAKING, *digests)))
 
     def _voxels(self, stack: Stack, canvas: Canvas) -> NDArray[np.uint8] | Skip:
@@ -187,6 +220,14 @@ class VolumeHarvest:
 
 def _uid(one: Slice) -> str:
     return one.instance.sop_instance_uid
+
+
+def _told(slices: Sequence[Slice], stored: StoredVolume) -> SeriesLabels:
+    """Return what headers that are left say of a stored series."""
+    spacing_mm = stored.labels.slice_spacing_mm
+    left_mm = float(np.ptp([one.position @ slices[0].normal for one in slices]))
+    extent_mm = max(left_mm, spacing_mm * (stored.number_of_slices - 1))
+    return labels_of(slices, spacing_mm=spacing_mm, extent_mm=extent_mm)
 
 
 def _shows_no_face(labels: SeriesLabels) -> bool:

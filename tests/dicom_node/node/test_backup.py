@@ -30,6 +30,7 @@ from dicom_node.store import WeakLabelStore, audit, moving, open_store
 from tests.support.frames import new_frame
 from tests.support.nodes import until
 from tests.support.owed import result
+from tests.support.slices import new_volume
 from tests.support.waiting import put
 
 LOST = KeySource(is_lost=True)
@@ -208,6 +209,17 @@ def test_what_was_gone_before_is_counted(site: Path, tmp_path: Path) -> None:
     next((tmp_path / "data" / "inbox" / "kept").glob("*/*.dcm")).unlink()
     taken = back_up(configured(tmp_path), tmp_path / "backup", with_key=False)
     assert taken.about.gone == 1
+
+
+def test_the_picture_of_a_volume_that_left_meanwhile_is_counted(site: Path, tmp_path: Path) -> None:
+    shutil.copytree(site / "data", tmp_path / "data")
+    config = configured(tmp_path)
+    layout, new = Layout(config.node.data), new_volume()
+    with WeakLabelStore(layout.store) as store:
+        store.volumes.put(new)
+    assert back_up(config, tmp_path / "first", with_key=False).about.gone == 0
+    next((layout.store / "volumes").glob("*/*.png")).unlink()
+    assert back_up(config, tmp_path / "second", with_key=False).about.gone == 1
 
 
 def test_a_still_whose_mask_is_there_is_not_gone(site: Path, tmp_path: Path) -> None:

@@ -154,6 +154,9 @@ def test_what_no_gantry_tilts_by_is_refused() -> None:
         ({"RescaleSlope": "1e38"}, Skip.IMPOSSIBLE_RESCALE),
         ({"RescaleIntercept": "-1e30"}, Skip.IMPOSSIBLE_RESCALE),
         ({"SOPClassUID": MR_IMAGE, "RescaleSlope": 0}, Skip.IMPOSSIBLE_RESCALE),
+        ({"SOPClassUID": MR_IMAGE, "RescaleSlope": "1e999"}, Skip.IMPOSSIBLE_RESCALE),
+        ({"SOPClassUID": MR_IMAGE, "RescaleSlope": [0, 0]}, Skip.IMPOSSIBLE_RESCALE),
+        ({"SOPClassUID": MR_IMAGE, "RescaleIntercept": "1e999"}, Skip.IMPOSSIBLE_RESCALE),
     ],
 )
 def test_what_is_no_slice_says_why(fields: dict[str, Any], fault: Skip) -> None:

@@ -349,7 +349,119 @@ def test_what_cannot_be_read_or_decoded_costs_its_series_and_no_other(
         files[0].write_bytes(b"no DICOM")
         fates = dict(harvester.volumes.harvest(instances))
         counts = Counter(fate for one in fates.values() for fate in one)
-    assert counts == {"unreadable": 1, "undecodable": 11, "slices stored": 8}
+    assert counts == {"files lost": 1, "undecodable": 11, "slices stored": 8}
+
+
+@pytest.mark.parametrize("lost", [range(12), range(4), range(5, 6), range(1, 12)])
+def test_a_volume_stays_as_it_is_when_files_of_its_series_are_lost(
+    lost: range, files: list[Path], chest: PhantomSeries, opened: Callable[..., Any]
+) -> None:
+    instances = [received(path) for path in files]
+    with opened() as harvester:
+        assert fates_of(harvester, instances[:11]) == {"slices stored": 11}
+        before = volume(harvester, chest)
+        for number in lost:
+            files[number].unlink()
+        assert fates_of(harvester, instances) == {"files lost": 12}
+        assert volume(harvester, chest) == before
+        harvester.store.volumes.voxels(before.volume_id)
+
+
+def test_a_picture_that_the_disk_lost_is_written_again(
+    chest: PhantomSeries, tmp_path: Path, opened: Callable[..., Any]
+) -> None:
+    with opened() as harvester:
+        harvested(harvester, chest.paths)
+        before = volume(harvester, chest)
+        next((tmp_path / "data" / "store" / "volumes").glob("*/*.png")).unlink()
+        assert harvested(harvester, chest.paths) == {"slices stored": 12}
+        assert volume(harvester, chest) == before
+        harvester.store.volumes.voxels(before.volume_id)
+
+
+def test_files_that_are_lost_before_anything_is_stored_cost_themselves(
+    files: list[Path], opened: Callable[..., Any]
+) -> None:
+    instances = [received(path) for path in files]
+    files[0].unlink()
+    with opened() as harvester:
+        assert fates_of(harvester, instances) == {"files lost": 1, "slices stored": 11}
+
+
+def test_a_series_whose_files_come_again_is_read_as_ever(
+    files: list[Path], tmp_path: Path, opened: Callable[..., Any]
+) -> None:
+    instances = [received(path) for path in files]
+    with opened() as harvester:
+        assert fates_of(harvester, instances[:9]) == {"slices stored": 9}
+        files[3].rename(tmp_path / "away")
+        assert fates_of(harvester, instances) == {"files lost": 12}
+        (tmp_path / "away").rename(files[3])
+        assert fates_of(harvester, instances) == {"slices stored": 12}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"BodyPartExamined": "HEAD"},
+        {"BurnedInAnnotation": "YES"},
+        {"PatientID": "4711"},  # whose erasure is to find it
+    ],
+)
+def test_what_the_headers_that_are_left_say_takes_a_volume_out_all_the_same(
+    fields: dict[str, str], files: list[Path], tmp_path: Path, opened: Callable[..., Any]
+) -> None:
+    instances = [received(path) for path in files]
+    with opened() as harvester:
+        assert fates_of(harvester, instances) == {"slices stored": 12}
+        for path in files[1:]:
+            path.unlink()
+        changed(files[0], **fields)
+        fates_of(harvester, instances)
+        _need_empty(harvester, tmp_path)
+
+
+def test_text_in_a_slice_that_never_was_in_the_volume_takes_nothing_out(
+    files: list[Path], chest: PhantomSeries, opened: Callable[..., Any]
+) -> None:
+    changed(files[0], BurnedInAnnotation="YES")
+    instances = [received(path) for path in files]
+    with opened() as harvester:
+        assert fates_of(harvester, instances) == {"burned in annotation": 1, "slices stored": 11}
+        before = volume(harvester, chest)
+        files[5].unlink()
+        assert fates_of(harvester, instances) == {"burned in annotation": 1, "files lost": 11}
+        assert volume(harvester, chest) == before
+
+
+def test_heads_whose_files_are_lost_leave_the_store_when_the_site_refuses_them(
+    files: list[Path], tmp_path: Path, opened: Any
+) -> None:
+    for path in files:
+        changed(path, **HEAD)
+    instances = [received(path) for path in files]
+    with opened(WANTED.model_copy(update={"head_volumes": "keep"})) as harvester:
+        assert fates_of(harvester, instances) == {"slices stored": 12}
+    for path in files:
+        path.unlink()
+    with opened() as harvester:
+        assert fates_of(harvester, instances) == {"files lost": 12}
+        _need_empty(harvester, tmp_path)
+
+
+@pytest.mark.parametrize(("says_text", "left"), [(False, 1), (True, 0)])
+def test_a_volume_stays_while_what_came_later_cannot_be_decoded(
+    says_text: bool, left: int, files: list[Path], opened: Callable[..., Any]
+) -> None:
+    with opened() as harvester:
+        assert harvested(harvester, files[:11]) == {"slices stored": 11}
+        header = dcmread(files[11])
+        header.PixelData = header.PixelData[:100]
+        header.save_as(files[11])
+        if says_text:
+            changed(files[0], BurnedInAnnotation="YES")
+        assert harvested(harvester, files)["undecodable"] == 12 - says_text
+        assert len(harvester.store.volumes.all()) == left
 
 
 def test_a_patient_who_is_erased_leaves_no_volume_and_comes_in_no_more(
