@@ -126,7 +126,7 @@ class PrivateNotes:
     """
 
     def __init__(self, path: Path) -> None:
-        self._engine = open_or_read(path, METADATA)
+        self._engine = open_or_read(path, METADATA, updated_by="dicom-node labels unmapped")
         self._reads = for_reading(self._engine)
         #: who decided when what words stand for
         self.book = DecisionBook(self._engine)
