@@ -106,7 +106,7 @@ def need_writable(engine: sa.Engine) -> None:
     Raises
     ------
     DatabaseDownError
-        When it is; a disk that turned read-only may be mended, and jobs try again then.
+        When it is. It stays so until the file is opened again.
     """
     path = engine.get_execution_options().get(_ONLY_READ)
     if path is not None:
