@@ -193,7 +193,8 @@ class HarvestSettings(Section):
     max_frames_per_clip: Annotated[int, Field(ge=1)] = 30
     #: where the catalogue of a new store is: null = a file; postgresql://..., without a password
     catalogue: str | None = None
-    #: folders or s3://BUCKET/PREFIX that 'train shards' exports to: erasures and audits reach them
+    #: folders or s3://BUCKET/PREFIX that 'train shards' exports to: erasures and audits reach them;
+    #: of a share a folder inside it, since the mount point is there without the share, too
     exports: tuple[ExportAddress, ...] = Field(default=(), strict=False)
 
 

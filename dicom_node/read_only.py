@@ -16,14 +16,18 @@ _Stamp = tuple[int, int, int]
 _ONLY_READ: Final = "only_read"
 
 
-def open_or_read(path: Path, metadata: sa.MetaData, *, layout: int | None = LAYOUT) -> sa.Engine:
+def open_or_read(
+    path: Path, metadata: sa.MetaData, *, updated_by: str, layout: int | None = LAYOUT
+) -> sa.Engine:
     """Open a SQLite file as `open_sqlite` does, or where this may not be, as `read_sqlite`."""
     if path.exists() and not _may_write(path):
-        return read_sqlite(path, metadata, layout=layout)
+        return read_sqlite(path, metadata, updated_by=updated_by, layout=layout)
     return open_sqlite(path, metadata, layout=layout)
 
 
-def read_sqlite(path: Path, metadata: sa.MetaData, *, layout: int | None = LAYOUT) -> sa.Engine:
+def read_sqlite(
+    path: Path, metadata: sa.MetaData, *, updated_by: str, layout: int | None = LAYOUT
+) -> sa.Engine:
     """Open a SQLite file that this account may not write, and leave nothing beside it.
 
     Where a log lies beside it, both are read, while somebody writes them, too. Where there is none,
@@ -36,6 +40,8 @@ def read_sqlite(path: Path, metadata: sa.MetaData, *, layout: int | None = LAYOU
         The database file.
     metadata : sqlalchemy.MetaData
         Tables that it must have.
+    updated_by : str
+        The command that brings a file of an earlier version up to date.
     layout : int or None
         As in `open_sqlite`.
 
@@ -61,11 +67,13 @@ def read_sqlite(path: Path, metadata: sa.MetaData, *, layout: int | None = LAYOU
         found = int(connection.exec_driver_sql("PRAGMA user_version").scalar_one())
         if layout is not None and (fault := newer(path, found, layout)):
             raise PermanentError(fault)
-        need_columns(connection, metadata, path.name)
+        need_columns(connection, metadata, path.name, updated_by=updated_by)
     return engine
 
 
-def need_columns(connection: sa.Connection, metadata: sa.MetaData, name: str) -> None:
+def need_columns(
+    connection: sa.Connection, metadata: sa.MetaData, name: str, *, updated_by: str
+) -> None:
     """See that a database which may not be changed has what the program reads.
 
     Raises
@@ -83,8 +91,7 @@ def need_columns(connection: sa.Connection, metadata: sa.MetaData, name: str) ->
         if not set(table.c.keys()) <= there:
             raise PermanentError(
                 f"{name}: an earlier version of the program made it, and this account may not "
-                "bring it up to date; run 'dicom-node store info' once with an account that may "
-                "write it"
+                f"bring it up to date; run '{updated_by}' once with an account that may write it"
             )
 
 
@@ -99,7 +106,7 @@ def need_writable(engine: sa.Engine) -> None:
     Raises
     ------
     DatabaseDownError
-        When it is; a disk that turned read-only may be mended, and jobs try again then.
+        When it is. It stays so until the file is opened again.
     """
     path = engine.get_execution_options().get(_ONLY_READ)
     if path is not None:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from dicom_node.cli.options import DEFAULT_CONFIG, AsJson, ConfigFile, load, print_json, print_table
+from dicom_node.config import Config
 from dicom_node.harvest.erasing import accept_patient, erasing_patient
 from dicom_node.store import Erased
 from dicom_node.store.export_places import checked
@@ -33,6 +34,24 @@ PatientID = Annotated[
         "Asked for when not given, so that it need not stay in the shell's history.",
     ),
 ]
+Exports = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="A folder or s3://BUCKET/PREFIX that 'train shards' exported to, beside those of "
+        "harvest.exports; may be repeated.",
+    ),
+]
+
+
+def places_of(settings: Config, exports: list[str] | None) -> list[str]:
+    """Return the addresses of the exports that a site knows of, and of those that are named.
+
+    Raises
+    ------
+    ConfigError
+        When one is no address.
+    """
+    return [checked(one) for one in (*settings.harvest.exports, *(exports or []))]
 
 
 def erase(  # noqa: PLR0913 (one parameter an option)
@@ -45,13 +64,7 @@ def erase(  # noqa: PLR0913 (one parameter an option)
         typer.Option(help="Another folder that holds packs for training; may be repeated."),
     ] = None,
     *,
-    exports: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="A folder or s3://BUCKET/PREFIX that 'train shards' exported to, beside those of "
-            "harvest.exports; may be repeated.",
-        ),
-    ] = None,
+    exports: Exports = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     config: ConfigFile = DEFAULT_CONFIG,
     as_json: AsJson = False,
@@ -66,7 +79,7 @@ def erase(  # noqa: PLR0913 (one parameter an option)
     settings = load(config)
     data = settings.node.data
     # before anything is erased: a mistyped one is no export that cannot be reached
-    places = [checked(one) for one in (*settings.harvest.exports, *(exports or []))]
+    places = places_of(settings, exports)
     with erasing_patient(patient_id, data=data) as erasure:
         if not yes:
             found = erasure.preview()

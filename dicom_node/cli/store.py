@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from dicom_node.cli.erase import PACKS, accept, erase
+from dicom_node.cli.erase import PACKS, Exports, accept, erase, places_of
 from dicom_node.cli.moving import move
 from dicom_node.cli.options import DEFAULT_CONFIG, AsJson, ConfigFile, load, print_json, print_table
 from dicom_node.cli.pulling import showing
@@ -19,7 +19,6 @@ from dicom_node.node.layout import Layout
 from dicom_node.pull.reconciled import Told
 from dicom_node.store import WeakLabelStore, audit, is_store
 from dicom_node.store.export_audit import audit_exports
-from dicom_node.store.export_places import checked
 from dicom_node.store.pack_audit import audit_packs
 from dicom_node.store.volume_counts import counted
 
@@ -66,13 +65,7 @@ def look_through(
         list[Path] | None,
         typer.Option(help="Another folder that holds packs for training; may be repeated."),
     ] = None,
-    exports: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="A folder or s3://BUCKET/PREFIX that 'train shards' exported to, beside those of "
-            "harvest.exports; may be repeated.",
-        ),
-    ] = None,
+    exports: Exports = None,
     config: ConfigFile = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
@@ -83,7 +76,7 @@ def look_through(
     Example: dicom-node store audit --config node.yaml
     """
     settings, folder = load(config), _folder(config)
-    places = [checked(one) for one in (*settings.harvest.exports, *(exports or []))]
+    places = places_of(settings, exports)
     findings = audit(folder, vocabulary(load_tables(settings.harvest)))
     for place in (settings.node.data / PACKS, *(packs or [])):
         findings += audit_packs(place, folder)

@@ -133,13 +133,17 @@ def open_harvester(
     ------
     ConfigError
         When the site's tables or the pseudonym key cannot be used.
+    DatabaseDownError
+        When notes or store may only be read: opened so, they would stay so until the next start.
     """
     with ExitStack() as stack:
         tables = load_tables(settings)
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
         notes = stack.enter_context(closing(PrivateNotes(data / NOTES)))
+        notes.need_writable()
         reader_notes = stack.enter_context(closing(ReaderNotes(data / NOTES)))
         store = stack.enter_context(WeakLabelStore(data / STORE, new_on=settings.catalogue))
+        store.need_writable()
         key = open_key(data / KEY)
         yield Harvester(
             sandbox=sandbox,

@@ -17,7 +17,7 @@ from dicom_node.harvest.descriptions import DescriptionMap, Key, normalised
 from dicom_node.harvest.evidence import MOST_CHARACTERS
 from dicom_node.harvest.transducer import SiteTransducer, resolve
 from dicom_node.harvest.words import Words
-from dicom_node.read_only import open_or_read
+from dicom_node.read_only import need_writable, open_or_read
 from dicom_node.store import Source
 
 #: Words as the scanner wrote them, the UID of their study, and the pseudonym of its patient.
@@ -126,7 +126,7 @@ class PrivateNotes:
     """
 
     def __init__(self, path: Path) -> None:
-        self._engine = open_or_read(path, METADATA)
+        self._engine = open_or_read(path, METADATA, updated_by="dicom-node labels unmapped")
         self._reads = for_reading(self._engine)
         #: who decided when what words stand for
         self.book = DecisionBook(self._engine)
@@ -134,6 +134,16 @@ class PrivateNotes:
     def close(self) -> None:
         """Close the file."""
         self._engine.dispose()
+
+    def need_writable(self) -> None:
+        """See that the file is not one that this account may only read.
+
+        Raises
+        ------
+        DatabaseDownError
+            When it is.
+        """
+        need_writable(self._engine)
 
     def record(self, words: Words, study_instance_uid: str, patient: str) -> None:
         """Note the words of one instance; see `record_all`."""

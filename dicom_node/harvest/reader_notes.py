@@ -119,7 +119,7 @@ class ReaderNotes:
     """
 
     def __init__(self, path: Path) -> None:
-        self._engine = open_or_read(path, _metadata)
+        self._engine = open_or_read(path, _metadata, updated_by="dicom-node labels readers")
         self._reads = for_reading(self._engine)
 
     def close(self) -> None:

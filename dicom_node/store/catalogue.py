@@ -27,6 +27,8 @@ metadata = sa.MetaData()
 
 #: A former program would add frames and not count them.
 LAYOUT: Final = 2
+#: Opens a catalogue for writing, and does nothing else to it.
+_UPDATED_BY: Final = "dicom-node store info"
 
 instances = sa.Table(
     "instances",
@@ -175,7 +177,7 @@ def opened(at: Path | Place) -> sa.Engine:
     One that this account may only read is opened as it is, and refuses what writes.
     """
     if isinstance(at, Path):
-        engine = open_or_read(at, metadata, layout=LAYOUT)
+        engine = open_or_read(at, metadata, updated_by=_UPDATED_BY, layout=LAYOUT)
     else:
         engine = open_server(at, metadata)
     if only_reads(engine):
@@ -186,7 +188,7 @@ def opened(at: Path | Place) -> sa.Engine:
             _bring_up_to_date(engine)
         except sa.exc.ProgrammingError:  # of a server's role that may only read
             with for_reading(engine).begin() as connection:
-                need_columns(connection, metadata, "the catalogue")
+                need_columns(connection, metadata, "the catalogue", updated_by=_UPDATED_BY)
         stack.pop_all()
     return engine
 

@@ -21,7 +21,7 @@ BEGUN, ROWS, INDEX, ABOUT = "begun.json", "rows.npz", "index.npz", "export.json"
 SHARD: Final = "shard-{:06d}.tar"
 NEWEST: Final = "newest-{}.json"
 #: A share that is not mounted looks like a folder that was never made.
-ABSENT: Final = "no such folder; mount it, or take it out of harvest.exports"
+ABSENT: Final = "no such folder; mount it, or name it no more, in harvest.exports or with --exports"
 NAME: Final = re.compile(r"[0-9a-f]{16}-\d{2,5}x\d{2,5}")
 #: An object of an export, and the name of the export; a part is what a dead writer left.
 _OBJECT: Final = re.compile(

@@ -70,6 +70,16 @@ class WeakLabelStore:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def need_writable(self) -> None:
+        """See that the store is not one that this account may only read.
+
+        Raises
+        ------
+        DatabaseDownError
+            When it is.
+        """
+        need_writable(self._engine)
+
     def holding_off_erasure(self) -> AbstractContextManager[None]:
         """Let no erasure begin, and wait for one that runs; not to be nested."""
         return locks.harvesting(self._folder)
@@ -104,7 +114,7 @@ class WeakLabelStore:
         May be nested in `holding_off_erasure`. After an error, what was put before the last `keep`
         is durable, and of what was put later no row is there.
         """
-        need_writable(self._engine)
+        self.need_writable()
         return together(self._folder, self._engine, self._pictures)
 
     def has_frame(self, frame_id: str) -> bool:

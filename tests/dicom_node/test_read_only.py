@@ -12,6 +12,7 @@ from dicom_node.errors import DatabaseDownError, PermanentError
 from dicom_node.read_only import open_or_read, read_sqlite
 
 METADATA = sa.MetaData()
+UPDATED_BY = "dicom-node words list"
 WORDS = sa.Table("words", METADATA, sa.Column("word", sa.String, primary_key=True))
 
 
@@ -36,7 +37,7 @@ def words(engine: sa.Engine) -> set[str]:
 
 @pytest.fixture
 def reader(path: Path) -> Iterator[sa.Engine]:
-    engine = read_sqlite(path, METADATA)
+    engine = read_sqlite(path, METADATA, updated_by=UPDATED_BY)
     yield engine
     engine.dispose()
 
@@ -94,9 +95,12 @@ def test_a_log_without_its_index_is_no_older_file(path: Path, tmp_path: Path) ->
     for name in ("words.db", "words.db-wal"):
         (copy / name).write_bytes(path.with_name(name).read_bytes())
     with pytest.raises(PermanentError, match=r"copied without words.db-shm.*copy the folder again"):
-        read_sqlite(copy / "words.db", METADATA)
+        read_sqlite(copy / "words.db", METADATA, updated_by=UPDATED_BY)
     (copy / "words.db-shm").write_bytes(path.with_name("words.db-shm").read_bytes())
-    assert words(read_sqlite(copy / "words.db", METADATA)) == {"first", "second"}
+    assert words(read_sqlite(copy / "words.db", METADATA, updated_by=UPDATED_BY)) == {
+        "first",
+        "second",
+    }
     writer.dispose()
 
 
@@ -111,21 +115,23 @@ def test_a_file_of_an_earlier_version_says_who_brings_it_up_to_date(
         connection.execute("ALTER TABLE words ADD COLUMN note TEXT")
         connection.execute(change)
         connection.commit()
-    with pytest.raises(PermanentError, match="an earlier version of the program made it"):
-        read_sqlite(path, metadata)
+    with pytest.raises(
+        PermanentError, match=f"an earlier version of the program made it.*run '{UPDATED_BY}' once"
+    ):
+        read_sqlite(path, metadata, updated_by=UPDATED_BY)
 
 
 def test_a_file_of_a_later_version_is_refused(path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA user_version=99")
     with pytest.raises(PermanentError, match="layout 99"):
-        read_sqlite(path, METADATA)
+        read_sqlite(path, METADATA, updated_by=UPDATED_BY)
 
 
 def test_who_may_write_opens_a_file_for_writing(path: Path) -> None:
     if not os.access(path, os.W_OK):
         pytest.skip("the folder of the test is read-only")
-    engine = open_or_read(path, METADATA)
+    engine = open_or_read(path, METADATA, updated_by=UPDATED_BY)
     add(engine, "second")
     assert words(engine) == {"first", "second"}
     engine.dispose()

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from dicom_node.errors import StoreError, TemporaryError
 from dicom_node.pixels.geometry import to_network
-from dicom_node.store import Listing, StoredFrame, WeakLabelStore, open_store
+from dicom_node.store import Listing, StoredFrame, WeakLabelStore, is_store, open_store
 from dicom_node.store.label_sets import DEFAULT_LABEL_SET, label_sets
 from dicom_node.store.packs import UNFINISHED, delete_pack
 from training.config import Size
@@ -105,18 +105,19 @@ def ensure(
     caches = _caches(store, cache_folder)
     cache = caches[-1]
     with open_store(store) as opened:
-        if version and (found := kept(store, cache_folder, size, version=version)):
-            return found
         listing = opened.listing()
+        if len(caches) > 1:
+            # before any pack is given: a half-done run may have begun with who is erased by now
+            _forget(cache, listing)
+        # the last is asked below, when nobody builds in it
+        asked = caches if version else caches[:-1]
+        if found := _found(asked, size, version or listing.version):
+            return found
         if version not in (None, listing.version):
             raise StoreError(
                 f"{cache / f'{version}-{size}'}: the pack that the run began with is gone, and the "
                 "store holds something else by now; give --pack with a copy of it, or another --out"
             )
-        if len(caches) > 1:
-            if found := kept(store, cache_folder, size, version=listing.version):
-                return found
-            _forget(cache, listing)
         folder = cache / f"{listing.version}-{size}"
         with _alone(folder, store):
             found = _usable(folder)
@@ -126,10 +127,19 @@ def ensure(
 def kept(store: Path, cache_folder: Path | None, size: Size, *, version: str) -> Pack | None:
     """Return the pack of a version of the store, None when it is not in the cache.
 
-    Parameters are those of `ensure`. The store itself is not looked at.
+    Parameters are those of `ensure`. The store itself is looked at only where packs lie with the
+    user, and is there: those with frames that it no longer holds are deleted.
     """
+    caches = _caches(store, cache_folder)
+    if len(caches) > 1 and is_store(store):
+        with open_store(store) as opened:
+            _forget(caches[-1], opened.listing())
+    return _found(caches, size, version)
+
+
+def _found(caches: Sequence[Path], size: Size, version: str) -> Pack | None:
     # a folder of this name is whole, whoever builds another one
-    folders = (cache / f"{version}-{size}" for cache in _caches(store, cache_folder))
+    folders = (cache / f"{version}-{size}" for cache in caches)
     return next((found for folder in folders if (found := _usable(folder))), None)
 
 

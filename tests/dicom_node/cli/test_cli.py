@@ -191,11 +191,11 @@ def test_store_info_and_audit_speak_of_the_configured_store(site: Path) -> None:
         assert (found.returncode, "DOE" in found.stdout) == (1, False)
         (site / folder / "DOE^JANE.txt").unlink()
         assert run(site, "store", "audit", *option).returncode == 0
-    found = run(site, "store", "audit", "--exports", "not-mounted", "--json")
+    found = run(site, "store", "audit", "--exports", "exported", "--json")
     assert found.returncode == 1
-    assert json.loads(found.stdout)[0]["where"] == "exports not-mounted"
-    (site / "not-mounted").mkdir()
-    assert run(site, "store", "audit", "--exports", "not-mounted").returncode == 0
+    assert json.loads(found.stdout)[0]["where"] == "exports exported"
+    (site / "exported").mkdir()
+    assert run(site, "store", "audit", "--exports", "exported").returncode == 0
     assert run(site, "store", "audit", "--exports", "s3://").returncode == 2
     (site / "data" / "store" / "frames").mkdir(exist_ok=True)
     (site / "data" / "store" / "frames" / "DOE^JANE.png").write_bytes(b"")

@@ -1,5 +1,7 @@
 import getpass
 import json
+import sqlite3
+from contextlib import closing
 from io import BytesIO
 from pathlib import Path
 from xml.etree import ElementTree
@@ -12,10 +14,12 @@ from typer.testing import CliRunner
 from dicom_node.cli.labels import app
 from dicom_node.config import HarvestSettings
 from dicom_node.errors import ConfigError
-from dicom_node.harvest import open_harvester
+from dicom_node.harvest import PrivateNotes, ReaderNotes, open_harvester
 from dicom_node.harvest.coverage_plot import COLOURS, plotted, plotted_png
+from dicom_node.harvest.opening import NOTES
 from dicom_node.pixels.sandbox import PixelSandbox
 from dicom_node.records import Box, Geometry
+from tests.support.accounts import as_another, shared
 from tests.support.frames import instance_of, region_item, saved, speckle, ultrasound
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -64,6 +68,32 @@ def _run(site: Path, *arguments: str) -> str:
     found = CliRunner().invoke(app, words, catch_exceptions=False, standalone_mode=True)
     assert found.exit_code == 0, found.output
     return found.stdout
+
+
+@pytest.mark.parametrize(
+    ("notes", "table"), [("PrivateNotes", "decision_history"), ("ReaderNotes", "reader_progress")]
+)
+def test_notes_of_an_earlier_version_are_brought_up_to_date_by_the_command_that_is_named(
+    tmp_path: Path, notes: str, table: str
+) -> None:
+    (tmp_path / "node.yaml").write_text("node: {data: ./data, min_free_gib: 0}\n")
+    (tmp_path / "data").mkdir()
+    file = tmp_path / "data" / NOTES
+    for kind in (PrivateNotes, ReaderNotes):
+        kind(file).close()
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute(f"DROP TABLE {table}")
+
+    def read() -> str:
+        with shared(tmp_path) as copy:
+            code = f'{notes}(folder / "data" / "{NOTES}").close()'
+            return as_another(code, copy, imports=f"from dicom_node.harvest import {notes}")
+
+    said = read()
+    assert said.startswith(f"PermanentError {NOTES}: an earlier version of the program made it")
+    command = said.partition("run 'dicom-node labels ")[2].partition("'")[0]
+    _run(tmp_path, command)
+    assert read() == ""
 
 
 def test_what_is_not_mapped_is_listed_by_frequency_and_a_decision_takes_it_away(

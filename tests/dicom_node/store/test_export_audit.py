@@ -210,7 +210,6 @@ def test_bytes_between_and_behind_the_files_of_a_shard_are_found(
     if where == "between":
         with tarfile.open(path) as tar:
             first = tar.getmembers()[0]
-        content[first.offset_data + first.size :][:0] = b""
         content[first.offset_data + first.size] = ord("D")
     elif where == "npy":
         content = content.replace(b" " * 9 + b"\n", b"# DOE^JAN\n", 1)
@@ -232,7 +231,6 @@ def test_pixels_that_were_changed_and_files_that_were_added_or_taken_are_found(
     with tarfile.open(path) as tar:
         frame = next(one for one in tar.getmembers() if one.name.endswith("frame.npy"))
     burned_in = bytearray(content)
-    burned_in[frame.offset_data + 200 :][:8] = b"DOE^JANE"
     burned_in[frame.offset_data + 200 : frame.offset_data + 208] = b"DOE^JANE"
     path.write_bytes(burned_in)
     assert "pixels that are not those" in " ".join(one.what for one in looked_at(made, built))

@@ -122,6 +122,7 @@ def test_a_share_that_is_not_mounted_leaves_the_erasure_unfinished_until_it_is(
 
     assert deleted == 0
     assert f"{share}: no such folder; mount it" in fault
+    assert "name it no more, in harvest.exports or with --exports" in fault
     assert remembered(tmp_path)
     (tmp_path / "elsewhere").rename(share)
     assert erase(tmp_path, FIRST, str(share)) == (1, ())

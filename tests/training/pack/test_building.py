@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from PIL import Image
 from dicom_node.errors import StoreError, TemporaryError
 from dicom_node.pixels.geometry import to_network
 from dicom_node.store import Erasure, WeakLabelStore, audit
-from tests.support.accounts import as_another, given_away, shared
+from tests.support.accounts import as_another, given_away, lock, shared
 from tests.support.labels import say
 from tests.support.packs import Still, filled, mask, patients
 from training import pack
@@ -225,37 +226,93 @@ def test_a_folder_that_cannot_be_made_is_named(store: Path, tmp_path: Path) -> N
 
 
 _ENSURE = """
-made = pack.ensure(folder / "store", None, Size(height=64, width=96))
+made = pack.ensure(folder / "store", None, Size(height=64, width=96), version={version!r})
 print(len(made), made.folder)
+"""
+_KEPT = """
+print(pack.kept(folder / "store", None, Size(height=64, width=96), version={version!r}))
 """
 _OF_PACKS = "from training import pack; from training.config import Size"
 
 
+def _asked(share: Path, home: Path, code: str = _ENSURE, version: str | None = None) -> str:
+    """Let another account ask for a pack; return what it was told."""
+    return as_another(code.format(version=version), share, imports=_OF_PACKS, home=home)
+
+
 def _ensured(share: Path, home: Path) -> tuple[str, Path]:
     """Let another account find or build a pack; return its number of frames and its folder."""
-    count, folder = as_another(_ENSURE, share, imports=_OF_PACKS, home=home).split()
+    count, folder = _asked(share, home).split()
     return count, Path(folder)
 
 
+def _erase(store: Path, patient: str) -> None:
+    with Erasure(store, patient) as erasure, erasure.alone():
+        erasure.run([store.parent / "packs"])
+
+
+@pytest.fixture
+def share(store: Path) -> Iterator[Path]:
+    """Yield a folder with the store in it that another account may only read."""
+    with shared(store.parent) as made:
+        yield made
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """Yield the cache of another account."""
+    with tempfile.TemporaryDirectory() as made:
+        given_away(Path(made))
+        yield Path(made)
+
+
 def test_the_pack_of_a_store_that_may_only_be_read_lies_with_the_user_and_follows_it(
-    store: Path,
+    share: Path, home: Path
 ) -> None:
-    with shared(store.parent) as share, tempfile.TemporaryDirectory() as home:
-        given_away(Path(home))
-        pack.ensure(share / "store", None, SIZE)  # closed to others
-        count, first = _ensured(share, Path(home))
-        assert count == "6"
-        assert first.parents[1] == Path(home) / "dicom-node" / "packs"
-        with Erasure(share / "store", PATIENTS[0]) as erasure, erasure.alone():
-            erasure.run()
-        count, second = _ensured(share, Path(home))
-        assert count == "4"
-        assert second.is_dir()
-        assert not first.exists(), "it holds who was erased"
+    pack.ensure(share / "store", None, SIZE)  # closed to others
+    count, first = _ensured(share, home)
+    assert count == "6"
+    assert first.parents[1] == home / "dicom-node" / "packs"
+    _erase(share / "store", PATIENTS[0])
+    count, second = _ensured(share, home)
+    assert count == "4"
+    assert second.is_dir()
+    assert not first.exists(), "it holds who was erased"
 
 
-def test_a_pack_beside_a_store_that_may_only_be_read_is_taken(store: Path) -> None:
+def test_a_pack_with_the_user_that_holds_who_was_erased_goes_when_the_owner_has_a_new_one(
+    share: Path, home: Path
+) -> None:
+    _, first = _ensured(share, home)
+    _erase(share / "store", PATIENTS[0])
+    beside = pack.ensure(share / "store", None, SIZE).folder
+    lock(beside.parent)
+    assert _ensured(share, home) == ("4", beside)
+    assert not first.exists(), "it holds who was erased"
+
+
+@pytest.mark.parametrize(
+    ("code", "told"), [(_ENSURE, "the pack that the run began with is gone"), (_KEPT, "None")]
+)
+def test_a_half_done_run_does_not_go_on_with_who_was_erased(
+    share: Path, home: Path, code: str, told: str
+) -> None:
+    _, first = _ensured(share, home)
+    version = first.name.partition("-")[0]
+    assert str(first) in _asked(share, home, version=version), "as long as nobody was"
+    _erase(share / "store", PATIENTS[0])
+    assert told in _asked(share, home, code, version)
+    assert not first.exists(), "it holds who was erased"
+
+
+def test_a_pack_with_the_user_is_kept_where_the_share_is_not_there(share: Path, home: Path) -> None:
+    _, first = _ensured(share, home)
+    (share / "store").rename(share / "away")
+    version = first.name.partition("-")[0]
+    assert str(first) in _asked(share, home, _KEPT, version)
+
+
+def test_a_pack_beside_a_store_that_may_only_be_read_is_taken(store: Path, home: Path) -> None:
     made = pack.ensure(store, None, SIZE)
-    with shared(store.parent) as share, tempfile.TemporaryDirectory() as home:
-        given_away(Path(home))
-        assert _ensured(share, Path(home)) == ("6", share / "packs" / made.folder.name)
+    with shared(store.parent) as share:
+        assert _ensured(share, home) == ("6", share / "packs" / made.folder.name)
